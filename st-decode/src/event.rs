@@ -1,0 +1,187 @@
+//! The `event` record: what st-decode outputs, in MessagePack.
+//!
+//! A map whose first key is `t` = `event`, with the fields of [`Event`] by name; a field
+//! that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
+
+use serde::{Deserialize, Serialize};
+pub use st_probe::record::Bytes;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A regular file was created.
+    Create,
+    /// A directory was created.
+    Mkdir,
+    /// A pipe, socket or device was created.
+    Mknod,
+    /// A name that is not a directory's was removed.
+    Delete,
+    /// A directory was removed.
+    Rmdir,
+    /// A name was changed, or two were exchanged.
+    Rename,
+    /// Mode, owner or group were set.
+    Attrib,
+    /// A symbolic link was created.
+    Symlink,
+    /// A further name was given to a file.
+    Link,
+    /// A socket was asked to connect.
+    Connect,
+    /// A socket began to listen, or was told so again.
+    Listen,
+    /// A socket ceased to listen.
+    Unlisten,
+    /// An event of a later version: it is handed on as it is.
+    #[serde(other)]
+    Other,
+}
+
+impl Kind {
+    /// The events on files.
+    pub const FILE: [Self; 9] = [
+        Self::Create,
+        Self::Mkdir,
+        Self::Mknod,
+        Self::Delete,
+        Self::Rmdir,
+        Self::Rename,
+        Self::Attrib,
+        Self::Symlink,
+        Self::Link,
+    ];
+
+    /// The events on sockets.
+    pub const SOCKET: [Self; 3] = [Self::Connect, Self::Listen, Self::Unlisten];
+
+    /// Its name in streams and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Mkdir => "mkdir",
+            Self::Mknod => "mknod",
+            Self::Delete => "delete",
+            Self::Rmdir => "rmdir",
+            Self::Rename => "rename",
+            Self::Attrib => "attrib",
+            Self::Symlink => "symlink",
+            Self::Link => "link",
+            Self::Connect => "connect",
+            Self::Listen => "listen",
+            Self::Unlisten => "unlisten",
+            Self::Other => "other",
+        }
+    }
+
+    /// The event that has this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::FILE
+            .into_iter()
+            .chain(Self::SOCKET)
+            .find(|kind| kind.name() == name)
+    }
+}
+
+/// `t` = `event`: an operation that succeeded (or, for `connect`, was tried).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "event")]
+pub struct Event<'a> {
+    /// What happened.
+    pub event: Kind,
+    /// When it had succeeded: nanoseconds since the Unix epoch.
+    pub ts: u64,
+    /// Its number in the stream, from 0.
+    pub seq: u64,
+    /// The CPU on which it ended.
+    pub cpu: u32,
+    /// Who did it.
+    #[serde(borrow)]
+    pub process: Process<'a>,
+    /// Device number of the file system, `major:minor`, as in proc_pid_mountinfo(5).
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub dev: Option<&'a str>,
+    /// Inode number of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ino: Option<u64>,
+    /// The file's path within its file system. It begins with `/` if it is whole, else with
+    /// the uppermost name that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub fs_path: Option<Bytes<'a>>,
+    /// The same of the old name (rename) or of the existing one (link).
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub old_fs_path: Option<Bytes<'a>>,
+    /// The file's name had been removed before, or never existed (O_TMPFILE): `fs_path`
+    /// (`old_fs_path` in a link) is its last.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub deleted: bool,
+    /// create, mkdir, mknod: type and permissions, as st_mode in inode(7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// mknod: the number of the new device, `major:minor`.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub rdev: Option<&'a str>,
+    /// symlink: its content. Absent where it did not fit the kernel's record (some 4000
+    /// bytes).
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub target: Option<Bytes<'a>>,
+    /// attrib: what was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attrib: Option<Attrib>,
+    /// rename: both names existed and were exchanged (RENAME_EXCHANGE).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exchange: bool,
+    /// connect, listen: the file descriptor, where a system call named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd: Option<i32>,
+    /// `tcp`, `udp`, ..., or the number of another protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub proto: Option<&'a str>,
+    /// `inet` or `inet6`.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub family: Option<&'a str>,
+    /// The address: the remote one of connect, the local one of listen and unlisten.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub addr: Option<&'a str>,
+    /// Its port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// listen: how many connections may wait, as the kernel limited it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<i32>,
+    /// connect: 0, or a negative errno(3); EINPROGRESS is not a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ret: Option<i32>,
+}
+
+/// Who did it. What is not known is absent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Process<'a> {
+    /// The process (the kernel's tgid).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// The thread.
+    pub tid: i32,
+    /// The thread's name.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub comm: Option<Bytes<'a>>,
+}
+
+/// What an attrib event set: no more than these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attrib {
+    /// Type and permissions, as st_mode in inode(7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}

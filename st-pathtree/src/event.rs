@@ -1,0 +1,81 @@
+//! The `event` record as st-pathtree outputs it: that of [`st_decode::event`] with paths.
+//!
+//! `fs_path`, `old_fs_path` and `deleted` are replaced by the fields of [`Paths`]; every
+//! other field stays as it was, those that st-pathtree does not know too.
+
+use serde::{Deserialize, Serialize};
+pub use st_decode::event::{Attrib, Bytes, Kind, Process};
+
+/// How far a path is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// An absolute path in the mount namespace.
+    Complete,
+    /// Only this end of the path is known.
+    Partial,
+    /// The path within a file system that no known mount shows.
+    Unmounted,
+    /// Another path may be meant.
+    Ambiguous,
+    /// The last path of a file whose name had been removed before, or the one that an
+    /// O_TMPFILE file was made under.
+    Deleted,
+}
+
+/// What st-pathtree adds to an event on a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "event")]
+pub struct Paths<'a> {
+    /// The path; bytes.
+    #[serde(borrow)]
+    pub path: Bytes<'a>,
+    /// How far it is known.
+    pub path_status: Status,
+    /// The old path (rename) or the existing one (link); bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub old_path: Option<Bytes<'a>>,
+    /// How far that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_path_status: Option<Status>,
+}
+
+/// An event with its paths, for the stages that follow. The fields are those of
+/// [`Paths`] and [`st_decode::event::Event`].
+#[derive(Debug, Clone, Deserialize)]
+#[allow(missing_docs)]
+pub struct Event<'a> {
+    pub event: Kind,
+    pub ts: u64,
+    pub seq: u64,
+    pub cpu: u32,
+    #[serde(borrow)]
+    pub process: Process<'a>,
+    #[serde(borrow)]
+    pub path: Option<Bytes<'a>>,
+    pub path_status: Option<Status>,
+    #[serde(borrow)]
+    pub old_path: Option<Bytes<'a>>,
+    pub old_path_status: Option<Status>,
+    #[serde(borrow)]
+    pub dev: Option<&'a str>,
+    pub ino: Option<u64>,
+    pub mode: Option<u32>,
+    #[serde(borrow)]
+    pub rdev: Option<&'a str>,
+    #[serde(borrow)]
+    pub target: Option<Bytes<'a>>,
+    pub attrib: Option<Attrib>,
+    #[serde(default)]
+    pub exchange: bool,
+    pub fd: Option<i32>,
+    #[serde(borrow)]
+    pub proto: Option<&'a str>,
+    #[serde(borrow)]
+    pub family: Option<&'a str>,
+    #[serde(borrow)]
+    pub addr: Option<&'a str>,
+    pub port: Option<u16>,
+    pub backlog: Option<i32>,
+    pub ret: Option<i32>,
+}

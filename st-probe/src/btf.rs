@@ -1,0 +1,230 @@
+//! The kernel's own type information: function parameters and member offsets.
+//!
+//! Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h (Linux 6.12). Read from
+//! `/sys/kernel/btf/vmlinux`, which is in the byte order of the machine.
+
+use std::collections::HashMap;
+
+const MAGIC: u16 = 0xeb9f;
+const MAX_DEPTH: u32 = 32;
+
+/// Type information, indexed.
+pub struct Btf {
+    data: Vec<u8>,
+    strings: usize,
+    /// Where each type begins; type 0 is void.
+    types: Vec<u32>,
+    functions: HashMap<Vec<u8>, u32>,
+    structs: HashMap<Vec<u8>, u32>,
+}
+
+/// A function's parameters and result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Name and type id of each parameter.
+    pub parameters: Vec<(String, u32)>,
+    /// Type id of the result; 0 is void.
+    pub result: u32,
+}
+
+/// A type, as far as reading it from memory goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A number of so many bytes.
+    Number(u32),
+    /// A pointer to a type.
+    Pointer(u32),
+    /// A struct or union, by its own id.
+    Struct(u32),
+    /// An array of a type.
+    Array(u32),
+    /// Anything else.
+    Other,
+}
+
+/// The BTF data is not what the format says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corrupt(pub &'static str);
+
+impl std::fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unreadable BTF: {}", self.0)
+    }
+}
+
+impl std::error::Error for Corrupt {}
+
+impl Btf {
+    /// Indexes BTF data in this machine's byte order.
+    pub fn parse(data: Vec<u8>) -> Result<Self, Corrupt> {
+        let word = |at: usize| u32_at(&data, at).ok_or(Corrupt("its header is cut"));
+        if data.get(..2) != Some(&MAGIC.to_ne_bytes()) {
+            return Err(Corrupt("wrong magic or byte order"));
+        }
+        let header = word(4)? as usize;
+        let section = |offset: u32, length: u32| {
+            let start = header
+                .checked_add(offset as usize)
+                .filter(|&start| start <= data.len());
+            let end = start
+                .and_then(|start| start.checked_add(length as usize))
+                .filter(|&end| end <= data.len());
+            start
+                .zip(end)
+                .ok_or(Corrupt("a section reaches beyond its end"))
+        };
+        let (mut at, end) = section(word(8)?, word(12)?)?;
+        let (strings, _) = section(word(16)?, word(20)?)?;
+
+        let mut btf = Self {
+            data,
+            strings,
+            types: vec![0],
+            functions: HashMap::new(),
+            structs: HashMap::new(),
+        };
+        while at < end {
+            let id = btf.types.len() as u32;
+            btf.types.push(at as u32);
+            let info = btf.word(at + 4).ok_or(Corrupt("a type is cut"))?;
+            let vlen = (info & 0xffff) as usize;
+            let (index, extra) = match info >> 24 & 0x1f {
+                1 | 14 | 17 => (None, 4),
+                3 => (None, 12),
+                4 | 5 => (Some(&mut btf.structs), 12 * vlen),
+                6 => (None, 8 * vlen),
+                2 | 7..=11 | 16 | 18 => (None, 0),
+                12 => (Some(&mut btf.functions), 0),
+                13 => (None, 8 * vlen),
+                15 | 19 => (None, 12 * vlen),
+                _ => return Err(Corrupt("a kind of type that this version does not know")),
+            };
+            if let Some(index) = index {
+                let name =
+                    u32_at(&btf.data, at).and_then(|offset| string_at(&btf.data, strings, offset));
+                let name = name.ok_or(Corrupt("a name beyond its end"))?;
+                if !name.is_empty() {
+                    index.entry(name.to_vec()).or_insert(id);
+                }
+            }
+            at += 12 + extra;
+        }
+        if at == end {
+            Ok(btf)
+        } else {
+            Err(Corrupt("the last type is cut"))
+        }
+    }
+
+    /// A kernel function, by name.
+    pub fn function(&self, name: &str) -> Option<Function> {
+        let prototype = self.field(*self.functions.get(name.as_bytes())?, 8)?;
+        let vlen = self.field(prototype, 4)? & 0xffff;
+        let parameters = (0..vlen).map(|i| {
+            let at = self.start(prototype)? + 12 + 8 * i as usize;
+            Some((self.string(self.word(at)?)?, self.word(at + 4)?))
+        });
+        Some(Function {
+            parameters: parameters.collect::<Option<_>>()?,
+            result: self.field(prototype, 8)?,
+        })
+    }
+
+    /// A struct, by name: its type id.
+    pub fn structure(&self, name: &str) -> Option<u32> {
+        self.structs.get(name.as_bytes()).copied()
+    }
+
+    /// What a type is, behind typedefs and qualifiers.
+    pub fn shape(&self, mut id: u32) -> Shape {
+        for _ in 0..MAX_DEPTH {
+            let (Some(info), Some(size)) = (self.field(id, 4), self.field(id, 8)) else {
+                return Shape::Other;
+            };
+            match info >> 24 & 0x1f {
+                1 | 6 | 19 => return Shape::Number(size),
+                2 => return Shape::Pointer(size),
+                3 => return self.field(id, 12).map_or(Shape::Other, Shape::Array),
+                4 | 5 => return Shape::Struct(id),
+                8..=11 | 18 => id = size,
+                _ => return Shape::Other,
+            }
+        }
+        Shape::Other
+    }
+
+    /// Bytes that a value of a type takes in memory.
+    pub fn size(&self, id: u32) -> Option<u32> {
+        match self.shape(id) {
+            Shape::Number(size) => Some(size),
+            Shape::Pointer(_) => Some(size_of::<usize>() as u32),
+            Shape::Struct(id) => self.field(id, 8),
+            Shape::Array(_) | Shape::Other => None,
+        }
+    }
+
+    /// A member of a struct: its offset in bytes and its type. Members of anonymous structs
+    /// and unions inside count as the struct's own, as in C.
+    pub fn member(&self, structure: u32, name: &str) -> Option<(u32, u32)> {
+        self.member_within(structure, name, MAX_DEPTH)
+    }
+
+    fn member_within(&self, structure: u32, name: &str, depth: u32) -> Option<(u32, u32)> {
+        let Shape::Struct(structure) = self.shape(structure) else {
+            return None;
+        };
+        let depth = depth.checked_sub(1)?;
+        let info = self.field(structure, 4)?;
+        let has_bitfields = info >> 31 == 1;
+        for i in 0..info & 0xffff {
+            let at = self.start(structure)? + 12 + 12 * i as usize;
+            let (member, kind, mut bits) = (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
+            let mut bitfield = false;
+            if has_bitfields {
+                bitfield = bits >> 24 != 0;
+                bits &= 0xff_ffff;
+            }
+            let member = self.string(member)?;
+            if member == name {
+                return (!bitfield && bits % 8 == 0).then_some((bits / 8, kind));
+            }
+            if member.is_empty() {
+                if let Some((offset, kind)) = self.member_within(kind, name, depth) {
+                    return Some((bits / 8 + offset, kind));
+                }
+            }
+        }
+        None
+    }
+
+    fn start(&self, id: u32) -> Option<usize> {
+        self.types
+            .get(id as usize)
+            .map(|&at| at as usize)
+            .filter(|&at| at > 0)
+    }
+
+    fn field(&self, id: u32, offset: usize) -> Option<u32> {
+        self.word(self.start(id)? + offset)
+    }
+
+    fn word(&self, at: usize) -> Option<u32> {
+        u32_at(&self.data, at)
+    }
+
+    fn string(&self, offset: u32) -> Option<String> {
+        string_at(&self.data, self.strings, offset)
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+}
+
+fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(
+        data.get(at..at.checked_add(4)?)?.try_into().ok()?,
+    ))
+}
+
+fn string_at(data: &[u8], strings: usize, offset: u32) -> Option<&[u8]> {
+    let rest = data.get(strings.checked_add(offset as usize)?..)?;
+    Some(&rest[..rest.iter().position(|&byte| byte == 0)?])
+}

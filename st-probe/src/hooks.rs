@@ -1,0 +1,472 @@
+//! Which kernel functions are probed, and what is fetched there: the one table.
+//!
+//! An operation is told by several hooks, each with a [`Role`]. All of one thread's hooks
+//! come in the order in which it ran through them, so st-decode puts them together again
+//! by thread, function and stack pointer.
+//!
+//! Expressions are C without the stars: `dentry->d_inode->i_ino` starts from the function's
+//! parameter of that name; `.` enters an embedded struct, `[i]` an array; `(type)` in front
+//! casts the parameter to a pointer to that struct. Offsets, sizes and the parameter's
+//! place come from BTF, see [`crate::plan`].
+
+/// What a hook's record tells of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `entry`: a call begins; `sp` identifies it. The names are those of `path`.
+    Entry,
+    /// `old`: of the same call, with the names of `old_path`.
+    Old,
+    /// `target`: of the same call, with a symbolic link's content.
+    Target,
+    /// `detail`: further in, within the thread's innermost open call of this event.
+    Detail,
+    /// `return`: a call ends; `sp` is its entry's plus the header's `stack_delta`. It failed
+    /// if `ret` is from -4095 to -1.
+    Return,
+    /// `inode`: a dentry gets a new inode: the file that the thread's open call, or its last
+    /// `create` entry with that dentry, was to make now exists.
+    Inode,
+    /// `instant`: complete in itself.
+    Instant,
+}
+
+impl Role {
+    /// Its name in the stream.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Entry => "entry",
+            Self::Old => "old",
+            Self::Target => "target",
+            Self::Detail => "detail",
+            Self::Return => "return",
+            Self::Inode => "inode",
+            Self::Instant => "instant",
+        }
+    }
+}
+
+/// Where a hook sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// At the entry of a kernel function.
+    Enter(&'static str),
+    /// At its return.
+    Leave(&'static str),
+    /// At a static tracepoint, `group/event`.
+    Tracepoint(&'static str),
+}
+
+/// A value to fetch.
+#[derive(Debug, Clone, Copy)]
+pub enum Fetch {
+    /// The stack pointer, as `sp`.
+    Stack,
+    /// The function's result, as `ret`.
+    Return,
+    /// A number or pointer, by name and expression.
+    Number(&'static str, &'static str),
+    /// A NUL-terminated string that the expression points to.
+    String(&'static str, &'static str),
+    /// `n0`, `n1`, ...: the names from a dentry upwards, as many as the kernel accepts.
+    Names(&'static str),
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Hook {
+    /// The event.
+    pub event: &'static str,
+    /// Its part in it.
+    pub role: Role,
+    /// Where it sits.
+    pub point: Point,
+    /// What it fetches.
+    pub fetch: &'static [Fetch],
+    /// Records that do not match are dropped in the kernel. Empty: none.
+    pub filter: &'static str,
+    /// Whether the event cannot be told without it. One that is not needed is left out
+    /// where the kernel lacks its function.
+    pub needed: bool,
+}
+
+/// The events that can be asked for.
+pub const EVENTS: [&str; 12] = [
+    "create", "mkdir", "mknod", "delete", "rmdir", "rename", "attrib", "symlink", "link",
+    "connect", "listen", "unlisten",
+];
+
+/// The event of the hooks that are always in force: who the processes are.
+pub const PROCESS: &str = "process";
+/// The event of the hooks that see new inodes: they serve `create`, `mkdir`, `mknod` and
+/// `symlink`.
+pub const INODE: &str = "inode";
+
+use Fetch::{Names, Number, Return, Stack, String};
+use Point::{Enter, Leave, Tracepoint};
+
+const fn hook(event: &'static str, role: Role, point: Point, fetch: &'static [Fetch]) -> Hook {
+    Hook {
+        event,
+        role,
+        point,
+        fetch,
+        filter: "",
+        needed: true,
+    }
+}
+
+const fn entry(event: &'static str, function: &'static str, fetch: &'static [Fetch]) -> Hook {
+    hook(event, Role::Entry, Enter(function), fetch)
+}
+
+const fn leave(event: &'static str, function: &'static str) -> Hook {
+    hook(event, Role::Return, Leave(function), &[Stack, Return])
+}
+
+impl Hook {
+    const fn filter(self, filter: &'static str) -> Self {
+        Self { filter, ..self }
+    }
+
+    const fn optional(self) -> Self {
+        Self {
+            needed: false,
+            ..self
+        }
+    }
+
+    /// Its name in tracefs and in the stream.
+    pub fn name(&self) -> std::string::String {
+        match self.point {
+            Enter(function) => format!("{}_{}_{function}", self.event, self.role.name()),
+            Leave(function) => format!("{}_return_{function}", self.event),
+            Tracepoint(event) => event.rsplit('/').next().unwrap_or(event).to_owned(),
+        }
+    }
+
+    /// The function or tracepoint.
+    pub fn place(&self) -> &'static str {
+        let (Enter(place) | Leave(place) | Tracepoint(place)) = self.point;
+        place
+    }
+}
+
+/// ATTR_MODE, ATTR_UID, ATTR_GID: include/linux/fs.h.
+const SETS: &str = "valid & 0x7";
+/// The same, and ATTR_KILL_SUID, ATTR_KILL_SGID, ATTR_KILL_PRIV, which notify_change() may
+/// turn into ATTR_MODE.
+const MAY_SET: &str = "valid & 0x5807";
+/// Regular files, directories, symbolic links and devices; not sockets and pipes, whose
+/// inodes are made all the time.
+const FILES: &str = "(mode & 0x8000 && !(mode & 0x4000)) || (mode & 0x4000 && !(mode & 0x8000)) \
+                     || (mode & 0x2000 && mode & 0x8000) || (mode & 0x2000 && !(mode & 0x1000))";
+
+/// The table.
+pub const HOOKS: &[Hook] = &[
+    // open(O_CREAT), also with vfs_create() for mknod(S_IFREG): permission is asked before the
+    // file system looks whether the file exists (fs/namei.c lookup_open), and d_instantiate*
+    // (fs/dcache.c) runs for new inodes only: look-ups use d_splice_alias() and d_add().
+    entry(
+        "create",
+        "security_inode_create",
+        &[
+            Stack,
+            Number("dentry", "dentry"),
+            Number("dev", "dentry->d_sb->s_dev"),
+            Names("dentry"),
+        ],
+    ),
+    hook(
+        INODE,
+        Role::Inode,
+        Enter("d_instantiate"),
+        &[
+            Number("dentry", "entry"),
+            Number("ino", "inode->i_ino"),
+            Number("mode", "inode->i_mode"),
+        ],
+    )
+    .filter(FILES),
+    hook(
+        INODE,
+        Role::Inode,
+        Enter("d_instantiate_new"),
+        &[
+            Number("dentry", "entry"),
+            Number("ino", "inode->i_ino"),
+            Number("mode", "inode->i_mode"),
+        ],
+    ),
+    // tmpfs and other file systems that live in the dentry cache, from 7.0 on.
+    hook(
+        INODE,
+        Role::Inode,
+        Enter("d_make_persistent"),
+        &[
+            Number("dentry", "dentry"),
+            Number("ino", "inode->i_ino"),
+            Number("mode", "inode->i_mode"),
+        ],
+    )
+    .optional(),
+    // fs/namei.c
+    entry(
+        "mkdir",
+        "vfs_mkdir",
+        &[
+            Stack,
+            Number("dentry", "dentry"),
+            Number("dev", "dentry->d_sb->s_dev"),
+            Number("mode", "mode"),
+            Names("dentry"),
+        ],
+    ),
+    leave("mkdir", "vfs_mkdir"),
+    entry(
+        "mknod",
+        "vfs_mknod",
+        &[
+            Stack,
+            Number("dentry", "dentry"),
+            Number("dev", "dentry->d_sb->s_dev"),
+            Number("mode", "mode"),
+            Number("rdev", "dev"),
+            Names("dentry"),
+        ],
+    ),
+    leave("mknod", "vfs_mknod"),
+    entry(
+        "delete",
+        "vfs_unlink",
+        &[
+            Stack,
+            Number("dev", "dentry->d_sb->s_dev"),
+            Number("ino", "dentry->d_inode->i_ino"),
+            Names("dentry"),
+        ],
+    ),
+    leave("delete", "vfs_unlink"),
+    entry(
+        "rmdir",
+        "vfs_rmdir",
+        &[
+            Stack,
+            Number("dev", "dentry->d_sb->s_dev"),
+            Number("ino", "dentry->d_inode->i_ino"),
+            Names("dentry"),
+        ],
+    ),
+    leave("rmdir", "vfs_rmdir"),
+    // One record cannot hold two chains of 255-byte names: it must fit a sub-buffer page.
+    entry(
+        "rename",
+        "vfs_rename",
+        &[
+            Stack,
+            Number("dev", "rd->new_dentry->d_sb->s_dev"),
+            Number("inode", "rd->new_dentry->d_inode"),
+            Number("flags", "rd->flags"),
+            Names("rd->new_dentry"),
+        ],
+    ),
+    hook(
+        "rename",
+        Role::Old,
+        Enter("vfs_rename"),
+        &[
+            Stack,
+            Number("inode", "rd->old_dentry->d_inode"),
+            Number("ino", "rd->old_dentry->d_inode->i_ino"),
+            Names("rd->old_dentry"),
+        ],
+    ),
+    leave("rename", "vfs_rename"),
+    // fs/attr.c: security_inode_setattr() sees the values as they will be, notify_change()
+    // those that were asked for.
+    entry(
+        "attrib",
+        "notify_change",
+        &[
+            Stack,
+            Number("valid", "attr->ia_valid"),
+            Number("dev", "dentry->d_sb->s_dev"),
+            Number("ino", "dentry->d_inode->i_ino"),
+            Number("hashed", "dentry->d_hash.pprev"),
+            Names("dentry"),
+        ],
+    )
+    .filter(MAY_SET),
+    hook(
+        "attrib",
+        Role::Detail,
+        Enter("security_inode_setattr"),
+        &[
+            Number("valid", "attr->ia_valid"),
+            Number("mode", "attr->ia_mode"),
+            Number("uid", "attr->ia_uid.val"),
+            Number("gid", "attr->ia_gid.val"),
+        ],
+    )
+    .filter(SETS),
+    leave("attrib", "notify_change"),
+    entry(
+        "symlink",
+        "vfs_symlink",
+        &[
+            Stack,
+            Number("dentry", "dentry"),
+            Number("dev", "dentry->d_sb->s_dev"),
+            Names("dentry"),
+        ],
+    ),
+    hook(
+        "symlink",
+        Role::Target,
+        Enter("vfs_symlink"),
+        &[Stack, String("target", "oldname")],
+    ),
+    leave("symlink", "vfs_symlink"),
+    entry(
+        "link",
+        "vfs_link",
+        &[
+            Stack,
+            Number("dev", "new_dentry->d_sb->s_dev"),
+            Names("new_dentry"),
+        ],
+    ),
+    hook(
+        "link",
+        Role::Old,
+        Enter("vfs_link"),
+        &[
+            Stack,
+            Number("ino", "old_dentry->d_inode->i_ino"),
+            Number("hashed", "old_dentry->d_hash.pprev"),
+            Names("old_dentry"),
+        ],
+    ),
+    leave("link", "vfs_link"),
+    // net/socket.c: connect(2) enters at the first, io_uring at the second; the address is
+    // in kernel memory at the third.
+    entry("connect", "__sys_connect", &[Stack, Number("fd", "fd")]),
+    entry("connect", "__sys_connect_file", &[Stack]).optional(),
+    hook(
+        "connect",
+        Role::Detail,
+        Enter("security_socket_connect"),
+        &[
+            Number("addrlen", "addrlen"),
+            Number("family", "(sockaddr)address->sa_family"),
+            Number("port", "(sockaddr_in)address->sin_port"),
+            Number("addr4", "(sockaddr_in)address->sin_addr.s_addr"),
+            Number(
+                "addr6_0",
+                "(sockaddr_in6)address->sin6_addr.in6_u.u6_addr32[0]",
+            ),
+            Number(
+                "addr6_1",
+                "(sockaddr_in6)address->sin6_addr.in6_u.u6_addr32[1]",
+            ),
+            Number(
+                "addr6_2",
+                "(sockaddr_in6)address->sin6_addr.in6_u.u6_addr32[2]",
+            ),
+            Number(
+                "addr6_3",
+                "(sockaddr_in6)address->sin6_addr.in6_u.u6_addr32[3]",
+            ),
+            Number("type", "sock->sk->sk_type"),
+            Number("protocol", "sock->sk->sk_protocol"),
+        ],
+    )
+    .filter("family == 2 || family == 10"),
+    leave("connect", "__sys_connect_file").optional(),
+    leave("connect", "__sys_connect"),
+    // listen(2) enters at the first, io_uring (from 6.11 on) at the second. An unbound socket
+    // gets its port between security_socket_listen() and inet_hash() (net/ipv4).
+    entry("listen", "__sys_listen", &[Stack, Number("fd", "fd")]),
+    entry("listen", "__sys_listen_socket", &[Stack]).optional(),
+    hook(
+        "listen",
+        Role::Detail,
+        Enter("security_socket_listen"),
+        &[
+            Number("backlog", "backlog"),
+            Number("family", "sock->sk->__sk_common.skc_family"),
+            Number("num", "sock->sk->__sk_common.skc_num"),
+            Number("addr4", "sock->sk->__sk_common.skc_rcv_saddr"),
+            Number(
+                "addr6_0",
+                "sock->sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0]",
+            ),
+            Number(
+                "addr6_1",
+                "sock->sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1]",
+            ),
+            Number(
+                "addr6_2",
+                "sock->sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2]",
+            ),
+            Number(
+                "addr6_3",
+                "sock->sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3]",
+            ),
+            Number("type", "sock->sk->sk_type"),
+            Number("protocol", "sock->sk->sk_protocol"),
+        ],
+    )
+    .filter("family == 2 || family == 10"),
+    hook(
+        "listen",
+        Role::Detail,
+        Enter("inet_hash"),
+        &[Number("num", "sk->__sk_common.skc_num")],
+    ),
+    leave("listen", "__sys_listen_socket").optional(),
+    leave("listen", "__sys_listen"),
+    // The last listener's close or shutdown; skc_num is 0 already.
+    hook(
+        "unlisten",
+        Role::Instant,
+        Enter("inet_csk_listen_stop"),
+        &[
+            Number("family", "sk->__sk_common.skc_family"),
+            Number("port", "(inet_sock)sk->inet_sport"),
+            Number("addr4", "sk->__sk_common.skc_rcv_saddr"),
+            Number(
+                "addr6_0",
+                "sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0]",
+            ),
+            Number(
+                "addr6_1",
+                "sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1]",
+            ),
+            Number(
+                "addr6_2",
+                "sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2]",
+            ),
+            Number(
+                "addr6_3",
+                "sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3]",
+            ),
+            Number("type", "sk->sk_type"),
+            Number("protocol", "sk->sk_protocol"),
+        ],
+    ),
+    // include/trace/events/task.h, sched.h
+    hook(PROCESS, Role::Instant, Tracepoint("task/task_newtask"), &[]),
+    hook(PROCESS, Role::Instant, Tracepoint("task/task_rename"), &[]),
+    hook(
+        PROCESS,
+        Role::Instant,
+        Tracepoint("sched/sched_process_exec"),
+        &[],
+    ),
+    hook(
+        PROCESS,
+        Role::Instant,
+        Tracepoint("sched/sched_process_exit"),
+        &[],
+    ),
+];

@@ -1,0 +1,16 @@
+//! The first stage: what it outputs, and how a stream is framed.
+//!
+//! [`record`] specifies every record that st-probe writes, [`wire`] the framing and
+//! [`stage`] the loop that every later stage runs. The other modules are the parts of the
+//! probe itself that are pure: they can be tested, and fuzzed, without a kernel.
+
+pub mod arch;
+pub mod btf;
+pub mod hooks;
+pub mod interrupt;
+pub mod merge;
+pub mod plan;
+pub mod record;
+pub mod ring;
+pub mod stage;
+pub mod wire;

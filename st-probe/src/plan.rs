@@ -1,0 +1,221 @@
+//! From a row of the hook table and this kernel's types to a probe definition.
+//!
+//! Syntax: Documentation/trace/kprobetrace.rst (Linux 6.12).
+
+use crate::arch::Arch;
+use crate::btf::{Btf, Function, Shape};
+use crate::hooks::{Fetch, Hook, Point};
+
+/// The longest fetch argument that the kernel takes (kernel/trace/trace_probe.h,
+/// MAX_ARGSTR_LEN).
+const MAX_ARGUMENT: usize = 63;
+/// Return probes that can be in flight at once, per function.
+const MAX_ACTIVE: u32 = 512;
+
+/// A probe to define.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Lines for `kprobe_events`, to be tried in this order, each with the number of names
+    /// in its chain. The kernel may refuse the deepest chains.
+    pub definitions: Vec<(u32, String)>,
+}
+
+/// Plans a hook as probe `group/name`. The error says what the kernel lacks.
+pub fn plan(hook: &Hook, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, String> {
+    let (letter, name) = match hook.point {
+        Point::Enter(name) => ("p".to_owned(), name),
+        Point::Leave(name) => (format!("r{MAX_ACTIVE}"), name),
+        Point::Tracepoint(_) => {
+            return Ok(Probe {
+                definitions: Vec::new(),
+            });
+        }
+    };
+    let function = btf
+        .function(name)
+        .ok_or_else(|| format!("this kernel has no function {name}()"))?;
+    let context = Context {
+        btf,
+        arch,
+        name,
+        function,
+    };
+    let mut fixed = format!("{letter}:{group}/{} {name}", hook.name());
+    let mut chain = None;
+    for fetch in hook.fetch {
+        match *fetch {
+            Fetch::Stack => fixed.push_str(" sp=$stack"),
+            Fetch::Return => {
+                let signed = if matches!(btf.shape(context.function.result), Shape::Pointer(_)) {
+                    64
+                } else {
+                    32
+                };
+                fixed.push_str(&format!(" ret=$retval:s{signed}"));
+            }
+            Fetch::Number(name, expression) => {
+                fixed.push_str(&format!(" {name}={}", context.number(expression)?))
+            }
+            Fetch::String(name, expression) => {
+                fixed.push_str(&format!(" {name}={}", context.string(expression)?))
+            }
+            Fetch::Names(expression) => chain = Some(expression),
+        }
+    }
+    let Some(chain) = chain else {
+        return Ok(Probe {
+            definitions: vec![(0, fixed)],
+        });
+    };
+    let mut deepening = Vec::new();
+    let mut line = fixed;
+    let mut expression = chain.to_owned();
+    loop {
+        let argument = context.string(&format!("{expression}->d_name.name"))?;
+        if argument.len() > MAX_ARGUMENT {
+            break;
+        }
+        line.push_str(&format!(" n{}={argument}", deepening.len()));
+        deepening.push((deepening.len() as u32 + 1, line.clone()));
+        expression.push_str("->d_parent");
+    }
+    deepening.reverse();
+    Ok(Probe {
+        definitions: deepening,
+    })
+}
+
+struct Context<'a> {
+    btf: &'a Btf,
+    arch: Arch,
+    name: &'a str,
+    function: Function,
+}
+
+/// Where an expression's value is: behind so many pointers from a register.
+struct Place {
+    register: &'static str,
+    offsets: Vec<u32>,
+    kind: u32,
+}
+
+impl Place {
+    fn argument(&self, extra: &[u32], ctype: &str) -> String {
+        let offsets = self.offsets.iter().chain(extra);
+        let value = offsets.fold(format!("%{}", self.register), |inner, offset| {
+            format!("+{offset}({inner})")
+        });
+        format!("{value}:{ctype}")
+    }
+}
+
+impl Context<'_> {
+    fn number(&self, expression: &str) -> Result<String, String> {
+        let place = self.place(expression)?;
+        match (self.btf.shape(place.kind), self.btf.size(place.kind)) {
+            (Shape::Number(_) | Shape::Pointer(_), Some(size @ (1 | 2 | 4 | 8))) => {
+                Ok(place.argument(&[], &format!("u{}", 8 * size)))
+            }
+            _ => Err(format!("'{expression}' of {}() is no number", self.name)),
+        }
+    }
+
+    fn string(&self, expression: &str) -> Result<String, String> {
+        Ok(self.place(expression)?.argument(&[0], "string"))
+    }
+
+    /// Resolves an expression of the hook table.
+    fn place(&self, expression: &str) -> Result<Place, String> {
+        let missing = |what: &str| {
+            format!(
+                "'{expression}' of {}(): this kernel has no {what}",
+                self.name
+            )
+        };
+        let (cast, rest) = match expression
+            .strip_prefix('(')
+            .and_then(|rest| rest.split_once(')'))
+        {
+            Some((cast, rest)) => (Some(cast), rest),
+            None => (None, expression),
+        };
+        let (parameter, mut rest) = split_word(rest);
+        let position = self
+            .function
+            .parameters
+            .iter()
+            .position(|(name, _)| name == parameter);
+        let position = position.ok_or_else(|| missing(&format!("parameter {parameter}")))?;
+        let register = *self
+            .arch
+            .arguments
+            .get(position)
+            .ok_or_else(|| missing("register for that parameter"))?;
+        let mut place = Place {
+            register,
+            offsets: Vec::new(),
+            kind: self.function.parameters[position].1,
+        };
+        let mut target = match cast {
+            Some(name) => Some(
+                self.btf
+                    .structure(name)
+                    .ok_or_else(|| missing(&format!("struct {name}")))?,
+            ),
+            None => None,
+        };
+        while !rest.is_empty() {
+            if let Some(member) = rest.strip_prefix("->") {
+                let (member, after) = split_word(member);
+                let structure = match (target.take(), self.btf.shape(place.kind)) {
+                    (Some(structure), _) => structure,
+                    (None, Shape::Pointer(structure)) => structure,
+                    _ => return Err(missing(&format!("pointer before ->{member}"))),
+                };
+                let (offset, kind) = self
+                    .btf
+                    .member(structure, member)
+                    .ok_or_else(|| missing(member))?;
+                place.offsets.push(offset);
+                (place.kind, rest) = (kind, after);
+                continue;
+            }
+            // The value is in memory already: only its offset and type change.
+            let inner = place
+                .offsets
+                .last_mut()
+                .ok_or_else(|| missing("memory behind a register"))?;
+            if let Some(member) = rest.strip_prefix('.') {
+                let (member, after) = split_word(member);
+                let (offset, kind) = self
+                    .btf
+                    .member(place.kind, member)
+                    .ok_or_else(|| missing(member))?;
+                *inner += offset;
+                (place.kind, rest) = (kind, after);
+            } else {
+                let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+                let (index, after) = index.ok_or_else(|| missing(rest))?;
+                let index: u32 = index.parse().map_err(|_| missing(rest))?;
+                let Shape::Array(element) = self.btf.shape(place.kind) else {
+                    return Err(missing("array"));
+                };
+                *inner += index
+                    * self
+                        .btf
+                        .size(element)
+                        .ok_or_else(|| missing("element size"))?;
+                (place.kind, rest) = (element, after);
+            }
+        }
+        Ok(place)
+    }
+}
+
+/// An identifier and what follows it.
+fn split_word(text: &str) -> (&str, &str) {
+    text.split_at(
+        text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(text.len()),
+    )
+}

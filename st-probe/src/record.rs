@@ -1,0 +1,251 @@
+//! The records of the raw stream: what st-probe outputs, in MessagePack.
+//!
+//! Every record is a map whose first key is `t`, its kind. Field names are those of the
+//! structs below; a field whose value is `None` may be absent or nil. *bytes* are
+//! MessagePack `bin`. Times are nanoseconds of CLOCK_MONOTONIC unless they say otherwise.
+//! The first record is [`Header`], the last is [`End`]; [`Raw`] records are in time order.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::borrow::Cow;
+
+/// The value of [`Header::magic`].
+pub const MAGIC: &str = "systracer";
+/// The value of [`Header::version`]: raised when an old reader would misread a new stream.
+pub const VERSION: u32 = 1;
+
+/// `t` = `header`: the first record of a stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "header")]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: String,
+    /// [`VERSION`].
+    pub version: u32,
+    /// The stages that the stream has passed, in order: `st-probe`, `st-decode`, ...
+    pub stages: Vec<String>,
+    /// `uname -r` of the traced kernel.
+    pub kernel: String,
+    /// `uname -m` of the traced machine.
+    pub machine: String,
+    /// Its host name.
+    pub host: String,
+    /// `little` or `big`: the byte order of [`Raw::data`].
+    pub byte_order: String,
+    /// Bytes of a memory page.
+    pub page_size: u32,
+    /// CPUs that have a ring buffer.
+    pub cpus: u32,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// CLOCK_MONOTONIC at one instant ...
+    pub monotonic: u64,
+    /// ... and CLOCK_REALTIME at the same: nanoseconds since the Unix epoch.
+    pub realtime: u64,
+    /// How far above its value at a function's entry the stack pointer is at the return:
+    /// 8 where `call` pushes the return address, else 0. Bytes.
+    pub stack_delta: u64,
+    /// The hooks in force.
+    pub hooks: Vec<Hook>,
+    /// Events that were asked for but cannot be traced on this kernel.
+    pub unavailable: Vec<Unavailable>,
+    /// The command line of st-probe.
+    pub command: Vec<String>,
+}
+
+/// One kernel event that [`Raw`] records come from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hook {
+    /// [`Raw::id`] of its records.
+    pub id: u16,
+    /// Its name, unique in the stream.
+    pub name: String,
+    /// The event that it helps to tell: `create`, `rename`, `connect`, ..., `process`.
+    pub event: String,
+    /// Its part in that: see [`crate::hooks::Role`].
+    pub role: String,
+    /// The kernel function, or `group/event` of a static tracepoint.
+    pub point: String,
+    /// The most names that a chain in its records holds, the file's own included; 0: none.
+    pub names: u32,
+    /// Where in [`Raw::data`] its values are.
+    pub fields: Vec<Field>,
+}
+
+/// A value in [`Raw::data`], as the event's `format` file in tracefs describes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name. `n0`, `n1`, ... are a chain of names: the file's own, its parent's, and
+    /// so on. A name `/` ends a chain at the root of its file system; an empty one could
+    /// not be read.
+    pub name: String,
+    /// Bytes from the start of the record.
+    pub offset: u16,
+    /// Bytes.
+    pub size: u16,
+    /// Whether a number is signed.
+    pub signed: bool,
+    /// The C type. `__data_loc char[]` is a u32: the low half is the string's offset in
+    /// the record, the high half its length with the final NUL.
+    #[serde(rename = "type")]
+    pub ctype: String,
+}
+
+/// An event that cannot be traced.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Unavailable {
+    /// The event's name.
+    pub event: String,
+    /// Why.
+    pub why: String,
+}
+
+/// `t` = `raw`: one record of the ring buffer, as the kernel wrote it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "raw")]
+pub struct Raw<'a> {
+    /// When.
+    pub ts: u64,
+    /// On which CPU.
+    pub cpu: u32,
+    /// [`Hook::id`].
+    pub id: u16,
+    /// The record's bytes.
+    #[serde(borrow)]
+    pub data: Bytes<'a>,
+}
+
+/// `t` = `mounts`: the mount table of a mount namespace, at the start and when it changed.
+///
+/// It stands before the records of `since` and later: the change happened at an unknown
+/// instant between `since` and `ts`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "mounts")]
+pub struct Mounts<'a> {
+    /// When it was read.
+    pub ts: u64,
+    /// When the previous one was last known to hold; equal to `ts` in the first.
+    pub since: u64,
+    /// The namespace: the inode number of `/proc/PID/ns/mnt`.
+    pub ns: u64,
+    /// `/proc/PID/mountinfo`, proc_pid_mountinfo(5).
+    #[serde(borrow)]
+    pub mountinfo: Bytes<'a>,
+}
+
+/// `t` = `process`: a process that was alive when tracing began.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "process")]
+pub struct Process<'a> {
+    /// Just before it was looked at: later records supersede it.
+    pub ts: u64,
+    /// Its id (the kernel's tgid) in the initial pid namespace, as st-probe sees it.
+    pub pid: i32,
+    /// Its threads.
+    #[serde(borrow)]
+    pub threads: Vec<Thread<'a>>,
+}
+
+/// A thread of a [`Process`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Thread<'a> {
+    /// Its id.
+    pub tid: i32,
+    /// Its name.
+    #[serde(borrow)]
+    pub comm: Bytes<'a>,
+}
+
+/// `t` = `lost`: records that are missing here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "lost")]
+pub struct Lost {
+    /// The last instant before the gap that is known, ...
+    pub since: u64,
+    /// ... and the first one after it.
+    pub ts: u64,
+    /// The CPU whose records are missing, if one.
+    pub cpu: Option<u32>,
+    /// How many, if known.
+    pub count: Option<u64>,
+    /// `ring buffer`: st-probe was not fast enough; `return probe`: more calls were in
+    /// flight than return probes can follow.
+    pub cause: String,
+}
+
+/// `t` = `end`: the last record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "end")]
+pub struct End {
+    /// When.
+    pub ts: u64,
+    /// [`Raw`] records written.
+    pub records: u64,
+    /// Records known to be lost.
+    pub lost: u64,
+    /// Calls whose return was missed.
+    pub missed_returns: u64,
+    /// `signal`, `duration`, `command`, `reader`; `cut` where a later stage found its input
+    /// without an end and wrote this in its place.
+    pub why: String,
+}
+
+/// Bytes that are text to a person but need not be UTF-8: names, paths, mount tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bytes<'a>(pub Cow<'a, [u8]>);
+
+impl<'a> From<&'a [u8]> for Bytes<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Bytes<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Cow::Owned(bytes))
+    }
+}
+
+impl std::ops::Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Bytes<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("bytes or a string")
+            }
+
+            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Bytes::from(bytes))
+            }
+
+            // Other languages' MessagePack libraries may write a name as a string.
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Bytes::from(text.as_bytes()))
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                Ok(Bytes::from(bytes.to_vec()))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Bytes::from(text.as_bytes().to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Visitor)
+    }
+}

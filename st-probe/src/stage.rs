@@ -1,0 +1,257 @@
+//! The loop that every stage after st-probe runs, its messages and its exit statuses.
+//!
+//! | status | meaning |
+//! |---|---|
+//! | 0 | done, also when the reader downstream went away |
+//! | 1 | failed |
+//! | 2 | wrong usage |
+//! | 3 | something was lost (only where asked for, with `--strict`) |
+//! | 4 | the input was cut or corrupt; everything good in it was processed |
+
+use crate::record::{End, Header, MAGIC, VERSION};
+use crate::wire::{self, Reader};
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+/// Exit status: the stage failed.
+pub const FAILED: u8 = 1;
+/// Exit status: the input was cut or corrupt.
+pub const CUT: u8 = 4;
+
+/// [`End::why`] of the end that a stage writes when its input has none.
+pub const WHY_CUT: &str = "cut";
+
+/// Why a record of a known kind could not be processed.
+pub type RecordError = rmp_serde::decode::Error;
+
+/// One stage, without its input and output.
+pub trait Stage {
+    /// Its name, as in [`Header::stages`].
+    const NAME: &'static str;
+    /// The stages that its input must have passed.
+    const AFTER: &'static [&'static str];
+    /// Whether its input may have passed this very stage before.
+    const REPEATABLE: bool = false;
+
+    /// Takes the header. `record` is what it was read from.
+    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>);
+
+    /// Takes a record after the header; appends to `out` what follows from it.
+    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError>;
+}
+
+/// Appends the header `record` to `out` with `stage` as one more that was passed.
+pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8>) {
+    #[derive(serde::Serialize)]
+    #[serde(tag = "t", rename = "header")]
+    struct Passed {
+        stages: Vec<String>,
+    }
+    let mut stages = header.stages.clone();
+    stages.push(stage.to_owned());
+    let mut passed = Vec::new();
+    wire::write(&Passed { stages }, &mut passed);
+    wire::merge(record, &["stages"], &passed, out);
+}
+
+/// Runs a stage from standard input to standard output.
+pub fn main<S: Stage>(stage: &mut S) -> ExitCode {
+    crate::interrupt::ignore_first();
+    let mut messages = |message: String| {
+        // Nobody is left to tell when standard error is gone.
+        let _ = writeln!(io::stderr(), "{}: {message}", S::NAME);
+    };
+    match run(
+        stage,
+        io::stdin().lock(),
+        io::stdout().lock(),
+        &mut messages,
+    ) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(CUT),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            messages(error.to_string());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Runs a stage from `input` to `output`, handing messages for people to `say`.
+///
+/// True when the input was whole. Errors are of the input or output themselves.
+pub fn run<S: Stage>(
+    stage: &mut S,
+    mut input: impl Read,
+    mut output: impl Write,
+    say: &mut dyn FnMut(String),
+) -> io::Result<bool> {
+    let mut reader = Reader::default();
+    let mut out = Vec::new();
+    let mut state = State {
+        begun: false,
+        ended: false,
+        whole: true,
+        unreadable: 0,
+    };
+    let trouble = loop {
+        let offset = reader.offset();
+        match reader.take() {
+            Ok(Some(record)) => {
+                if let Err(trouble) = step(stage, &mut state, record, offset, &mut out, say) {
+                    break Some(trouble);
+                }
+                if out.len() >= 256 << 10 {
+                    output.write_all(&out)?;
+                    out.clear();
+                }
+            }
+            // Whoever reads our output gets it before we wait for more input.
+            Ok(None) => {
+                output.write_all(&out)?;
+                output.flush()?;
+                out.clear();
+                if !reader
+                    .fill(&mut input)
+                    .map_err(|error| with("cannot read standard input", error))?
+                {
+                    break None;
+                }
+            }
+            Err(malformed) if !state.begun => {
+                break Some(format!(
+                    "{malformed}: standard input must come from {}",
+                    S::AFTER.join(" | ")
+                ));
+            }
+            Err(malformed) => {
+                break Some(format!(
+                    "at byte {offset} of the input: {malformed}; the rest is left out"
+                ));
+            }
+        }
+    };
+    match trouble {
+        Some(trouble) => say(trouble),
+        None if state.ended => {}
+        None if reader.offset() == 0 && reader.pending() == 0 => {
+            say("no input: the stage before it wrote nothing".into())
+        }
+        None => say(format!(
+            "the input is cut at byte {}: it has no end record",
+            reader.offset() + reader.pending() as u64
+        )),
+    }
+    if state.unreadable > 1 {
+        say(format!(
+            "{} records in all could not be read and were left out",
+            state.unreadable
+        ));
+    }
+    if !state.ended {
+        state.whole = false;
+        let end = End {
+            ts: 0,
+            records: 0,
+            lost: 0,
+            missed_returns: 0,
+            why: WHY_CUT.into(),
+        };
+        let mut record = Vec::new();
+        wire::write(&end, &mut record);
+        stage
+            .push("end", &record, &mut out)
+            .expect("a record of our own is readable");
+    }
+    output.write_all(&out)?;
+    output.flush()?;
+    Ok(state.whole && state.unreadable == 0)
+}
+
+struct State {
+    begun: bool,
+    ended: bool,
+    whole: bool,
+    unreadable: u64,
+}
+
+/// Hands one record to the stage. An error is what makes the rest of the input useless.
+fn step<S: Stage>(
+    stage: &mut S,
+    state: &mut State,
+    record: &[u8],
+    offset: u64,
+    out: &mut Vec<u8>,
+    say: &mut dyn FnMut(String),
+) -> Result<(), String> {
+    let kind = wire::kind(record).unwrap_or_default();
+    let result = match kind {
+        "header" => {
+            let header = wire::read::<Header>(record)
+                .map_err(|error| format!("unreadable header: {error}"))?;
+            check_header::<S>(&header)?;
+            state.begun = true;
+            state.ended = false;
+            stage.begin(&header, record, out);
+            Ok(())
+        }
+        "end" => wire::read::<End>(record).and_then(|end| {
+            state.ended = true;
+            state.whole &= end.why != WHY_CUT;
+            stage.push(kind, record, out)
+        }),
+        _ if !state.begun => {
+            return Err(format!(
+                "the stream does not begin with a header but with '{kind}': was its beginning cut off?"
+            ));
+        }
+        _ => stage.push(kind, record, out),
+    };
+    if let Err(error) = result {
+        state.unreadable += 1;
+        if state.unreadable == 1 {
+            say(format!(
+                "the '{kind}' record at byte {offset} of the input is left out: {error}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the stage can take the stream; if not, what to do.
+fn check_header<S: Stage>(header: &Header) -> Result<(), String> {
+    if header.magic != MAGIC {
+        return Err("this is not a SysTracer stream".into());
+    }
+    if header.version > VERSION {
+        return Err(format!(
+            "the stream has format version {}, this {} knows {VERSION}: use a newer one",
+            header.version,
+            S::NAME
+        ));
+    }
+    let passed = header.stages.join(" | ");
+    let missing: Vec<&str> = S::AFTER
+        .iter()
+        .copied()
+        .filter(|&stage| !header.stages.iter().any(|s| s == stage))
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "the input comes from {passed}: put {} before {}",
+            missing.join(" | "),
+            S::NAME
+        ));
+    }
+    if !S::REPEATABLE && header.stages.iter().any(|stage| stage == S::NAME) {
+        return Err(format!(
+            "the input comes from {passed}: it has passed {} already",
+            S::NAME
+        ));
+    }
+    Ok(())
+}
+
+fn with(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}

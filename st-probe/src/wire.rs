@@ -1,0 +1,325 @@
+//! Framing: a stream is a sequence of MessagePack maps with nothing between them.
+//!
+//! The first key of every map is `t`, whose value (a string) is the record's kind. A stage
+//! hands on every record and every field that it does not know, byte for byte.
+//! MessagePack: <https://github.com/msgpack/msgpack/blob/master/spec.md>.
+
+use std::io::{self, Read};
+
+/// The largest record accepted, in bytes; a longer one counts as corruption.
+pub const MAX_RECORD: usize = 16 << 20;
+
+const CHUNK: usize = 256 << 10;
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// Not a MessagePack map whose first key is `t` and whose first value is a string.
+    NotARecord,
+    /// A record that announces more than [`MAX_RECORD`] bytes.
+    TooLong,
+}
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotARecord => f.write_str("this is not a SysTracer record"),
+            Self::TooLong => write!(f, "a record announces more than {MAX_RECORD} bytes"),
+        }
+    }
+}
+
+/// The length of the MessagePack value at the start of `bytes`, or `None` if more bytes are
+/// needed to tell.
+pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    let mut at = 0usize;
+    let mut values = 1u64;
+    while values > 0 {
+        values -= 1;
+        let Some(&marker) = bytes.get(at) else {
+            return Ok(None);
+        };
+        // Bytes of length field after the marker, fixed bytes after that, values inside.
+        let (field, fixed, inner) = match marker {
+            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => (0, 0, 0),
+            0x80..=0x8f => (0, 0, 2 * u64::from(marker & 0x0f)),
+            0x90..=0x9f => (0, 0, u64::from(marker & 0x0f)),
+            0xa0..=0xbf => (0, usize::from(marker & 0x1f), 0),
+            0xcc | 0xd0 => (0, 1, 0),
+            0xcd | 0xd1 => (0, 2, 0),
+            0xca | 0xce | 0xd2 => (0, 4, 0),
+            0xcb | 0xcf | 0xd3 => (0, 8, 0),
+            0xd4..=0xd8 => (0, 1 + (1 << (marker - 0xd4)), 0),
+            0xc4 | 0xd9 | 0xc7 => (1, 0, 0),
+            0xc5 | 0xda | 0xc8 | 0xdc | 0xde => (2, 0, 0),
+            0xc6 | 0xdb | 0xc9 | 0xdd | 0xdf => (4, 0, 0),
+            0xc1 => return Err(Malformed::NotARecord),
+        };
+        let Some(length) = bytes.get(at + 1..at + 1 + field) else {
+            return Ok(None);
+        };
+        let length = length.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
+        let content = match marker {
+            0xc4..=0xc6 | 0xd9..=0xdb => length,
+            0xc7..=0xc9 => length + 1,
+            _ => fixed,
+        };
+        values += match marker {
+            0xdc | 0xdd => length as u64,
+            0xde | 0xdf => 2 * length as u64,
+            _ => inner,
+        };
+        at += 1 + field + content;
+        // Every value still owed takes one byte at least.
+        if at as u64 + values > MAX_RECORD as u64 {
+            return Err(Malformed::TooLong);
+        }
+    }
+    Ok((at <= bytes.len()).then_some(at))
+}
+
+/// The string at the start of `bytes` and what follows it.
+fn split_str(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (start, len) = match *bytes.first()? {
+        marker @ 0xa0..=0xbf => (1, usize::from(marker & 0x1f)),
+        0xd9 => (2, usize::from(*bytes.get(1)?)),
+        0xda => (
+            3,
+            usize::from(u16::from_be_bytes([*bytes.get(1)?, *bytes.get(2)?])),
+        ),
+        _ => return None,
+    };
+    let text = std::str::from_utf8(bytes.get(start..start + len)?).ok()?;
+    Some((text, &bytes[start + len..]))
+}
+
+/// The number of entries of the map at the start of `bytes` and what follows its marker.
+fn split_map(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    match *bytes.first()? {
+        marker @ 0x80..=0x8f => Some((usize::from(marker & 0x0f), &bytes[1..])),
+        0xde => Some((
+            usize::from(u16::from_be_bytes([*bytes.get(1)?, *bytes.get(2)?])),
+            &bytes[3..],
+        )),
+        _ => None,
+    }
+}
+
+/// The kind of a record: the value of its first key, `t`.
+pub fn kind(record: &[u8]) -> Option<&str> {
+    let (entries, rest) = split_map(record)?;
+    let (key, rest) = split_str(rest)?;
+    (entries > 0 && key == "t").then_some(())?;
+    split_str(rest).map(|(kind, _)| kind)
+}
+
+/// The entries of a record: each key with the bytes of its value.
+///
+/// Ends early at an entry whose key is not a string.
+pub fn entries(record: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    let (mut left, mut rest) = split_map(record).unwrap_or((0, &[]));
+    std::iter::from_fn(move || {
+        left = left.checked_sub(1)?;
+        let (key, after) = split_str(rest)?;
+        let value = after.get(..value_len(after).ok()??)?;
+        rest = &after[value.len()..];
+        Some((key, value))
+    })
+}
+
+/// Appends `record` to `out` without its entries named in `without`, and with those of
+/// `more` (a record of its own, whose `t` is left out) at the end.
+pub fn merge(record: &[u8], without: &[&str], more: &[u8], out: &mut Vec<u8>) {
+    let kept = || entries(record).filter(|(key, _)| !without.contains(key));
+    let added = || entries(more).filter(|(key, _)| *key != "t");
+    let count = kept().count() + added().count();
+    match u8::try_from(count) {
+        Ok(count @ 0..16) => out.push(0x80 | count),
+        _ => {
+            out.push(0xde);
+            out.extend((count as u16).to_be_bytes());
+        }
+    }
+    for (key, value) in kept().chain(added()) {
+        match key.len() {
+            len @ 0..32 => out.push(0xa0 | len as u8),
+            len @ 32..256 => out.extend([0xd9, len as u8]),
+            len => {
+                out.push(0xda);
+                out.extend((len as u16).to_be_bytes());
+            }
+        }
+        out.extend(key.as_bytes());
+        out.extend(value);
+    }
+}
+
+/// Appends a value as a record, its fields by name.
+pub fn write<T: serde::Serialize>(value: &T, out: &mut Vec<u8>) {
+    rmp_serde::encode::write_named(out, value)
+        .expect("a Vec takes every byte, our records every field");
+}
+
+/// Reads the fields of a record that `T` knows.
+pub fn read<'a, T: serde::Deserialize<'a>>(
+    record: &'a [u8],
+) -> Result<T, rmp_serde::decode::Error> {
+    rmp_serde::from_slice(record)
+}
+
+/// Splits a byte stream into records.
+///
+/// Reading is separate from taking, so that a caller can flush its own output before it
+/// asks for bytes that may not come for a long time.
+#[derive(Debug, Default)]
+pub struct Reader {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    offset: u64,
+}
+
+impl Reader {
+    /// The next record already read, or `None` when [`Reader::fill`] must be called.
+    pub fn take(&mut self) -> Result<Option<&[u8]>, Malformed> {
+        let bytes = &self.buffer[self.start..self.end];
+        let Some(&first) = bytes.first() else {
+            return Ok(None);
+        };
+        if !matches!(first, 0x80..=0x8f | 0xde) {
+            return Err(Malformed::NotARecord);
+        }
+        let Some(len) = value_len(bytes)? else {
+            return Ok(None);
+        };
+        if kind(&bytes[..len]).is_none() {
+            return Err(Malformed::NotARecord);
+        }
+        let start = self.start;
+        self.start += len;
+        self.offset += len as u64;
+        Ok(Some(&self.buffer[start..start + len]))
+    }
+
+    /// Reads once from `input`; false at its end.
+    pub fn fill(&mut self, input: &mut impl Read) -> io::Result<bool> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.buffer.len() < self.end + CHUNK {
+            self.buffer.resize(self.end + CHUNK, 0);
+        }
+        loop {
+            match input.read(&mut self.buffer[self.end..]) {
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(count > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Bytes of all records taken so far: where in the stream the next one begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Bytes read but not taken: those of a record cut short, at the end of input.
+    pub fn pending(&self) -> usize {
+        self.end - self.start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &[u8] = b"\x82\xa1t\xa1x\xa1n\x07";
+
+    #[test]
+    fn takes_records_however_they_are_cut_into_reads() {
+        let stream = [RECORD, b"\x81\xa1t\xa1y", RECORD].concat();
+        for size in 1..stream.len() {
+            let mut reader = Reader::default();
+            let mut taken = Vec::new();
+            for mut part in stream.chunks(size) {
+                while reader.fill(&mut part).unwrap() {
+                    while let Some(record) = reader.take().unwrap() {
+                        taken.push(kind(record).unwrap().to_owned());
+                    }
+                }
+            }
+            assert_eq!(taken, ["x", "y", "x"], "in reads of {size}");
+            assert_eq!(
+                (reader.offset(), reader.pending()),
+                (stream.len() as u64, 0)
+            );
+        }
+    }
+
+    #[test]
+    fn measures_every_kind_of_value() {
+        let values: [&[u8]; 12] = [
+            b"\x00",
+            b"\xc0",
+            b"\xcb12345678",
+            b"\xa3abc",
+            b"\xd9\x03abc",
+            b"\xc4\x02ab",
+            b"\x92\x01\xa1a",
+            b"\xdc\x00\x02\x01\x02",
+            b"\xde\x00\x01\xa1a\x01",
+            b"\xd4\x01a",
+            b"\xc7\x02\x01ab",
+            b"\x81\xa1a\x91\xc3",
+        ];
+        for value in values {
+            assert_eq!(value_len(value), Ok(Some(value.len())), "{value:x?}");
+            for cut in 0..value.len() {
+                assert_eq!(
+                    value_len(&value[..cut]),
+                    Ok(None),
+                    "{value:x?} cut at {cut}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_record() {
+        for bytes in [
+            &b"hello"[..],
+            b"\xc1",
+            b"\x80",
+            b"\x81\x01\x02",
+            b"\x81\xa1t\x01",
+        ] {
+            let mut reader = Reader::default();
+            reader.fill(&mut &bytes[..]).unwrap();
+            assert_eq!(reader.take(), Err(Malformed::NotARecord), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn refuses_an_announced_gigabyte_before_it_arrives() {
+        assert_eq!(
+            value_len(b"\x81\xa1t\xc6\x40\x00\x00\x00"),
+            Err(Malformed::TooLong)
+        );
+        assert_eq!(value_len(b"\xdd\xff\xff\xff\xff"), Err(Malformed::TooLong));
+    }
+
+    #[test]
+    fn merges_and_keeps_what_it_does_not_know() {
+        let mut out = Vec::new();
+        merge(
+            b"\x83\xa1t\xa1x\xa1a\x01\xa1u\x91\x02",
+            &["a"],
+            b"\x82\xa1t\xa1x\xa1b\x03",
+            &mut out,
+        );
+        assert_eq!(out, b"\x83\xa1t\xa1x\xa1u\x91\x02\xa1b\x03");
+    }
+}
