@@ -1,5 +1,15 @@
 //! The second stage: from raw records to typed events.
+//!
+//! It is a pure function of its input: [`decode::Decoder`] takes records and appends
+//! records.
 
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod decode;
 pub mod event;
+mod field;
+mod pair;
+mod process;
+mod socket;
 
 pub use st_probe::{record, stage, wire};

@@ -1,1 +1,152 @@
-//! x
+//! The optional fourth stage: passes the events that match and leaves out the others.
+//!
+//! Every other record, and every byte of the events passed, stays as it was. Any number of
+//! filters can follow one another.
+
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod expression;
+pub mod glob;
+pub mod predicate;
+
+use expression::Expression;
+use st_pathtree::event::Event;
+use st_pathtree::record::Header;
+use st_pathtree::stage::{self, RecordError, Stage};
+use st_pathtree::wire;
+
+/// The stage: hands on what `expression` matches.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// What an event must be like to pass.
+    pub expression: Expression,
+}
+
+impl Stage for Filter {
+    const NAME: &'static str = "st-filter";
+    const AFTER: &'static [&'static str] = &["st-probe", "st-decode", "st-pathtree"];
+    const REPEATABLE: bool = true;
+
+    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
+        stage::pass_header(header, record, Self::NAME, out);
+    }
+
+    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        if kind != "event" || self.expression.matches(&wire::read::<Event>(record)?) {
+            out.extend(record);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An event `name` of process 7, with a field of a later version.
+    fn event(name: &str) -> Vec<u8> {
+        let mut record = b"\x87\xa1t\xa5event\xa5event".to_vec();
+        record.push(0xa0 | name.len() as u8);
+        record.extend(name.as_bytes());
+        record.extend(b"\xa2ts\x01\xa3seq\x02\xa3cpu\x00\xa7process\x82\xa3tid\x07\xa3pid\x07");
+        record.extend(b"\xa5later\x91\x2a");
+        record
+    }
+
+    fn header() -> Header {
+        Header {
+            magic: st_pathtree::record::MAGIC.into(),
+            version: st_pathtree::record::VERSION,
+            stages: Filter::AFTER.iter().map(|&stage| stage.into()).collect(),
+            kernel: String::new(),
+            machine: String::new(),
+            host: String::new(),
+            byte_order: "little".into(),
+            page_size: 4096,
+            cpus: 1,
+            boot_id: String::new(),
+            monotonic: 0,
+            realtime: 0,
+            stack_delta: 0,
+            hooks: Vec::new(),
+            unavailable: Vec::new(),
+            command: Vec::new(),
+        }
+    }
+
+    fn pushed(filter: &mut Filter, kind: &str, record: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        filter.push(kind, record, &mut out).unwrap();
+        out
+    }
+
+    fn filter(expression: Expression) -> Filter {
+        Filter { expression }
+    }
+
+    #[test]
+    fn hands_on_matching_events_byte_for_byte() {
+        let mut filter = filter(Expression {
+            events: vec![predicate::event("create").unwrap()],
+            ..Expression::default()
+        });
+        assert_eq!(
+            pushed(&mut filter, "event", &event("create")),
+            event("create")
+        );
+        assert_eq!(pushed(&mut filter, "event", &event("mkdir")), b"");
+        assert_eq!(pushed(&mut filter, "event", &event("teleport")), b"");
+    }
+
+    #[test]
+    fn events_of_a_later_version_are_matched_like_others() {
+        let mut filter = filter(Expression {
+            pids: vec![7],
+            ..Expression::default()
+        });
+        assert_eq!(
+            pushed(&mut filter, "event", &event("teleport")),
+            event("teleport")
+        );
+    }
+
+    #[test]
+    fn other_records_pass_even_a_filter_that_no_event_passes() {
+        let mut filter = filter(Expression {
+            invert: true,
+            ..Expression::default()
+        });
+        assert_eq!(pushed(&mut filter, "event", &event("create")), b"");
+        for kind in ["lost", "end", "mounts", "not known yet"] {
+            assert_eq!(
+                pushed(&mut filter, kind, b"\x81\xa1t\xa1?"),
+                b"\x81\xa1t\xa1?"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unreadable_event_is_an_error_and_writes_nothing() {
+        let mut out = Vec::new();
+        let record = b"\x82\xa1t\xa5event\xa2ts\xa3now";
+        assert!(Filter::default().push("event", record, &mut out).is_err());
+        assert_eq!(out, b"");
+    }
+
+    #[test]
+    fn the_header_tells_of_each_pass() {
+        let mut input = Vec::new();
+        wire::write(&header(), &mut input);
+        input.extend(b"\x81\xa1t\xa5later");
+        for _ in 0..2 {
+            let mut output = Vec::new();
+            stage::run(&mut Filter::default(), &input[..], &mut output, &mut |_| {}).unwrap();
+            input = output;
+        }
+        let read = wire::read::<Header>(&input).unwrap();
+        assert_eq!(
+            read.stages.join(" "),
+            "st-probe st-decode st-pathtree st-filter st-filter"
+        );
+    }
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! st-filter: passes the events that match.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    st_filter::cli::main()
+}

@@ -1,1 +1,30 @@
-//! x
+//! The last stage: renders events as text or JSON.
+//!
+//! Nothing else in the pipeline writes what a terminal may get to see, so this is where the
+//! bytes of strangers are made harmless: see [`escape`].
+
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod errno;
+pub mod escape;
+pub mod json;
+mod line;
+pub mod mode;
+#[cfg(test)]
+mod testing;
+pub mod text;
+pub mod time;
+mod value;
+
+use std::fmt::Arguments;
+use std::io::Write;
+
+/// The stage's name, whatever it renders.
+const NAME: &str = "st-format";
+/// What its input must have passed.
+const AFTER: &[&str] = &["st-probe", "st-decode", "st-pathtree"];
+
+/// Appends formatted text.
+fn put(out: &mut Vec<u8>, text: Arguments) {
+    out.write_fmt(text).expect("a Vec takes every byte");
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! st-format: renders events as text or JSON.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    st_format::cli::main()
+}

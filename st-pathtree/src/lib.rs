@@ -1,5 +1,13 @@
-//! The third stage: from chains of names to paths, and which of them are watched.
+//! The third stage: from paths within file systems to paths, and which of them are watched.
+//!
+//! It is a pure function of its input and its watches: [`resolve::PathTree`] takes records
+//! and appends records.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod event;
+pub mod mount;
+pub mod resolve;
+pub mod watch;
 
 pub use st_decode::{record, stage, wire};

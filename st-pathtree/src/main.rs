@@ -1,1 +1,5 @@
-fn main() {}
+//! `st-pathtree`: see [`st_pathtree::cli`].
+
+fn main() -> std::process::ExitCode {
+    st_pathtree::cli::main()
+}

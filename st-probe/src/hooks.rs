@@ -156,10 +156,9 @@ const SETS: &str = "valid & 0x7";
 /// The same, and ATTR_KILL_SUID, ATTR_KILL_SGID, ATTR_KILL_PRIV, which notify_change() may
 /// turn into ATTR_MODE.
 const MAY_SET: &str = "valid & 0x5807";
-/// Regular files, directories, symbolic links and devices; not sockets and pipes, whose
-/// inodes are made all the time.
-const FILES: &str = "(mode & 0x8000 && !(mode & 0x4000)) || (mode & 0x4000 && !(mode & 0x8000)) \
-                     || (mode & 0x2000 && mode & 0x8000) || (mode & 0x2000 && !(mode & 0x1000))";
+/// Not the inodes of pipe(2), socket(2) and anonymous files, which are made all the time:
+/// PIPEFS_MAGIC, SOCKFS_MAGIC, ANON_INODE_FS_MAGIC of include/uapi/linux/magic.h.
+const FILES: &str = "magic != 0x50495045 && magic != 0x534f434b && magic != 0x09041934";
 
 /// The table.
 pub const HOOKS: &[Hook] = &[
@@ -184,6 +183,7 @@ pub const HOOKS: &[Hook] = &[
             Number("dentry", "entry"),
             Number("ino", "inode->i_ino"),
             Number("mode", "inode->i_mode"),
+            Number("magic", "entry->d_sb->s_magic"),
         ],
     )
     .filter(FILES),
@@ -292,6 +292,10 @@ pub const HOOKS: &[Hook] = &[
             Number("dev", "dentry->d_sb->s_dev"),
             Number("ino", "dentry->d_inode->i_ino"),
             Number("hashed", "dentry->d_hash.pprev"),
+            // A file opened by handle may have a dentry that is no file system's root but
+            // named "/" all the same (fs/dcache.c, __d_obtain_alias).
+            Number("dentry", "dentry"),
+            Number("root", "dentry->d_sb->s_root"),
             Names("dentry"),
         ],
     )
@@ -331,6 +335,7 @@ pub const HOOKS: &[Hook] = &[
         "vfs_link",
         &[
             Stack,
+            Number("dentry", "new_dentry"),
             Number("dev", "new_dentry->d_sb->s_dev"),
             Names("new_dentry"),
         ],

@@ -14,3 +14,18 @@ pub mod record;
 pub mod ring;
 pub mod stage;
 pub mod wire;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+mod command;
+#[cfg(feature = "cli")]
+mod session;
+#[cfg(feature = "cli")]
+mod signals;
+#[cfg(feature = "cli")]
+mod snapshot;
+#[cfg(feature = "cli")]
+mod trace;
+#[cfg(feature = "cli")]
+mod tracefs;

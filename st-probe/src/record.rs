@@ -167,8 +167,7 @@ pub struct Lost {
     pub cpu: Option<u32>,
     /// How many, if known.
     pub count: Option<u64>,
-    /// `ring buffer`: st-probe was not fast enough; `return probe`: more calls were in
-    /// flight than return probes can follow.
+    /// `ring buffer`: st-probe was not fast enough.
     pub cause: String,
 }
 
@@ -182,8 +181,6 @@ pub struct End {
     pub records: u64,
     /// Records known to be lost.
     pub lost: u64,
-    /// Calls whose return was missed.
-    pub missed_returns: u64,
     /// `signal`, `duration`, `command`, `reader`; `cut` where a later stage found its input
     /// without an end and wrote this in its place.
     pub why: String,

@@ -154,7 +154,7 @@ pub fn run<S: Stage>(
             ts: 0,
             records: 0,
             lost: 0,
-            missed_returns: 0,
+
             why: WHY_CUT.into(),
         };
         let mut record = Vec::new();

@@ -1,0 +1,358 @@
+//! The stage itself.
+
+use crate::event::{Attrib, Bytes, Event, Kind, Process};
+use crate::field::{Layout, Number, Order};
+use crate::pair::{Call, Known, Thread};
+use crate::process::Processes;
+use crate::socket::Socket;
+use st_probe::record::{Header, Raw};
+use st_probe::stage::{self, RecordError, Stage};
+use st_probe::wire;
+use std::collections::HashMap;
+
+/// ATTR_MODE, ATTR_UID, ATTR_GID: include/linux/fs.h.
+const ATTR_MODE: i64 = 1;
+const ATTR_UID: i64 = 2;
+const ATTR_GID: i64 = 4;
+/// RENAME_EXCHANGE: include/uapi/linux/fs.h.
+const RENAME_EXCHANGE: u32 = 2;
+/// S_IFMT, S_IFCHR, S_IFBLK, S_IFREG: inode(7).
+const S_IFMT: u32 = 0o170000;
+const S_IFCHR: u32 = 0o020000;
+const S_IFBLK: u32 = 0o060000;
+const S_IFREG: u32 = 0o100000;
+/// The largest errno that a return value can carry: include/linux/err.h.
+const MAX_ERRNO: i64 = 4095;
+
+/// A hook's part: see st_probe::hooks::Role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Entry,
+    Old,
+    Target,
+    Detail,
+    Return,
+    Inode,
+    Instant,
+    Task,
+}
+
+#[derive(Debug)]
+struct Hook {
+    event: Kind,
+    role: Role,
+    /// The same number for all hooks of one function.
+    point: usize,
+    place: String,
+    layout: Layout,
+}
+
+/// Turns raw records into events.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    hooks: HashMap<u16, Hook>,
+    /// What to add to a monotonic time for nanoseconds since the Unix epoch.
+    epoch: i64,
+    stack_delta: u64,
+    processes: Processes,
+    threads: HashMap<i32, Thread>,
+    seq: u64,
+}
+
+impl Stage for Decoder {
+    const NAME: &'static str = "st-decode";
+    const AFTER: &'static [&'static str] = &["st-probe"];
+
+    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
+        let order = if header.byte_order == "big" {
+            Order::Big
+        } else {
+            Order::Little
+        };
+        let mut points: Vec<&str> = Vec::new();
+        self.hooks.clear();
+        for hook in &header.hooks {
+            let role = match hook.role.as_str() {
+                _ if hook.event == "process" => Role::Task,
+                "entry" => Role::Entry,
+                "old" => Role::Old,
+                "target" => Role::Target,
+                "detail" => Role::Detail,
+                "return" => Role::Return,
+                "inode" => Role::Inode,
+                "instant" => Role::Instant,
+                _ => continue,
+            };
+            let event = Kind::from_name(&hook.event).unwrap_or(Kind::Other);
+            let point = points
+                .iter()
+                .position(|point| *point == hook.point)
+                .unwrap_or_else(|| {
+                    points.push(&hook.point);
+                    points.len() - 1
+                });
+            let layout = Layout::new(order, &hook.fields);
+            self.hooks.insert(
+                hook.id,
+                Hook {
+                    event,
+                    role,
+                    point,
+                    place: hook.point.clone(),
+                    layout,
+                },
+            );
+        }
+        self.epoch = header.realtime.wrapping_sub(header.monotonic) as i64;
+        self.stack_delta = header.stack_delta;
+        self.processes = Processes::default();
+        self.threads.clear();
+        stage::pass_header(header, record, Self::NAME, out);
+    }
+
+    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        match kind {
+            "raw" => {
+                let raw: Raw = wire::read(record)?;
+                self.raw(&raw, out);
+                return Ok(());
+            }
+            "process" => self.processes.alive(&wire::read(record)?),
+            // A return may be among what was lost: its call must not meet another's.
+            "lost" => self.threads.clear(),
+            _ => {}
+        }
+        out.extend_from_slice(record);
+        Ok(())
+    }
+}
+
+impl Decoder {
+    fn raw(&mut self, raw: &Raw, out: &mut Vec<u8>) {
+        let data = &raw.data[..];
+        let Some(hook) = self.hooks.get(&raw.id) else {
+            return;
+        };
+        let number = |number| hook.layout.number(data, number);
+        let Some(tid) = number(Number::CommonPid).map(|tid| tid as i32) else {
+            return;
+        };
+        if hook.role == Role::Task {
+            self.processes.learn(&hook.place, tid, &hook.layout, data);
+            return;
+        }
+        if hook.role == Role::Instant {
+            let mut socket = Socket::default();
+            socket.learn(&hook.layout, data);
+            let (event, known) = (
+                hook.event,
+                Known {
+                    socket: Some(socket),
+                    ..Known::default()
+                },
+            );
+            self.emit(raw, tid, event, &known, None, out);
+            return;
+        }
+        let thread = self.threads.entry(tid).or_default();
+        let done = match hook.role {
+            Role::Entry if hook.event == Kind::Create => {
+                let mut call = Call {
+                    sp: number(Number::Sp).unwrap_or(0) as u64,
+                    ..Call::default()
+                };
+                enter(&mut call, hook, data);
+                thread.begin_create(call);
+                None
+            }
+            Role::Entry | Role::Old | Role::Target => {
+                let sp = number(Number::Sp).unwrap_or(0) as u64;
+                let call = thread.enter(hook.event, hook.point, sp, 1 << hook.role as u8);
+                enter(call, hook, data);
+                if let Some(dentry) = call.dentry {
+                    thread.claim(dentry);
+                }
+                None
+            }
+            Role::Detail => {
+                if let Some(call) = thread.innermost(hook.event) {
+                    detail(&mut call.known, hook, data);
+                }
+                None
+            }
+            Role::Inode => instantiate(thread, hook, data),
+            Role::Return => {
+                let sp = (number(Number::Sp).unwrap_or(0) as u64).wrapping_sub(self.stack_delta);
+                let ret = number(Number::Ret);
+                thread
+                    .leave(hook.point, sp)
+                    .zip(ret)
+                    .and_then(|((event, known), ret)| succeeded(event, known, ret))
+            }
+            Role::Instant | Role::Task => None,
+        };
+        if thread.is_idle() {
+            self.threads.remove(&tid);
+        }
+        if let Some((event, known, ret)) = done {
+            self.emit(raw, tid, event, &known, ret, out);
+        }
+    }
+
+    /// Appends an event.
+    fn emit(
+        &mut self,
+        raw: &Raw,
+        tid: i32,
+        event: Kind,
+        known: &Known,
+        ret: Option<i32>,
+        out: &mut Vec<u8>,
+    ) {
+        let (pid, comm) = self.processes.find(tid);
+        let socket = known.socket.as_ref();
+        let bytes = |bytes: &Option<Vec<u8>>| bytes.clone().map(Bytes::from);
+        let (dev, rdev) = (known.dev.map(device), known.rdev.map(device));
+        let event = Event {
+            event,
+            ts: raw.ts.wrapping_add_signed(self.epoch),
+            seq: self.seq,
+            cpu: raw.cpu,
+            process: Process {
+                pid,
+                tid,
+                comm: comm.map(Bytes::from),
+            },
+            dev: dev.as_deref(),
+            ino: known.ino,
+            fs_path: bytes(&known.path),
+            old_fs_path: bytes(&known.old_path),
+            deleted: known.deleted,
+            mode: known.mode,
+            rdev: rdev.as_deref(),
+            target: bytes(&known.target),
+            attrib: known.attrib,
+            exchange: known.flags & RENAME_EXCHANGE != 0,
+            fd: known.fd,
+            proto: socket.and_then(|socket| socket.proto.as_deref()),
+            family: socket.and_then(|socket| socket.family),
+            addr: socket.and_then(|socket| socket.addr.as_deref()),
+            port: socket.and_then(|socket| socket.port),
+            backlog: socket.and_then(|socket| socket.backlog),
+            ret,
+        };
+        wire::write(&event, out);
+        self.seq += 1;
+    }
+}
+
+/// Notes what an entry, old or target record tells.
+fn enter(call: &mut Call, hook: &Hook, data: &[u8]) {
+    let number = |number| hook.layout.number(data, number);
+    let known = &mut call.known;
+    match hook.role {
+        Role::Target => known.target = hook.layout.text(data, "target").map(<[u8]>::to_vec),
+        Role::Old => {
+            known.old_path = hook.layout.path(data);
+            known.ino = number(Number::Ino).map(|ino| ino as u64);
+            known.inodes[0] = number(Number::Inode).map(|inode| inode as u64);
+            known.deleted = number(Number::Hashed) == Some(0);
+        }
+        _ => {
+            call.dentry = number(Number::Dentry).map(|dentry| dentry as u64);
+            known.path = hook.layout.path(data);
+            // See the hook table: a dentry named "/" that is not the root.
+            if known.path.as_deref() == Some(b"/") && number(Number::Root) != number(Number::Dentry)
+            {
+                known.path = None;
+            }
+            known.dev = number(Number::Dev).map(|dev| dev as u32);
+            known.ino = number(Number::Ino).map(|ino| ino as u64).or(known.ino);
+            known.mode = number(Number::Mode).map(|mode| mode as u32);
+            known.rdev = number(Number::Rdev).map(|rdev| rdev as u32).filter(|_| {
+                known
+                    .mode
+                    .is_some_and(|mode| matches!(mode & S_IFMT, S_IFCHR | S_IFBLK))
+            });
+            known.flags = number(Number::Flags).unwrap_or(0) as u32;
+            known.inodes[1] = number(Number::Inode).map(|inode| inode as u64);
+            known.deleted |= number(Number::Hashed) == Some(0);
+            known.fd = number(Number::Fd).map(|fd| fd as i32);
+        }
+    }
+}
+
+/// Notes what a detail record tells.
+fn detail(known: &mut Known, hook: &Hook, data: &[u8]) {
+    let number = |number| hook.layout.number(data, number);
+    if hook.event == Kind::Attrib {
+        let valid = number(Number::Valid).unwrap_or(0);
+        let set = |flag: i64, value: Number| {
+            (valid & flag != 0)
+                .then(|| number(value))
+                .flatten()
+                .map(|value| value as u32)
+        };
+        known.attrib = Some(Attrib {
+            mode: set(ATTR_MODE, Number::Mode),
+            uid: set(ATTR_UID, Number::Uid),
+            gid: set(ATTR_GID, Number::Gid),
+        });
+    } else {
+        known
+            .socket
+            .get_or_insert_default()
+            .learn(&hook.layout, data);
+    }
+}
+
+/// Takes a dentry's new inode; a create is complete with it.
+fn instantiate(
+    thread: &mut Thread,
+    hook: &Hook,
+    data: &[u8],
+) -> Option<(Kind, Known, Option<i32>)> {
+    let number = |number| hook.layout.number(data, number);
+    let dentry = number(Number::Dentry)? as u64;
+    let (ino, mode) = (
+        number(Number::Ino).map(|ino| ino as u64),
+        number(Number::Mode).map(|mode| mode as u32),
+    );
+    if mode.is_some_and(|mode| mode & S_IFMT == S_IFREG) {
+        if let Some(mut known) = thread.complete_create(dentry) {
+            (known.ino, known.mode) = (ino, mode);
+            return Some((Kind::Create, known, None));
+        }
+    }
+    if let Some((event, known)) = thread.making(dentry) {
+        known.ino = ino;
+        if matches!(event, Kind::Mkdir | Kind::Mknod) {
+            known.mode = mode;
+        }
+    }
+    None
+}
+
+/// The event that a call's return makes, if it does.
+fn succeeded(event: Kind, known: Known, ret: i64) -> Option<(Kind, Known, Option<i32>)> {
+    let failed = (-MAX_ERRNO..0).contains(&ret);
+    match event {
+        // Without a socket of the Internet the call was none of ours, or an outer one.
+        Kind::Connect => known
+            .socket
+            .is_some()
+            .then_some((event, known, Some(ret as i32))),
+        _ if failed => None,
+        Kind::Listen => known.socket.is_some().then_some((event, known, None)),
+        // Times and sizes only.
+        Kind::Attrib => known.attrib.is_some().then_some((event, known, None)),
+        // Two names of one file: rename(2) succeeds and does nothing.
+        Kind::Rename if known.inodes[0] == known.inodes[1] => None,
+        _ => Some((event, known, None)),
+    }
+}
+
+/// `major:minor` of a kernel dev_t: include/linux/kdev_t.h.
+fn device(dev: u32) -> String {
+    format!("{}:{}", dev >> 20, dev & 0xf_ffff)
+}

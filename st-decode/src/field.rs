@@ -1,0 +1,232 @@
+//! Values in the kernel's records, by the formats that the header carries.
+
+use st_probe::record;
+
+/// The byte order of the traced machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Least significant byte first.
+    #[default]
+    Little,
+    /// Most significant byte first.
+    Big,
+}
+
+/// Declares the numbers that hooks fetch, with their names in the stream.
+macro_rules! numbers {
+    ($($variant:ident = $name:literal),* $(,)?) => {
+        /// A number in a record, by name: see st_probe::hooks.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Number { $(#[doc = $name] $variant),* }
+        const NUMBERS: &[&str] = &[$($name),*];
+    };
+}
+numbers! {
+    CommonPid = "common_pid", Sp = "sp", Ret = "ret", Dentry = "dentry", Root = "root", Dev = "dev", Ino = "ino",
+    Mode = "mode", Rdev = "rdev", Flags = "flags", Inode = "inode", Hashed = "hashed", Valid = "valid", Uid = "uid",
+    Gid = "gid", Fd = "fd", Backlog = "backlog", Addrlen = "addrlen", Family = "family", Port = "port", Num = "num",
+    Addr4 = "addr4", Addr6 = "addr6_0", Type = "type", Protocol = "protocol", Pid = "pid", OldPid = "old_pid",
+    CloneFlags = "clone_flags",
+}
+
+/// Where a value is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    offset: usize,
+    size: usize,
+    signed: bool,
+}
+
+/// Where the values of a hook's records are.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    order: Order,
+    numbers: Vec<Option<Place>>,
+    names: Vec<Place>,
+    texts: Vec<(String, Place, bool)>,
+}
+
+impl Layout {
+    /// Reads the formats in the header.
+    pub fn new(order: Order, fields: &[record::Field]) -> Self {
+        let mut layout = Self {
+            order,
+            numbers: vec![None; NUMBERS.len()],
+            ..Self::default()
+        };
+        for field in fields {
+            let place = Place {
+                offset: usize::from(field.offset),
+                size: usize::from(field.size),
+                signed: field.signed,
+            };
+            let located = field.ctype.starts_with("__data_loc");
+            if located || field.ctype.starts_with("char[") {
+                if field.name == format!("n{}", layout.names.len()) {
+                    layout.names.push(place);
+                } else {
+                    layout.texts.push((field.name.clone(), place, located));
+                }
+            } else if let Some(at) = NUMBERS.iter().position(|name| *name == field.name) {
+                layout.numbers[at] = Some(place);
+            }
+        }
+        layout
+    }
+
+    /// The bytes of a number, in the order in which they were in the kernel's memory.
+    pub fn bytes<'a>(&self, data: &'a [u8], number: Number) -> Option<&'a [u8]> {
+        let place = (*self.numbers.get(number as usize)?)?;
+        data.get(place.offset..place.offset + place.size)
+    }
+
+    /// `count` bytes of memory that begin with a number's: an array fetched in pieces.
+    pub fn memory<const COUNT: usize>(&self, data: &[u8], first: Number) -> Option<[u8; COUNT]> {
+        let offset = (*self.numbers.get(first as usize)?)?.offset;
+        data.get(offset..offset + COUNT)?.try_into().ok()
+    }
+
+    /// A number, sign-extended if it is signed.
+    pub fn number(&self, data: &[u8], number: Number) -> Option<i64> {
+        let signed = (*self.numbers.get(number as usize)?)?.signed;
+        let bytes = self.bytes(data, number)?;
+        let value = unsigned(self.order, bytes);
+        let unused = 64 - 8 * bytes.len().min(8) as u32;
+        Some(if signed && unused < 64 {
+            ((value << unused) as i64) >> unused
+        } else {
+            value as i64
+        })
+    }
+
+    /// A text, without its NUL.
+    pub fn text<'a>(&self, data: &'a [u8], name: &str) -> Option<&'a [u8]> {
+        let (_, place, located) = self.texts.iter().find(|text| text.0 == name)?;
+        if *located {
+            self.located(data, place)
+        } else {
+            up_to_nul(data.get(place.offset..place.offset + place.size)?)
+        }
+    }
+
+    /// The chain of names as a path within the file system: from `/` if it reaches the root.
+    /// `None` if not even the first name is known.
+    pub fn path(&self, data: &[u8]) -> Option<Vec<u8>> {
+        let mut names = Vec::with_capacity(self.names.len());
+        let mut length = 0;
+        let mut rooted = false;
+        for place in &self.names {
+            match self.located(data, place) {
+                Some(b"/") => {
+                    rooted = true;
+                    break;
+                }
+                Some(name) if !name.is_empty() => {
+                    length += 1 + name.len();
+                    names.push(name);
+                }
+                _ => break,
+            }
+        }
+        let mut path = Vec::with_capacity(length + 1);
+        for name in names.iter().rev() {
+            if rooted || !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+        }
+        if path.is_empty() && rooted {
+            path.push(b'/');
+        }
+        (!path.is_empty()).then_some(path)
+    }
+
+    /// A string behind a `__data_loc`: its offset in the low half, its length in the high.
+    fn located<'a>(&self, data: &'a [u8], place: &Place) -> Option<&'a [u8]> {
+        let word = unsigned(self.order, data.get(place.offset..place.offset + 4)?) as usize;
+        let (offset, length) = (word & 0xffff, word >> 16);
+        up_to_nul(data.get(offset..offset + length)?)
+    }
+}
+
+fn unsigned(order: Order, bytes: &[u8]) -> u64 {
+    let join = |value: u64, &byte: &u8| value << 8 | u64::from(byte);
+    match order {
+        Order::Little => bytes.iter().rev().fold(0, join),
+        Order::Big => bytes.iter().fold(0, join),
+    }
+}
+
+fn up_to_nul(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.split(|&byte| byte == 0).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, offset: u16, size: u16, signed: bool, ctype: &str) -> record::Field {
+        record::Field {
+            name: name.into(),
+            offset,
+            size,
+            signed,
+            ctype: ctype.into(),
+        }
+    }
+
+    fn chain(names: &[&[u8]]) -> (Layout, Vec<u8>) {
+        let fields: Vec<_> = (0..names.len())
+            .map(|i| field(&format!("n{i}"), 4 * i as u16, 4, true, "__data_loc char[]"))
+            .collect();
+        let mut data = vec![0; 4 * names.len()];
+        for (i, name) in names.iter().enumerate() {
+            let word = (data.len() as u32) | (name.len() as u32 + 1) << 16;
+            data[4 * i..4 * i + 4].copy_from_slice(&word.to_le_bytes());
+            data.extend_from_slice(name);
+            data.push(0);
+        }
+        (Layout::new(Order::Little, &fields), data)
+    }
+
+    fn path(names: &[&[u8]]) -> Option<Vec<u8>> {
+        let (layout, data) = chain(names);
+        layout.path(&data)
+    }
+
+    #[test]
+    fn a_chain_that_reaches_the_root_is_absolute() {
+        assert_eq!(path(&[b"c", b"b", b"/", b"/"]).unwrap(), b"/b/c");
+        assert_eq!(path(&[b"/", b"/"]).unwrap(), b"/");
+    }
+
+    #[test]
+    fn a_chain_that_does_not_is_a_tail() {
+        assert_eq!(path(&[b"c", b"b", b"a"]).unwrap(), b"a/b/c");
+        assert_eq!(path(&[b"c", b"", b"/"]).unwrap(), b"c");
+        assert_eq!(path(&[b"", b"/"]), None);
+    }
+
+    #[test]
+    fn a_chain_survives_every_cut() {
+        let (layout, data) = chain(&[b"c", b"b", b"/"]);
+        for cut in 0..data.len() {
+            let _ = layout.path(&data[..cut]);
+        }
+    }
+
+    #[test]
+    fn numbers_keep_sign_and_byte_order() {
+        let fields = [
+            field("ret", 0, 4, true, "s32"),
+            field("mode", 4, 2, false, "u16"),
+        ];
+        let data = [0xff, 0xff, 0xff, 0x8d, 0x81, 0xa4];
+        let layout = Layout::new(Order::Big, &fields);
+        assert_eq!(layout.number(&data, Number::Ret), Some(-115));
+        assert_eq!(layout.number(&data, Number::Mode), Some(0o100644));
+        assert_eq!(layout.number(&data, Number::Ino), None);
+        let layout = Layout::new(Order::Little, &fields);
+        assert_eq!(layout.number(&data, Number::Mode), Some(0xa481));
+    }
+}

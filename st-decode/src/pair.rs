@@ -1,0 +1,213 @@
+//! Puts the hooks of one call together again, by thread, function and stack pointer.
+//!
+//! The stack grows downwards: a call that is still running has a higher stack pointer than
+//! whatever it calls. So a record that shows a stack pointer at or above that of an
+//! earlier call of the same thread proves that this call has ended, even if its return was
+//! missed.
+
+use crate::event::{Attrib, Kind};
+use crate::socket::Socket;
+
+/// Entries of `create` that one thread may have open: overlayfs on overlayfs nests a few;
+/// those of files that existed already are forgotten in this way.
+const MAX_CREATES: usize = 8;
+
+/// What is known of a call that has not returned yet.
+#[derive(Debug, Default)]
+pub struct Call {
+    /// The function, as a number of the decoder's.
+    pub point: usize,
+    /// The stack pointer at its entry.
+    pub sp: u64,
+    /// The roles that were seen, a bit each: none comes twice in a call.
+    pub roles: u8,
+    /// The dentry that it works on, by address.
+    pub dentry: Option<u64>,
+    /// What it will have done.
+    pub known: Known,
+}
+
+/// The parts of an event that a call's hooks tell.
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct Known {
+    pub dev: Option<u32>,
+    pub ino: Option<u64>,
+    pub path: Option<Vec<u8>>,
+    pub old_path: Option<Vec<u8>>,
+    pub deleted: bool,
+    pub mode: Option<u32>,
+    pub rdev: Option<u32>,
+    pub flags: u32,
+    /// rename: the inodes of the two names, by address.
+    pub inodes: [Option<u64>; 2],
+    pub target: Option<Vec<u8>>,
+    pub attrib: Option<Attrib>,
+    pub fd: Option<i32>,
+    pub socket: Option<Socket>,
+}
+
+/// One thread's calls.
+#[derive(Debug, Default)]
+pub struct Thread {
+    /// Outermost first; each with its event.
+    calls: Vec<(Kind, Call)>,
+    creates: Vec<Call>,
+}
+
+impl Thread {
+    /// The call that an entry hook's record belongs to: a new one, unless another hook of
+    /// the same call came before.
+    pub fn enter(&mut self, event: Kind, point: usize, sp: u64, role: u8) -> &mut Call {
+        let same = |call: &(Kind, Call)| {
+            call.1.sp == sp && call.1.point == point && call.1.roles & role == 0
+        };
+        while self
+            .calls
+            .last()
+            .is_some_and(|call| call.1.sp <= sp && !same(call))
+        {
+            self.calls.pop();
+        }
+        if !self.calls.last().is_some_and(same) {
+            self.calls.push((
+                event,
+                Call {
+                    point,
+                    sp,
+                    ..Call::default()
+                },
+            ));
+        }
+        let last = self.calls.len() - 1;
+        let call = &mut self.calls[last].1;
+        call.roles |= role;
+        call
+    }
+
+    /// Notes that a call begins to work on a dentry: what was to be created there was not.
+    pub fn claim(&mut self, dentry: u64) {
+        self.creates.retain(|create| create.dentry != Some(dentry));
+    }
+
+    /// The innermost open call of an event.
+    pub fn innermost(&mut self, event: Kind) -> Option<&mut Call> {
+        self.calls
+            .iter_mut()
+            .rev()
+            .find(|call| call.0 == event)
+            .map(|call| &mut call.1)
+    }
+
+    /// Ends the call that entered at `sp`; if its entry is known, with what it told. A
+    /// connect or listen inside another one of the same event inherits its descriptor.
+    pub fn leave(&mut self, point: usize, sp: u64) -> Option<(Kind, Known)> {
+        while self.calls.last().is_some_and(|call| call.1.sp < sp) {
+            self.calls.pop();
+        }
+        if !self
+            .calls
+            .last()
+            .is_some_and(|call| call.1.sp == sp && call.1.point == point)
+        {
+            return None;
+        }
+        let (event, call) = self.calls.pop()?;
+        let mut known = call.known;
+        if known.fd.is_none() {
+            known.fd = self.innermost(event).and_then(|outer| outer.known.fd);
+        }
+        Some((event, known))
+    }
+
+    /// Begins to wait for the inode of a file to create.
+    pub fn begin_create(&mut self, call: Call) {
+        self.creates.retain(|create| create.sp > call.sp);
+        if self.creates.len() == MAX_CREATES {
+            self.creates.remove(0);
+        }
+        self.creates.push(call);
+    }
+
+    /// The create that a new regular file's dentry completes, if one waited for it.
+    pub fn complete_create(&mut self, dentry: u64) -> Option<Known> {
+        let at = self
+            .creates
+            .iter()
+            .rposition(|create| create.dentry == Some(dentry))?;
+        self.creates.drain(at..).next().map(|create| create.known)
+    }
+
+    /// The open call that was to make a dentry's file.
+    pub fn making(&mut self, dentry: u64) -> Option<(Kind, &mut Known)> {
+        self.calls
+            .iter_mut()
+            .rev()
+            .find(|call| call.1.dentry == Some(dentry))
+            .map(|call| (call.0, &mut call.1.known))
+    }
+
+    /// Whether nothing is open.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.creates.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_nested_calls() {
+        let mut thread = Thread::default();
+        thread.enter(Kind::Delete, 0, 1000, 1).known.ino = Some(1);
+        thread.enter(Kind::Delete, 0, 900, 1).known.ino = Some(2);
+        assert_eq!(thread.leave(0, 900).unwrap().1.ino, Some(2));
+        assert_eq!(thread.leave(0, 1000).unwrap().1.ino, Some(1));
+        assert!(thread.is_idle());
+    }
+
+    #[test]
+    fn a_missed_return_pairs_with_nothing() {
+        let mut thread = Thread::default();
+        thread.enter(Kind::Delete, 0, 1000, 1).known.ino = Some(1);
+        thread.enter(Kind::Delete, 0, 1000, 1).known.ino = Some(2);
+        assert_eq!(thread.leave(0, 1000).unwrap().1.ino, Some(2));
+        assert!(thread.leave(0, 1000).is_none());
+        // Another function at the same place proves the end as well.
+        thread.enter(Kind::Delete, 0, 1000, 1);
+        thread.enter(Kind::Mkdir, 1, 1000, 1);
+        assert!(thread.leave(0, 1000).is_none());
+    }
+
+    #[test]
+    fn a_missed_entry_pairs_with_nothing() {
+        let mut thread = Thread::default();
+        thread.enter(Kind::Mkdir, 1, 1200, 1);
+        assert!(thread.leave(0, 1000).is_none());
+        assert!(thread.leave(1, 1200).is_some());
+    }
+
+    #[test]
+    fn hooks_of_one_call_meet_in_any_order() {
+        for (first, second) in [(1, 2), (2, 1)] {
+            let mut thread = Thread::default();
+            thread.enter(Kind::Rename, 0, 1000, first).known.ino = Some(7);
+            thread.enter(Kind::Rename, 0, 1000, second).known.flags = 2;
+            let (_, known) = thread.leave(0, 1000).unwrap();
+            assert_eq!((known.ino, known.flags), (Some(7), 2));
+        }
+    }
+
+    #[test]
+    fn a_create_that_failed_is_not_completed_by_another_call() {
+        let mut thread = Thread::default();
+        thread.begin_create(Call {
+            sp: 1000,
+            dentry: Some(5),
+            ..Call::default()
+        });
+        thread.claim(5);
+        assert!(thread.complete_create(5).is_none());
+    }
+}

@@ -1,0 +1,166 @@
+//! The command line.
+
+use crate::Filter;
+use crate::expression::Expression;
+use crate::glob::Glob;
+use crate::predicate::{self, Network, PathPattern, Ports};
+use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use st_pathtree::event::Kind;
+use st_pathtree::stage;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+/// Passes the events that match, and every other record.
+///
+/// Reads the output of st-pathtree (or st-filter) from standard input and writes the same,
+/// less the events that do not match, to standard output. Values of one option are or-ed,
+/// different options are and-ed: `--event create,mkdir --comm tar --comm git` is what tar or
+/// git created. An event without what an option asks about (a connect has no path) does not
+/// match it.
+#[derive(Debug, Parser)]
+#[command(version, after_help = PATTERNS)]
+struct Args {
+    /// What happened: create, mkdir, mknod, delete, rmdir, rename, attrib, symlink, link,
+    /// connect, listen, unlisten
+    #[arg(long, value_name = "EVENT,...", value_delimiter = ',', value_parser = predicate::event)]
+    event: Vec<Kind>,
+
+    /// The path, or the old one of a rename or link
+    #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
+        .try_map(|pattern| PathPattern::new(pattern.as_bytes())))]
+    path: Vec<PathPattern>,
+
+    /// The process
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(0..))]
+    pid: Vec<i32>,
+
+    /// The thread's name, of which the kernel keeps 15 bytes
+    #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
+        .try_map(|pattern| Glob::name(pattern.as_bytes())))]
+    comm: Vec<Glob>,
+
+    /// The address, or the network it is in (192.0.2.0/24, 2001:db8::/32). An IPv4-mapped
+    /// IPv6 address is in the IPv4 network too
+    #[arg(long, value_name = "CIDR")]
+    addr: Vec<Network>,
+
+    /// The port, or a range of them (8000-8999)
+    #[arg(long, value_name = "PORT")]
+    port: Vec<Ports>,
+
+    /// Pass the events that do not match, instead
+    #[arg(long)]
+    invert: bool,
+}
+
+const PATTERNS: &str = "\
+Patterns: ? is one character, * any number of them, [a-z] one of a set, [!a-z] one not of it,
+\\ takes the meaning of what follows away. In paths these do not match a /; ** does, and **/
+is any number of directories. A pattern without / is about the last component: --path '*.rs'.
+One that begins with / is about the whole path: --path '/etc/**'. Any other may begin at each
+component: --path 'src/*.rs'. Of a path known in part only that part is matched.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 4 input cut or corrupt.";
+
+impl From<Args> for Expression {
+    fn from(args: Args) -> Self {
+        Self {
+            events: args.event,
+            pids: args.pid,
+            comms: args.comm,
+            paths: args.path,
+            addrs: args.addr,
+            ports: args.port,
+            invert: args.invert,
+        }
+    }
+}
+
+/// Runs st-filter as a program.
+pub fn main() -> ExitCode {
+    stage::main(&mut Filter {
+        expression: Args::parse().into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::ffi::OsStr;
+
+    fn parse(args: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(["st-filter"].iter().chain(args))
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn options_repeat_and_events_come_in_lists() {
+        let args = parse(&[
+            "--event",
+            "create,mkdir",
+            "--event",
+            "connect",
+            "--pid",
+            "1",
+            "--pid",
+            "2",
+            "--path",
+            "/a/*",
+            "--path",
+            "b",
+            "--comm",
+            "c",
+            "--comm",
+            "d",
+            "--addr",
+            "::1",
+            "--addr",
+            "192.0.2.0/24",
+            "--port",
+            "80",
+            "--port",
+            "8000-8080",
+            "--invert",
+        ])
+        .unwrap();
+        assert_eq!(args.event, [Kind::Create, Kind::Mkdir, Kind::Connect]);
+        let expression = Expression::from(args);
+        assert_eq!(expression.pids, [1, 2]);
+        assert_eq!((expression.paths.len(), expression.comms.len()), (2, 2));
+        assert_eq!((expression.addrs.len(), expression.ports.len()), (2, 2));
+        assert!(expression.invert);
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors_that_help() {
+        for (args, hint) in [
+            (["--event", "open"], "the events are create, mkdir"),
+            (["--event", "create,"], "the events are create, mkdir"),
+            (["--path", "/srv/"], "DIR/**"),
+            (["--path", "[a"], "write \\["),
+            (["--comm", "a\\"], "write two"),
+            (["--addr", "localhost"], "192.0.2.0/24"),
+            (["--addr", "192.0.2.0/40"], "0 to 32"),
+            (["--port", "http"], "8000-8999"),
+            (["--pid", "init"], "init"),
+        ] {
+            let error = parse(&args).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{args:?}");
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn patterns_need_not_be_text() {
+        let pattern = OsStr::from_bytes(b"/\xff*");
+        let args = [OsStr::new("st-filter"), OsStr::new("--path"), pattern];
+        let args = Args::try_parse_from(args).unwrap();
+        assert!(args.path[0].matches(b"/\xffa"));
+    }
+}

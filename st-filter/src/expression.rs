@@ -1,0 +1,255 @@
+//! Conditions put together: values of one option are or-ed, different options and-ed.
+
+use crate::glob::Glob;
+use crate::predicate::{Network, PathPattern, Ports};
+use st_pathtree::event::{Event, Kind};
+use std::net::IpAddr;
+
+/// What an event must be like. An empty list asks for nothing; an event that lacks what a
+/// list asks about does not match.
+#[derive(Debug, Clone, Default)]
+pub struct Expression {
+    /// What happened.
+    pub events: Vec<Kind>,
+    /// The process.
+    pub pids: Vec<i32>,
+    /// The thread's name.
+    pub comms: Vec<Glob>,
+    /// The path, or the old one.
+    pub paths: Vec<PathPattern>,
+    /// The address of a socket's event.
+    pub addrs: Vec<Network>,
+    /// Its port.
+    pub ports: Vec<Ports>,
+    /// Match what otherwise would not.
+    pub invert: bool,
+}
+
+impl Expression {
+    /// Whether it matches.
+    pub fn matches(&self, event: &Event) -> bool {
+        self.holds(event) != self.invert
+    }
+
+    // What costs little comes first: an address must be parsed, a path searched.
+    fn holds(&self, event: &Event) -> bool {
+        any(
+            &self.events,
+            || Some(event.event),
+            |wanted, kind| wanted == kind,
+        ) && any(
+            &self.pids,
+            || event.process.pid,
+            |wanted, pid| wanted == pid,
+        ) && any(
+            &self.ports,
+            || event.port,
+            |ports, &port| ports.contain(port),
+        ) && any(
+            &self.comms,
+            || event.process.comm.as_deref(),
+            |glob, comm| glob.matches(comm),
+        ) && any(
+            &self.addrs,
+            || event.addr?.parse::<IpAddr>().ok(),
+            |network, &addr| network.contains(addr),
+        ) && (any(
+            &self.paths,
+            || event.path.as_deref(),
+            |pattern, path| pattern.matches(path),
+        ) || any(
+            &self.paths,
+            || event.old_path.as_deref(),
+            |pattern, path| pattern.matches(path),
+        ))
+    }
+}
+
+/// Whether `test` holds for the value and one of the predicates, or there are none.
+fn any<P, T>(
+    predicates: &[P],
+    value: impl FnOnce() -> Option<T>,
+    test: impl Fn(&P, &T) -> bool,
+) -> bool {
+    predicates.is_empty()
+        || value().is_some_and(|value| predicates.iter().any(|predicate| test(predicate, &value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predicate::event as kind;
+    use st_pathtree::event::{Bytes, Process};
+
+    fn glob(pattern: &str) -> Glob {
+        Glob::name(pattern.as_bytes()).unwrap()
+    }
+
+    fn path(pattern: &str) -> PathPattern {
+        PathPattern::new(pattern.as_bytes()).unwrap()
+    }
+
+    fn event(event: Kind) -> Event<'static> {
+        Event {
+            event,
+            ts: 0,
+            seq: 0,
+            cpu: 0,
+            process: Process {
+                pid: None,
+                tid: 41,
+                comm: None,
+            },
+            path: None,
+            path_status: None,
+            old_path: None,
+            old_path_status: None,
+            dev: None,
+            ino: None,
+            mode: None,
+            rdev: None,
+            target: None,
+            attrib: None,
+            exchange: false,
+            fd: None,
+            proto: None,
+            family: None,
+            addr: None,
+            port: None,
+            backlog: None,
+            ret: None,
+        }
+    }
+
+    fn rename() -> Event<'static> {
+        Event {
+            process: Process {
+                pid: Some(40),
+                tid: 41,
+                comm: Some(Bytes::from(&b"git"[..])),
+            },
+            path: Some(Bytes::from(&b"/srv/new"[..])),
+            old_path: Some(Bytes::from(&b"/tmp/old"[..])),
+            ..event(Kind::Rename)
+        }
+    }
+
+    fn connect() -> Event<'static> {
+        Event {
+            addr: Some("192.0.2.7"),
+            port: Some(443),
+            ..event(Kind::Connect)
+        }
+    }
+
+    #[test]
+    fn nothing_asked_matches_everything_and_inverted_nothing() {
+        let mut expression = Expression::default();
+        assert!(expression.matches(&rename()));
+        assert!(expression.matches(&event(Kind::Other)));
+        expression.invert = true;
+        assert!(!expression.matches(&rename()));
+        assert!(!expression.matches(&event(Kind::Other)));
+    }
+
+    #[test]
+    fn values_of_one_option_are_or_ed() {
+        let expression = Expression {
+            events: vec![kind("create").unwrap(), kind("rename").unwrap()],
+            ..Expression::default()
+        };
+        assert!(expression.matches(&rename()));
+        assert!(!expression.matches(&connect()));
+    }
+
+    #[test]
+    fn different_options_are_and_ed() {
+        let mut expression = Expression {
+            events: vec![Kind::Rename],
+            pids: vec![40],
+            comms: vec![glob("g?t")],
+            paths: vec![path("/srv/*")],
+            ..Expression::default()
+        };
+        assert!(expression.matches(&rename()));
+        expression.comms = vec![glob("tar")];
+        assert!(!expression.matches(&rename()));
+    }
+
+    #[test]
+    fn invert_negates_the_whole() {
+        let expression = Expression {
+            events: vec![Kind::Rename],
+            pids: vec![1],
+            invert: true,
+            ..Expression::default()
+        };
+        assert!(expression.matches(&rename()), "only one of two held");
+        assert!(expression.matches(&connect()), "neither held");
+        let expression = Expression {
+            pids: vec![40],
+            ..expression
+        };
+        assert!(!expression.matches(&rename()), "both held");
+    }
+
+    #[test]
+    fn either_path_may_match() {
+        for pattern in ["/srv/**", "/tmp/**", "old", "new"] {
+            let expression = Expression {
+                paths: vec![path("/nowhere"), path(pattern)],
+                ..Expression::default()
+            };
+            assert!(expression.matches(&rename()), "{pattern}");
+            assert!(!expression.matches(&connect()), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn the_pid_is_the_process_not_the_thread() {
+        let expression = Expression {
+            pids: vec![41],
+            ..Expression::default()
+        };
+        assert!(!expression.matches(&rename()));
+        assert!(!expression.matches(&connect()), "whose process is unknown");
+    }
+
+    #[test]
+    fn addresses_and_ports() {
+        let expression = Expression {
+            addrs: vec![
+                "198.51.100.0/24".parse().unwrap(),
+                "192.0.2.0/24".parse().unwrap(),
+            ],
+            ports: vec!["22".parse().unwrap(), "400-500".parse().unwrap()],
+            ..Expression::default()
+        };
+        assert!(expression.matches(&connect()));
+        for other in [
+            Event {
+                port: Some(80),
+                ..connect()
+            },
+            Event {
+                addr: Some("203.0.113.1"),
+                ..connect()
+            },
+            Event {
+                addr: Some("no address"),
+                ..connect()
+            },
+            Event {
+                addr: None,
+                ..connect()
+            },
+            Event {
+                port: None,
+                ..connect()
+            },
+            rename(),
+        ] {
+            assert!(!expression.matches(&other), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The values that options take: what they mean and how they are written.
+//!
+//! Errors are messages for people, saying what may be written instead.
+
+use crate::glob::Glob;
+use st_pathtree::event::Kind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// The event of this name.
+pub fn event(name: &str) -> Result<Kind, String> {
+    Kind::from_name(name).ok_or_else(|| {
+        let names: Vec<&str> = Kind::FILE
+            .into_iter()
+            .chain(Kind::SOCKET)
+            .map(Kind::name)
+            .collect();
+        format!("no such event; the events are {}", names.join(", "))
+    })
+}
+
+/// A [`Glob`] on paths. Without any `/` it is about the last component alone; otherwise,
+/// unless it begins with `/`, it may begin to match at any component.
+#[derive(Debug, Clone)]
+pub struct PathPattern {
+    glob: Glob,
+    last_component: bool,
+}
+
+impl PathPattern {
+    /// Reads a pattern.
+    pub fn new(pattern: &[u8]) -> Result<Self, String> {
+        match pattern {
+            [] => return Err("an empty pattern matches no path".into()),
+            [_, .., b'/'] => {
+                return Err("no path ends with '/'; for all below a directory write DIR/**".into());
+            }
+            _ => {}
+        }
+        let last_component = !pattern.contains(&b'/');
+        let glob = if last_component || pattern[0] == b'/' {
+            Glob::path(pattern)?
+        } else {
+            Glob::path(&[b"**/", pattern].concat())?
+        };
+        Ok(Self {
+            glob,
+            last_component,
+        })
+    }
+
+    /// Whether the path matches.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        let name = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) if self.last_component => &path[slash + 1..],
+            _ => path,
+        };
+        self.glob.matches(name)
+    }
+}
+
+/// An address, or all those of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// IPv4, and the same as an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
+    V4 {
+        /// Its first address.
+        first: Ipv4Addr,
+        /// The bits that are the same in all of its addresses.
+        mask: Ipv4Addr,
+    },
+    /// IPv6.
+    V6 {
+        /// Its first address.
+        first: Ipv6Addr,
+        /// The bits that are the same in all of its addresses.
+        mask: Ipv6Addr,
+    },
+}
+
+impl Network {
+    /// Whether the address is one of it.
+    pub fn contains(self, addr: IpAddr) -> bool {
+        match self {
+            Self::V4 { first, mask } => match addr.to_canonical() {
+                IpAddr::V4(addr) => addr & mask == first,
+                IpAddr::V6(_) => false,
+            },
+            Self::V6 { first, mask } => match addr {
+                IpAddr::V4(_) => false,
+                IpAddr::V6(addr) => addr & mask == first,
+            },
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (addr, prefix) = match text.split_once('/') {
+            Some((addr, prefix)) => (addr, Some(prefix)),
+            None => (text, None),
+        };
+        let addr: IpAddr = addr.parse().map_err(|_| {
+            "not an address or network; write 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32".to_string()
+        })?;
+        let bits = if addr.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix
+            .map_or(Some(bits), |prefix| prefix.parse().ok())
+            .filter(|prefix| *prefix <= bits)
+            .ok_or_else(|| format!("the prefix length must be a number from 0 to {bits}"))?;
+        Ok(match addr {
+            IpAddr::V4(addr) => {
+                let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - prefix).unwrap_or(0));
+                let first = addr & mask;
+                Self::V4 { first, mask }
+            }
+            IpAddr::V6(addr) => {
+                let mask = Ipv6Addr::from(u128::MAX.checked_shl(128 - prefix).unwrap_or(0));
+                let first = addr & mask;
+                Self::V6 { first, mask }
+            }
+        })
+    }
+}
+
+/// A port, or a range of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    first: u16,
+    last: u16,
+}
+
+impl Ports {
+    /// Whether the port is one of them.
+    pub fn contain(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (first.parse(), last.parse()) {
+            (Ok(first), Ok(last)) if first <= last => Ok(Self { first, last }),
+            (Ok(_), Ok(_)) => Err("the range ends before it begins".into()),
+            _ => Err("not a port or range; write 443 or 8000-8999, up to 65535".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(pattern: &str, path: &str) -> bool {
+        PathPattern::new(pattern.as_bytes())
+            .unwrap()
+            .matches(path.as_bytes())
+    }
+
+    fn network(network: &str, addr: &str) -> bool {
+        network
+            .parse::<Network>()
+            .unwrap()
+            .contains(addr.parse().unwrap())
+    }
+
+    #[test]
+    fn an_unknown_event_is_answered_with_the_list() {
+        assert_eq!(event("unlisten"), Ok(Kind::Unlisten));
+        let message = event("open").unwrap_err();
+        assert!(message.contains("create, mkdir, mknod"), "{message}");
+        assert!(message.contains("unlisten"), "{message}");
+        assert!(event("other").is_err());
+        assert!(event("").is_err());
+    }
+
+    #[test]
+    fn a_pattern_without_slash_is_about_the_last_component() {
+        assert!(path("*.rs", "/src/a.rs"));
+        assert!(path("a.rs", "a.rs"));
+        assert!(path("**.rs", "/src/a.rs"));
+        assert!(!path("src", "/src/a.rs"));
+        assert!(!path("s**", "/src/a.rs"));
+        assert!(!path("*.rs", "/a.rs/b"));
+    }
+
+    #[test]
+    fn a_pattern_from_the_root_is_about_the_whole_path() {
+        assert!(path("/src/*", "/src/a"));
+        assert!(!path("/src/*", "/home/src/a"));
+        assert!(!path("/src/*", "src/a"), "of a path known in part only");
+        assert!(path("/", "/"));
+        assert!(!path("/", "/a"));
+    }
+
+    #[test]
+    fn a_relative_pattern_may_begin_at_any_component() {
+        assert!(path("src/*.rs", "/src/a.rs"));
+        assert!(path("src/*.rs", "/home/me/src/a.rs"));
+        assert!(path("src/*.rs", "src/a.rs"));
+        assert!(!path("src/*.rs", "/mysrc/a.rs"));
+        assert!(!path("src/*.rs", "/src/deep/a.rs"));
+        assert!(path("**/src/*.rs", "/home/src/a.rs"));
+    }
+
+    #[test]
+    fn patterns_that_could_never_match_are_refused() {
+        assert!(PathPattern::new(b"").is_err());
+        let message = PathPattern::new(b"/srv/").unwrap_err();
+        assert!(message.contains("/**"), "{message}");
+    }
+
+    #[test]
+    fn networks() {
+        assert!(network("192.0.2.0/24", "192.0.2.255"));
+        assert!(!network("192.0.2.0/24", "192.0.3.0"));
+        assert!(
+            network("192.0.2.77/24", "192.0.2.1"),
+            "host bits are let go"
+        );
+        assert!(network("192.0.2.1", "192.0.2.1"));
+        assert!(!network("192.0.2.1", "192.0.2.2"));
+        assert!(network("2001:db8::/32", "2001:db8:ffff::1"));
+        assert!(!network("2001:db8::/32", "2001:db9::1"));
+        assert!(network("::1", "::1"));
+        assert!(!network("::1", "::2"));
+    }
+
+    #[test]
+    fn a_whole_family() {
+        assert!(network("0.0.0.0/0", "203.0.113.9"));
+        assert!(network("::/0", "2001:db8::1"));
+        assert!(!network("0.0.0.0/0", "2001:db8::1"));
+        assert!(!network("::/0", "203.0.113.9"));
+    }
+
+    #[test]
+    fn an_ipv4_mapped_address_is_in_both_families() {
+        assert!(network("192.0.2.0/24", "::ffff:192.0.2.1"));
+        assert!(network("::ffff:0:0/96", "::ffff:192.0.2.1"));
+        assert!(!network("198.51.100.0/24", "::ffff:192.0.2.1"));
+        assert!(!network("0.0.0.0/0", "::1"));
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for text in [
+            "",
+            "example.org",
+            "192.0.2",
+            "192.0.2.0/33",
+            "192.0.2.0/",
+            "192.0.2.0/-1",
+            "::/129",
+            "192.0.2.0/24/1",
+            "[::1]",
+        ] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ports() {
+        let one: Ports = "443".parse().unwrap();
+        assert!(one.contain(443) && !one.contain(442) && !one.contain(444));
+        let range: Ports = "8000-8999".parse().unwrap();
+        assert!(range.contain(8000) && range.contain(8999));
+        assert!(!range.contain(7999) && !range.contain(9000));
+        for text in ["", "-", "http", "65536", "80-", "-80", "90-80", "1-2-3"] {
+            assert!(text.parse::<Ports>().is_err(), "{text}");
+        }
+    }
+}

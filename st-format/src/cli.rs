@@ -1,0 +1,125 @@
+//! The command line.
+
+use crate::json::Json;
+use crate::text::Text;
+use clap::{Parser, ValueEnum};
+use st_pathtree::stage;
+use std::ffi::OsStr;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+/// Renders events as text or JSON.
+///
+/// Reads the output of st-pathtree (or st-filter) from standard input and writes one line
+/// an event to standard output. Whatever is in the names of files and processes, it is
+/// written so that it can be printed on a terminal.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit status: \
+    0 done, 1 failed, 2 wrong usage, 4 input cut or corrupt."
+)]
+struct Args {
+    /// What to write
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    output: Output,
+
+    /// Whether text has colours. auto: if standard output is a terminal, TERM is not dumb
+    /// and NO_COLOR is not set
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    color: Color,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A line for people
+    Text,
+    /// A JSON object (NDJSON)
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Whether to colour, `no_color` (<https://no-color.org>) and `term` being variables of
+    /// the environment.
+    fn wanted(self, terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                terminal
+                    && no_color.is_none_or(OsStr::is_empty)
+                    && term.is_none_or(|term| term != "dumb")
+            }
+        }
+    }
+}
+
+/// Runs st-format as a program.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match args.output {
+        Output::Json => stage::main(&mut Json::default()),
+        Output::Text => stage::main(&mut Text::new(args.color.wanted(
+            std::io::stdout().is_terminal(),
+            std::env::var_os("NO_COLOR").as_deref(),
+            std::env::var_os("TERM").as_deref(),
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn text_without_being_asked() {
+        let args = Args::try_parse_from(["st-format"]).unwrap();
+        assert_eq!((args.output, args.color), (Output::Text, Color::Auto));
+        let args = Args::try_parse_from(["st-format", "--output", "json"]).unwrap();
+        assert_eq!(args.output, Output::Json);
+    }
+
+    #[test]
+    fn mistakes_are_usage_errors_that_help() {
+        for (option, hint) in [
+            ("--output", "text, json"),
+            ("--color", "auto, always, never"),
+        ] {
+            let error = Args::try_parse_from(["st-format", option, "x"]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn colour_is_for_terminals_that_want_it() {
+        let auto = |terminal, no_color: Option<&str>, term: Option<&str>| {
+            Color::Auto.wanted(terminal, no_color.map(OsStr::new), term.map(OsStr::new))
+        };
+        assert!(auto(true, None, Some("xterm")));
+        assert!(auto(true, Some(""), None));
+        assert!(!auto(false, None, Some("xterm")));
+        assert!(!auto(true, Some("1"), Some("xterm")));
+        assert!(!auto(true, None, Some("dumb")));
+    }
+
+    #[test]
+    fn no_color_does_not_overrule_an_option() {
+        let no_color = Some(OsStr::new("1"));
+        assert!(Color::Always.wanted(false, no_color, Some(OsStr::new("dumb"))));
+        assert!(!Color::Never.wanted(true, None, None));
+    }
+}

@@ -1,0 +1,294 @@
+//! Newline-delimited JSON, for programs: one object an event.
+//!
+//! The fields are those of the event record ([`st_pathtree::event`]) without `t`, what a
+//! later version or another program added included. MessagePack becomes JSON so:
+//!
+//! - Strings and bin are strings. Where one is not UTF-8 it has U+FFFD for the bad bytes,
+//!   and beside it stands `<its key>_bytes`: all of its bytes in Base64 (RFC 4648 section 4).
+//!   Inside an array only the former.
+//! - Characters that could command a terminal are written as `\uNNNN`: see [`escape`].
+//! - Ext is Base64; a float that is no number is null; a key that is no string is the JSON
+//!   text of what it is, as a string.
+//!
+//! Records of kind `lost`, and those of kinds not known, are objects too and keep their
+//! `t`, by which they can be told from events. In `lost`, `since` and `ts` are nanoseconds
+//! since the Unix epoch, as `ts` is in events.
+
+use crate::time::Clock;
+use crate::value::{Value, split};
+use crate::{escape, put};
+use st_pathtree::record::Header;
+use st_pathtree::stage::{RecordError, Stage};
+use st_pathtree::wire;
+
+/// Arrays and maps within each other; more are refused.
+const MAX_DEPTH: usize = 32;
+
+/// What a reader of an event wants to see first, in this order.
+const FIRST: [&[u8]; 9] = [
+    b"event",
+    b"ts",
+    b"seq",
+    b"cpu",
+    b"process",
+    b"path",
+    b"path_status",
+    b"old_path",
+    b"old_path_status",
+];
+
+/// The stage that renders JSON.
+#[derive(Debug, Default)]
+pub struct Json {
+    clock: Clock,
+}
+
+impl Stage for Json {
+    const NAME: &'static str = crate::NAME;
+    const AFTER: &'static [&'static str] = crate::AFTER;
+
+    fn begin(&mut self, header: &Header, _: &[u8], _: &mut Vec<u8>) {
+        self.clock = Clock::new(header);
+    }
+
+    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let start = out.len();
+        let rendered = match kind {
+            "mounts" | "process" | "walked" | "dir" | "end" => return Ok(()),
+            "event" => event(record, out),
+            "lost" => self.lost(record, out),
+            _ => value(record, 0, out).map(|_| ()),
+        };
+        match rendered {
+            Ok(()) => out.push(b'\n'),
+            Err(_) => out.truncate(start),
+        }
+        rendered
+    }
+}
+
+impl Json {
+    fn lost(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let mut object = Object::begin(out);
+        for entry in entries(record) {
+            let (key, encoded) = entry?;
+            match (split(key), split(encoded)) {
+                (Some((Value::Str(b"ts" | b"since"), _)), Some((Value::Unsigned(ts), _))) => {
+                    object.key(key, 0)?;
+                    put(object.out, format_args!("{}", self.clock.unix(ts)));
+                }
+                _ => {
+                    object.entry(key, encoded, 0)?;
+                }
+            }
+        }
+        object.end();
+        Ok(())
+    }
+}
+
+fn event(record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+    let place = |key| match split(key) {
+        Some((Value::Str(name), _)) => FIRST.iter().position(|first| *first == name),
+        _ => None,
+    };
+    let mut first = [None; FIRST.len()];
+    for entry in entries(record) {
+        let entry = entry?;
+        if let Some(place) = place(entry.0) {
+            first[place] = Some(entry);
+        }
+    }
+    let mut object = Object::begin(out);
+    for (key, encoded) in first.into_iter().flatten() {
+        object.entry(key, encoded, 0)?;
+    }
+    // The very first is `t`.
+    for entry in entries(record).skip(1) {
+        let (key, encoded) = entry?;
+        if place(key).is_none() {
+            object.entry(key, encoded, 0)?;
+        }
+    }
+    object.end();
+    Ok(())
+}
+
+/// The entries of a record: each key and value as they are encoded.
+///
+/// Unlike [`wire::entries`] this takes keys that are no strings too.
+fn entries(record: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), RecordError>> {
+    let (mut left, mut rest) = match split(record) {
+        Some((Value::Map(count), rest)) => (count, rest),
+        _ => (0, record),
+    };
+    let mut next = move || {
+        let len = wire::value_len(rest).ok().flatten().ok_or_else(malformed)?;
+        let (value, after) = rest.split_at(len);
+        rest = after;
+        Ok(value)
+    };
+    std::iter::from_fn(move || {
+        left = left.checked_sub(1)?;
+        Some(next().and_then(|key| Ok((key, next()?))))
+    })
+}
+
+/// An object being written.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    empty: bool,
+}
+
+impl<'a> Object<'a> {
+    fn begin(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, empty: true }
+    }
+
+    fn end(self) {
+        self.out.push(b'}');
+    }
+
+    /// A key, encoded, and the colon.
+    fn key(&mut self, key: &[u8], depth: usize) -> Result<(), RecordError> {
+        self.key_with(key, "", depth)
+    }
+
+    fn key_with(&mut self, key: &[u8], suffix: &str, depth: usize) -> Result<(), RecordError> {
+        if !std::mem::take(&mut self.empty) {
+            self.out.push(b',');
+        }
+        self.out.push(b'"');
+        match split(key) {
+            Some((Value::Str(name) | Value::Bin(name), _)) => characters(name, self.out),
+            _ => {
+                let mut text = Vec::new();
+                value(key, depth + 1, &mut text)?;
+                characters(&text, self.out);
+            }
+        }
+        self.out.extend(suffix.as_bytes());
+        self.out.extend(b"\":");
+        Ok(())
+    }
+
+    /// A key and the value at the start of `encoded`; returns what follows that.
+    fn entry<'b>(
+        &mut self,
+        key: &[u8],
+        encoded: &'b [u8],
+        depth: usize,
+    ) -> Result<&'b [u8], RecordError> {
+        self.key(key, depth)?;
+        let rest = value(encoded, depth + 1, self.out)?;
+        if let Some((Value::Str(bytes) | Value::Bin(bytes), _)) = split(encoded) {
+            if std::str::from_utf8(bytes).is_err() {
+                self.key_with(key, "_bytes", depth)?;
+                base64(bytes, self.out);
+            }
+        }
+        Ok(rest)
+    }
+}
+
+/// Appends the value at the start of `bytes`; returns what follows it.
+fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8], RecordError> {
+    if depth > MAX_DEPTH {
+        return Err(RecordError::DepthLimitExceeded);
+    }
+    let (value, mut rest) = split(bytes).ok_or_else(malformed)?;
+    match value {
+        Value::Nil => out.extend(b"null"),
+        Value::Bool(value) => put(out, format_args!("{value}")),
+        Value::Unsigned(number) => put(out, format_args!("{number}")),
+        Value::Signed(number) => put(out, format_args!("{number}")),
+        // {:?} writes the exponents of what is very large or small, as JSON has them.
+        Value::Float32(number) if number.is_finite() => put(out, format_args!("{number:?}")),
+        Value::Float64(number) if number.is_finite() => put(out, format_args!("{number:?}")),
+        Value::Float32(_) | Value::Float64(_) => out.extend(b"null"),
+        Value::Str(text) | Value::Bin(text) => {
+            out.push(b'"');
+            characters(text, out);
+            out.push(b'"');
+        }
+        Value::Ext(content) => base64(content, out),
+        Value::Array(count) => {
+            out.push(b'[');
+            for index in 0..count {
+                if index > 0 {
+                    out.push(b',');
+                }
+                rest = self::value(rest, depth + 1, out)?;
+            }
+            out.push(b']');
+        }
+        Value::Map(count) => {
+            let mut object = Object::begin(out);
+            for _ in 0..count {
+                let len = wire::value_len(rest).ok().flatten().ok_or_else(malformed)?;
+                let (key, after) = rest.split_at(len);
+                rest = object.entry(key, after, depth)?;
+            }
+            object.end();
+        }
+    }
+    Ok(rest)
+}
+
+/// Appends what stands between the quotes of a JSON string.
+fn characters(text: &[u8], out: &mut Vec<u8>) {
+    // Nearly every string is such, and this is fast.
+    if text
+        .iter()
+        .all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
+    {
+        out.extend(text);
+        return;
+    }
+    for chunk in text.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            match char {
+                '"' => out.extend(b"\\\""),
+                '\\' => out.extend(b"\\\\"),
+                '\n' => out.extend(b"\\n"),
+                '\t' => out.extend(b"\\t"),
+                '\r' => out.extend(b"\\r"),
+                _ if escape::is_harmful(char) => {
+                    for unit in char.encode_utf16(&mut [0; 2]) {
+                        put(out, format_args!("\\u{unit:04x}"));
+                    }
+                }
+                _ => out.extend(char.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend("\u{fffd}".as_bytes());
+        }
+    }
+}
+
+/// Appends a JSON string of the bytes in Base64, with padding.
+fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    out.push(b'"');
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, index| {
+            bits << 8 | usize::from(group.get(index).copied().unwrap_or(0))
+        });
+        for index in 0..4 {
+            out.push(match index <= group.len() {
+                true => DIGITS[bits >> (18 - 6 * index) & 63],
+                false => b'=',
+            });
+        }
+    }
+    out.push(b'"');
+}
+
+fn malformed() -> RecordError {
+    RecordError::Syntax("a value is cut or not MessagePack".into())
+}
+
+#[cfg(test)]
+mod tests;

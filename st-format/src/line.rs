@@ -1,0 +1,125 @@
+//! A line of text: its columns, colours and the things that stand in them.
+
+use crate::{escape, mode, time};
+use st_pathtree::event::{Bytes, Status};
+use std::fmt::Arguments;
+
+/// How something looks, as an ECMA-48 SGR sequence; nothing else of that kind is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Plain,
+    Dim,
+    Red,
+    Green,
+    Yellow,
+    Cyan,
+    Alarm,
+}
+
+impl Style {
+    fn sequence(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Dim => "\x1b[2m",
+            Self::Red => "\x1b[31m",
+            Self::Green => "\x1b[32m",
+            Self::Yellow => "\x1b[33m",
+            Self::Cyan => "\x1b[36m",
+            Self::Alarm => "\x1b[1;31m",
+        }
+    }
+}
+
+/// A line being written. Its columns have a space between them.
+pub(crate) struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    color: bool,
+}
+
+impl<'a> Line<'a> {
+    /// Begins with the time, in nanoseconds since the Unix epoch.
+    pub fn begin(ts: u64, color: bool, out: &'a mut Vec<u8>) -> Self {
+        let mut line = Self { out, color };
+        line.styled(Style::Dim, |out| time::rfc3339(ts, out));
+        line
+    }
+
+    /// A column of at least `width` characters.
+    pub fn column(&mut self, width: usize, style: Style, write: impl FnOnce(&mut Vec<u8>)) {
+        self.out.push(b' ');
+        let shown = self.styled(style, write);
+        self.out
+            .extend(std::iter::repeat_n(b' ', width.saturating_sub(shown)));
+    }
+
+    /// A column as wide as it is.
+    pub fn put(&mut self, style: Style, text: Arguments) {
+        self.column(0, style, |out| crate::put(out, text));
+    }
+
+    /// A name; `?` if it is not known.
+    pub fn word(&mut self, name: Option<&[u8]>) {
+        self.column(0, Style::Plain, |out| match name {
+            Some(name) => escape::word(name, out),
+            None => out.push(b'?'),
+        });
+    }
+
+    /// A path, and a mark if it is not complete.
+    pub fn path(&mut self, path: Option<&Bytes>, status: Option<Status>) {
+        let mark = match status {
+            None | Some(Status::Complete) => return self.word(path.map(|path| &**path)),
+            Some(Status::Partial) => "[partial]",
+            Some(Status::Unmounted) => "[unmounted]",
+            Some(Status::Ambiguous) => "[ambiguous]",
+            Some(Status::Deleted) => "[deleted]",
+        };
+        match path {
+            Some(path) if status == Some(Status::Partial) => {
+                self.word(Some(&[b".../", &**path].concat()));
+            }
+            _ => self.word(path.map(|path| &**path)),
+        }
+        self.put(Style::Alarm, format_args!("{mark}"));
+    }
+
+    /// Permissions: `rw-r--r-- (0644)`.
+    pub fn permissions(&mut self, mode: u32) {
+        self.column(0, Style::Plain, |out| out.extend(mode::permissions(mode)));
+        self.put(Style::Plain, format_args!("({:04o})", mode & 0o7777));
+    }
+
+    /// Type and permissions: `prw-r--r-- (0644)`.
+    pub fn mode(&mut self, mode: u32) {
+        self.column(0, Style::Plain, |out| {
+            out.push(mode::type_letter(mode));
+            out.extend(mode::permissions(mode));
+        });
+        self.put(Style::Plain, format_args!("({:04o})", mode & 0o7777));
+    }
+
+    /// Ends the line.
+    pub fn end(self) {
+        while self.out.last() == Some(&b' ') {
+            self.out.pop();
+        }
+        self.out.push(b'\n');
+    }
+
+    /// Writes in a style; returns how many characters.
+    fn styled(&mut self, style: Style, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let sequence = if self.color { style.sequence() } else { "" };
+        self.out.extend(sequence.as_bytes());
+        let start = self.out.len();
+        write(self.out);
+        // Every byte begins a character but the continuation bytes of UTF-8.
+        let shown = self.out[start..]
+            .iter()
+            .filter(|&&byte| byte & 0xc0 != 0x80)
+            .count();
+        if !sequence.is_empty() {
+            self.out.extend(b"\x1b[0m");
+        }
+        shown
+    }
+}

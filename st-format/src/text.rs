@@ -1,0 +1,227 @@
+//! One line an event, for people: `TIME EVENT COMM[PID] DETAILS`.
+//!
+//! TIME is RFC 3339 in UTC with microseconds. EVENT is 8 characters wide, COMM\[PID\] 24; a
+//! longer one pushes what follows to the right. Names are written as [`escape`] does, what
+//! is not known is `?`. DETAILS:
+//!
+//! | event | details |
+//! |---|---|
+//! | create, mkdir | `PATH rw-r--r-- (0644)` |
+//! | mknod | `PATH crw-rw---- (0660) 1:3`: the number is a device's |
+//! | delete, rmdir | `PATH` |
+//! | rename | `OLD -> NEW`, or `OLD <-> NEW` if both were exchanged |
+//! | link | `EXISTING -> NEW` |
+//! | symlink | `PATH -> CONTENT` |
+//! | attrib | `PATH rwxr-xr-x (0755) uid=0 gid=0`: what was set |
+//! | connect | `tcp 192.0.2.1:443`, and the error's name if there is one |
+//! | listen | `tcp [2001:db8::1]:443 backlog 128` |
+//! | unlisten | `tcp 192.0.2.1:443` |
+//!
+//! A path that is not complete is followed by `[partial]` (and begins with `.../`),
+//! `[unmounted]`, `[ambiguous]` or `[deleted]`. Records that are missing have a line too,
+//! with `lost` for the event.
+
+use crate::line::{Line, Style};
+use crate::time::Clock;
+use crate::{errno, escape, put};
+use st_pathtree::event::{Bytes, Event, Kind};
+use st_pathtree::record::{Header, Lost};
+use st_pathtree::stage::{RecordError, Stage};
+use st_pathtree::wire;
+
+const EVENT_WIDTH: usize = 8;
+const WHO_WIDTH: usize = 24;
+
+/// The stage that renders text.
+#[derive(Debug, Default)]
+pub struct Text {
+    color: bool,
+    clock: Clock,
+}
+
+impl Text {
+    /// With or without colour.
+    pub fn new(color: bool) -> Self {
+        Self {
+            color,
+            clock: Clock::default(),
+        }
+    }
+
+    /// Appends the line of an event of this name.
+    fn event(&self, event: &Event, name: &[u8], out: &mut Vec<u8>) {
+        let mut line = Line::begin(event.ts, self.color, out);
+        line.column(EVENT_WIDTH, class(event.event), |out| {
+            escape::word(name, out)
+        });
+        line.column(WHO_WIDTH, Style::Plain, |out| who(event, out));
+        details(&mut line, event);
+        line.end();
+    }
+
+    fn lost(&self, lost: &Lost, out: &mut Vec<u8>) {
+        let mut line = Line::begin(self.clock.unix(lost.ts), self.color, out);
+        line.column(EVENT_WIDTH, Style::Alarm, |out| out.extend(b"lost"));
+        line.column(WHO_WIDTH, Style::Plain, |out| out.push(b'-'));
+        match lost.count {
+            Some(1) => line.put(Style::Alarm, format_args!("1 record")),
+            Some(count) => line.put(Style::Alarm, format_args!("{count} records")),
+            None => line.put(Style::Alarm, format_args!("some records")),
+        }
+        if let Some(cpu) = lost.cpu {
+            line.put(Style::Plain, format_args!("on CPU {cpu}"));
+        }
+        line.put(Style::Plain, format_args!("missing:"));
+        line.column(0, Style::Plain, |out| {
+            escape::text(lost.cause.as_bytes(), out);
+        });
+        line.end();
+    }
+}
+
+impl Stage for Text {
+    const NAME: &'static str = crate::NAME;
+    const AFTER: &'static [&'static str] = crate::AFTER;
+
+    fn begin(&mut self, header: &Header, _: &[u8], _: &mut Vec<u8>) {
+        self.clock = Clock::new(header);
+    }
+
+    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        match kind {
+            "event" => {
+                let event = wire::read::<Event>(record)?;
+                match event.event {
+                    Kind::Other => self.event(&event, &own_name(record)?, out),
+                    kind => self.event(&event, kind.name().as_bytes(), out),
+                }
+            }
+            "lost" => self.lost(&wire::read(record)?, out),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What an event of a later version calls itself.
+fn own_name(record: &[u8]) -> Result<Bytes<'_>, RecordError> {
+    wire::entries(record)
+        .find(|(key, _)| *key == "event")
+        .map_or(Ok(Bytes::default()), |(_, name)| wire::read(name))
+}
+
+fn class(kind: Kind) -> Style {
+    match kind {
+        Kind::Create | Kind::Mkdir | Kind::Mknod | Kind::Symlink | Kind::Link => Style::Green,
+        Kind::Delete | Kind::Rmdir => Style::Red,
+        Kind::Rename | Kind::Attrib => Style::Yellow,
+        Kind::Connect | Kind::Listen | Kind::Unlisten => Style::Cyan,
+        Kind::Other => Style::Plain,
+    }
+}
+
+fn who(event: &Event, out: &mut Vec<u8>) {
+    match event.process.comm.as_deref() {
+        // Brackets are ours.
+        Some(comm) if comm.iter().any(|byte| matches!(byte, b'[' | b']')) => {
+            escape::quoted(comm, out);
+        }
+        Some(comm) => escape::word(comm, out),
+        None => out.push(b'?'),
+    }
+    let pid = event.process.pid.unwrap_or(event.process.tid);
+    put(out, format_args!("[{pid}]"));
+}
+
+fn details(line: &mut Line, event: &Event) {
+    let path = |line: &mut Line| line.path(event.path.as_ref(), event.path_status);
+    let old_path = |line: &mut Line| line.path(event.old_path.as_ref(), event.old_path_status);
+    match event.event {
+        Kind::Create | Kind::Mkdir => {
+            path(line);
+            if let Some(mode) = event.mode {
+                line.permissions(mode);
+            }
+        }
+        Kind::Mknod => {
+            path(line);
+            if let Some(mode) = event.mode {
+                line.mode(mode);
+            }
+            if let Some(rdev) = event.rdev {
+                line.word(Some(rdev.as_bytes()));
+            }
+        }
+        Kind::Delete | Kind::Rmdir => path(line),
+        Kind::Rename | Kind::Link => {
+            old_path(line);
+            let arrow = if event.exchange { "<->" } else { "->" };
+            line.put(Style::Plain, format_args!("{arrow}"));
+            path(line);
+        }
+        Kind::Symlink => {
+            path(line);
+            line.put(Style::Plain, format_args!("->"));
+            line.word(event.target.as_deref());
+        }
+        Kind::Attrib => {
+            path(line);
+            let set = event.attrib.unwrap_or_default();
+            if let Some(mode) = set.mode {
+                line.permissions(mode);
+            }
+            if let Some(uid) = set.uid {
+                line.put(Style::Plain, format_args!("uid={uid}"));
+            }
+            if let Some(gid) = set.gid {
+                line.put(Style::Plain, format_args!("gid={gid}"));
+            }
+        }
+        Kind::Connect => {
+            endpoint(line, event);
+            result(line, event.ret.unwrap_or(0));
+        }
+        Kind::Listen => {
+            endpoint(line, event);
+            if let Some(backlog) = event.backlog {
+                line.put(Style::Plain, format_args!("backlog {backlog}"));
+            }
+        }
+        Kind::Unlisten => endpoint(line, event),
+        Kind::Other if event.path.is_some() => path(line),
+        Kind::Other => {}
+    }
+}
+
+/// `tcp 192.0.2.1:443`
+fn endpoint(line: &mut Line, event: &Event) {
+    line.word(event.proto.map(str::as_bytes));
+    line.column(0, Style::Plain, |out| {
+        match event.addr {
+            Some(addr) if addr.contains(':') => {
+                out.push(b'[');
+                escape::word(addr.as_bytes(), out);
+                out.push(b']');
+            }
+            Some(addr) => escape::word(addr.as_bytes(), out),
+            None => out.push(b'?'),
+        }
+        if let Some(port) = event.port {
+            put(out, format_args!(":{port}"));
+        }
+    });
+}
+
+/// What a call returned, unless 0.
+fn result(line: &mut Line, ret: i32) {
+    let error = errno::name(ret.unsigned_abs()).filter(|_| ret < 0);
+    match error {
+        _ if ret == 0 => {}
+        Some(name @ "EINPROGRESS") => line.put(Style::Plain, format_args!("{name}")),
+        Some(name) => line.put(Style::Alarm, format_args!("{name}")),
+        None => line.put(Style::Alarm, format_args!("{ret}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

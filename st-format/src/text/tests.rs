@@ -1,0 +1,428 @@
+use super::*;
+use crate::testing::{self, Pack, Random, event};
+use st_pathtree::event::{Attrib, Process, Status};
+
+fn line(event: &Event) -> String {
+    let mut out = Vec::new();
+    Text::new(false).event(event, event.event.name().as_bytes(), &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// What stands behind the fixed columns.
+fn shown(event: &Event) -> String {
+    let line = line(event);
+    line[27 + 1 + EVENT_WIDTH + 1 + WHO_WIDTH + 1..]
+        .trim_end_matches('\n')
+        .into()
+}
+
+fn at(kind: Kind, path: &'static str) -> Event<'static> {
+    Event {
+        path: Some(path.as_bytes().into()),
+        path_status: Some(Status::Complete),
+        ..event(kind)
+    }
+}
+
+fn from_to(kind: Kind, old: &'static str, new: &'static str) -> Event<'static> {
+    Event {
+        old_path: Some(old.as_bytes().into()),
+        old_path_status: Some(Status::Complete),
+        ..at(kind, new)
+    }
+}
+
+fn by(pid: Option<i32>, comm: Option<&'static [u8]>) -> String {
+    let line = line(&Event {
+        process: Process {
+            pid,
+            tid: 41,
+            comm: comm.map(Bytes::from),
+        },
+        ..at(Kind::Delete, "/x")
+    });
+    line[37..].into()
+}
+
+fn pushed(kind: &str, record: &[u8]) -> String {
+    let mut text = Text::new(false);
+    let mut out = Vec::new();
+    text.begin(
+        &testing::header(1_000, 1_795_362_564_000_000_000),
+        b"",
+        &mut out,
+    );
+    text.push(kind, record, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn columns_stay_put() {
+    let expected = "2026-11-22T15:49:24.123456Z create   cat[40]                  /a";
+    assert_eq!(line(&at(Kind::Create, "/a")), format!("{expected}\n"));
+    let expected = "2026-11-22T15:49:24.123456Z unlisten cat[40]                  ? ?";
+    assert_eq!(line(&event(Kind::Unlisten)), format!("{expected}\n"));
+}
+
+#[test]
+fn who_it_was() {
+    assert_eq!(by(Some(7), Some(b"sh")), "sh[7]                    /x\n");
+    assert_eq!(by(None, Some(b"sh")), "sh[41]                   /x\n");
+    assert_eq!(by(Some(7), None), "?[7]                     /x\n");
+    let long = by(Some(4_194_303), Some(b"fifteen \"bytes\""));
+    assert_eq!(long, "\"fifteen \\\"bytes\\\"\"[4194303] /x\n");
+    assert_eq!(
+        by(Some(7), Some("grün".as_bytes())),
+        "grün[7]                  /x\n"
+    );
+}
+
+#[test]
+fn a_comm_cannot_forge_a_pid() {
+    assert_eq!(
+        by(Some(7), Some(b"sh[1]")),
+        "\"sh[1]\"[7]               /x\n"
+    );
+    assert_eq!(
+        by(Some(7), Some(b"sh[1] /y")),
+        "\"sh[1] /y\"[7]            /x\n"
+    );
+}
+
+#[test]
+fn a_comm_cannot_pass_for_unknown_or_empty() {
+    assert_eq!(by(Some(7), Some(b"?")), "\"?\"[7]                   /x\n");
+    assert_eq!(by(Some(7), Some(b"")), "\"\"[7]                    /x\n");
+}
+
+#[test]
+fn created_things_show_their_mode() {
+    let created = |kind, mode, rdev| {
+        shown(&Event {
+            mode: Some(mode),
+            rdev,
+            ..at(kind, "/a")
+        })
+    };
+    assert_eq!(
+        created(Kind::Create, 0o10_0644, None),
+        "/a rw-r--r-- (0644)"
+    );
+    assert_eq!(
+        created(Kind::Create, 0o10_4755, None),
+        "/a rwsr-xr-x (4755)"
+    );
+    assert_eq!(
+        created(Kind::Create, 0o10_0000, None),
+        "/a --------- (0000)"
+    );
+    assert_eq!(created(Kind::Mkdir, 0o04_1777, None), "/a rwxrwxrwt (1777)");
+    assert_eq!(
+        created(Kind::Mknod, 0o01_0644, None),
+        "/a prw-r--r-- (0644)"
+    );
+    assert_eq!(
+        created(Kind::Mknod, 0o14_0755, None),
+        "/a srwxr-xr-x (0755)"
+    );
+    assert_eq!(
+        created(Kind::Mknod, 0o02_0660, Some("1:3")),
+        "/a crw-rw---- (0660) 1:3"
+    );
+    assert_eq!(
+        created(Kind::Mknod, 0o06_0660, Some("7:0")),
+        "/a brw-rw---- (0660) 7:0"
+    );
+}
+
+#[test]
+fn removed_things_show_their_path() {
+    assert_eq!(shown(&at(Kind::Delete, "/a")), "/a");
+    assert_eq!(shown(&at(Kind::Rmdir, "/a")), "/a");
+    assert_eq!(shown(&event(Kind::Rmdir)), "?");
+}
+
+#[test]
+fn pairs() {
+    assert_eq!(shown(&from_to(Kind::Rename, "/a", "/b")), "/a -> /b");
+    assert_eq!(shown(&from_to(Kind::Link, "/a", "/b")), "/a -> /b");
+    let exchanged = Event {
+        exchange: true,
+        ..from_to(Kind::Rename, "/a", "/b")
+    };
+    assert_eq!(shown(&exchanged), "/a <-> /b");
+}
+
+#[test]
+fn a_symlink_shows_its_content() {
+    let to = |target: Option<&'static [u8]>| {
+        shown(&Event {
+            target: target.map(Bytes::from),
+            ..at(Kind::Symlink, "/a")
+        })
+    };
+    assert_eq!(to(Some(b"../b")), "/a -> ../b");
+    assert_eq!(to(None), "/a -> ?");
+    assert_eq!(to(Some(b"?")), "/a -> \"?\"");
+    assert_eq!(to(Some(b"->")), "/a -> \"->\"");
+}
+
+#[test]
+fn attrib_shows_what_was_set() {
+    let set = |mode, uid, gid| {
+        shown(&Event {
+            attrib: Some(Attrib { mode, uid, gid }),
+            ..at(Kind::Attrib, "/a")
+        })
+    };
+    assert_eq!(
+        set(Some(0o10_0755), Some(0), Some(1000)),
+        "/a rwxr-xr-x (0755) uid=0 gid=1000"
+    );
+    assert_eq!(set(None, None, Some(4_294_967_294)), "/a gid=4294967294");
+    assert_eq!(shown(&at(Kind::Attrib, "/a")), "/a");
+}
+
+fn socket(kind: Kind, addr: &'static str, port: u16) -> Event<'static> {
+    Event {
+        proto: Some("tcp"),
+        addr: Some(addr),
+        port: Some(port),
+        ..event(kind)
+    }
+}
+
+#[test]
+fn connect_shows_where_and_what_came_of_it() {
+    let result = |ret| {
+        shown(&Event {
+            ret,
+            ..socket(Kind::Connect, "192.0.2.1", 443)
+        })
+    };
+    assert_eq!(result(None), "tcp 192.0.2.1:443");
+    assert_eq!(result(Some(0)), "tcp 192.0.2.1:443");
+    assert_eq!(result(Some(-115)), "tcp 192.0.2.1:443 EINPROGRESS");
+    assert_eq!(result(Some(-111)), "tcp 192.0.2.1:443 ECONNREFUSED");
+    assert_eq!(result(Some(-999)), "tcp 192.0.2.1:443 -999");
+    assert_eq!(result(Some(5)), "tcp 192.0.2.1:443 5");
+    assert_eq!(result(Some(i32::MIN)), "tcp 192.0.2.1:443 -2147483648");
+    assert_eq!(
+        shown(&socket(Kind::Connect, "2001:db8::1", 443)),
+        "tcp [2001:db8::1]:443"
+    );
+    assert_eq!(
+        shown(&socket(Kind::Connect, "::ffff:192.0.2.1", 443)),
+        "tcp [::ffff:192.0.2.1]:443"
+    );
+}
+
+#[test]
+fn listeners() {
+    let listen = Event {
+        backlog: Some(128),
+        ..socket(Kind::Listen, "0.0.0.0", 80)
+    };
+    assert_eq!(shown(&listen), "tcp 0.0.0.0:80 backlog 128");
+    assert_eq!(shown(&socket(Kind::Unlisten, "::", 80)), "tcp [::]:80");
+}
+
+#[test]
+fn a_path_that_is_not_complete_says_so() {
+    let with = |status, path| {
+        shown(&Event {
+            path_status: Some(status),
+            mode: Some(0o644),
+            ..at(Kind::Create, path)
+        })
+    };
+    let mode = "rw-r--r-- (0644)";
+    assert_eq!(with(Status::Complete, "/a"), format!("/a {mode}"));
+    assert_eq!(
+        with(Status::Partial, "a/b"),
+        format!(".../a/b [partial] {mode}")
+    );
+    assert_eq!(
+        with(Status::Partial, "a b"),
+        format!("\".../a b\" [partial] {mode}")
+    );
+    assert_eq!(
+        with(Status::Unmounted, "/a"),
+        format!("/a [unmounted] {mode}")
+    );
+    assert_eq!(
+        with(Status::Ambiguous, "/a"),
+        format!("/a [ambiguous] {mode}")
+    );
+    assert_eq!(with(Status::Deleted, "/a"), format!("/a [deleted] {mode}"));
+    let renamed = Event {
+        old_path_status: Some(Status::Partial),
+        path_status: Some(Status::Ambiguous),
+        ..from_to(Kind::Rename, "a", "/b")
+    };
+    assert_eq!(shown(&renamed), ".../a [partial] -> /b [ambiguous]");
+}
+
+#[test]
+fn a_name_cannot_forge_an_arrow_or_a_mark() {
+    let renamed = from_to(Kind::Rename, "/a -> /etc/passwd", "/b [deleted]");
+    assert_eq!(shown(&renamed), "\"/a -> /etc/passwd\" -> \"/b [deleted]\"");
+}
+
+#[test]
+fn a_gap_has_a_line() {
+    let lost = |cpu, count| {
+        pushed(
+            "lost",
+            &testing::pack(&[
+                ("t", Pack::Str(b"lost")),
+                ("since", Pack::Int(0)),
+                ("ts", Pack::Int(2_000)),
+                ("cpu", cpu),
+                ("count", count),
+                ("cause", Pack::Str(b"ring buffer\n\x1b[2J")),
+            ]),
+        )
+    };
+    let start = format!("2026-11-22T15:49:24.000001Z lost     -{}", " ".repeat(24));
+    assert_eq!(
+        lost(Pack::Int(3), Pack::Int(12)),
+        format!("{start}12 records on CPU 3 missing: ring buffer\\n\\x1b[2J\n")
+    );
+    assert_eq!(
+        lost(Pack::Nil, Pack::Int(1)),
+        format!("{start}1 record missing: ring buffer\\n\\x1b[2J\n")
+    );
+    assert_eq!(
+        lost(Pack::Nil, Pack::Nil),
+        format!("{start}some records missing: ring buffer\\n\\x1b[2J\n")
+    );
+}
+
+fn later(name: &[u8], path: Pack) -> Vec<u8> {
+    testing::pack(&[
+        ("t", Pack::Str(b"event")),
+        ("event", Pack::Str(name)),
+        ("ts", Pack::Int(0)),
+        ("seq", Pack::Int(0)),
+        ("cpu", Pack::Int(0)),
+        ("process", Pack::Map(&[("tid", Pack::Int(7))])),
+        ("path", path),
+    ])
+}
+
+#[test]
+fn an_event_of_a_later_version_has_a_line() {
+    let start = "1970-01-01T00:00:00.000000Z truncate ?[7]";
+    assert_eq!(
+        pushed("event", &later(b"truncate", Pack::Nil)),
+        format!("{start}\n")
+    );
+    assert_eq!(
+        pushed("event", &later(b"truncate", Pack::Bin(b"/a"))),
+        format!("{start}{}/a\n", " ".repeat(21))
+    );
+}
+
+#[test]
+fn the_name_of_a_later_event_cannot_command_the_terminal() {
+    assert!(pushed("event", &later(b"x\x1b[2J\n", Pack::Nil)).contains(r#" "x\x1b[2J\n" ?[7]"#));
+}
+
+#[test]
+fn other_records_have_no_line() {
+    for kind in ["end", "mounts", "process", "walked", "dir", "not known yet"] {
+        assert_eq!(pushed(kind, b"\x81\xa1t\xa1?"), "");
+    }
+}
+
+#[test]
+fn an_unreadable_event_is_an_error() {
+    let mut out = Vec::new();
+    let record = b"\x82\xa1t\xa5event\xa2ts\xa3now";
+    assert!(Text::new(false).push("event", record, &mut out).is_err());
+    assert_eq!(out, b"");
+}
+
+#[test]
+fn colours_tell_classes_apart_and_leave_columns_alone() {
+    let colored = |event: &Event| {
+        let mut out = Vec::new();
+        Text::new(true).event(event, event.event.name().as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let time = "\x1b[2m2026-11-22T15:49:24.123456Z\x1b[0m";
+    let pad = " ".repeat(18);
+    for (kind, style) in [
+        (Kind::Create, "\x1b[32m"),
+        (Kind::Delete, "\x1b[31m"),
+        (Kind::Attrib, "\x1b[33m"),
+    ] {
+        let name = kind.name();
+        assert_eq!(
+            colored(&at(kind, "/a")),
+            format!("{time} {style}{name}\x1b[0m   cat[40]{pad}/a\n")
+        );
+    }
+    let refused = Event {
+        ret: Some(-111),
+        ..socket(Kind::Connect, "192.0.2.1", 1)
+    };
+    assert_eq!(
+        colored(&refused),
+        format!(
+            "{time} \x1b[36mconnect\x1b[0m  cat[40]{pad}tcp 192.0.2.1:1 \
+             \x1b[1;31mECONNREFUSED\x1b[0m\n"
+        )
+    );
+    let deleted = Event {
+        path_status: Some(Status::Deleted),
+        ..at(Kind::Rmdir, "/a")
+    };
+    assert!(colored(&deleted).ends_with("/a \x1b[1;31m[deleted]\x1b[0m\n"));
+    let pending = Event {
+        ret: Some(-115),
+        ..socket(Kind::Connect, "192.0.2.1", 1)
+    };
+    assert!(colored(&pending).ends_with(" EINPROGRESS\n"), "no failure");
+}
+
+/// Whatever the bytes in an event, it is one line and holds nothing harmful.
+#[test]
+fn no_event_commands_the_terminal_or_forges_a_line() {
+    let kinds: Vec<Kind> = Kind::FILE
+        .into_iter()
+        .chain(Kind::SOCKET)
+        .chain([Kind::Other])
+        .collect();
+    let statuses = [Status::Complete, Status::Partial, Status::Deleted];
+    let mut random = Random::new();
+    for _ in 0..50_000 {
+        let strings = [random.text(), random.text(), random.text()];
+        let event = Event {
+            process: Process {
+                pid: None,
+                tid: random.below(99) as i32,
+                comm: Some(random.name().into()),
+            },
+            path: Some(random.name().into()),
+            path_status: Some(statuses[random.below(3)]),
+            old_path: Some(random.name().into()),
+            target: Some(random.name().into()),
+            rdev: Some(&strings[0]),
+            proto: Some(&strings[1]),
+            addr: Some(&strings[2]),
+            ..event(kinds[random.below(kinds.len())])
+        };
+        let mut out = Vec::new();
+        Text::new(false).event(&event, &random.name(), &mut out);
+        let seed = random.seed;
+        let line = String::from_utf8(out).unwrap();
+        let line = line.strip_suffix('\n').expect("a line");
+        assert!(
+            !line.chars().any(escape::is_harmful),
+            "seed {seed}: {line:?}"
+        );
+        assert!(!line.ends_with(' '), "seed {seed}: {line:?}");
+    }
+}

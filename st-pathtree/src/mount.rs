@@ -1,0 +1,259 @@
+//! The mount table: from a device and a path within its file system to a path.
+//!
+//! Format: proc_pid_mountinfo(5).
+
+use std::collections::HashMap;
+
+/// A mount.
+#[derive(Debug)]
+struct Mount {
+    /// The directory of its file system that it shows.
+    root: Vec<u8>,
+    /// Where it shows it.
+    point: Vec<u8>,
+    /// Indices of the mounts on directories of this one.
+    children: Vec<usize>,
+    /// Whether its mount point can be reached, not being covered by another mount.
+    reachable: bool,
+}
+
+/// A path that a mount gives to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The mount, by its place in the table.
+    pub mount: usize,
+    /// The path.
+    pub path: Vec<u8>,
+    /// Whether it leads to the file: no other mount covers it.
+    pub visible: bool,
+}
+
+/// The mounts of one namespace, in the order in which they were made.
+#[derive(Debug, Default)]
+pub struct Mounts {
+    mounts: Vec<Mount>,
+    by_device: HashMap<Vec<u8>, Vec<usize>>,
+}
+
+impl Mounts {
+    /// Reads mountinfo. Lines that are not as expected are left out.
+    pub fn parse(mountinfo: &[u8]) -> Self {
+        let mut table = Self::default();
+        let mut by_id = HashMap::new();
+        let mut parents = Vec::new();
+        for line in mountinfo.split(|&byte| byte == b'\n') {
+            let mut fields = line.split(|&byte| byte == b' ');
+            let mut field = || fields.next().unwrap_or_default();
+            let (id, parent, device, root, point) = (field(), field(), field(), field(), field());
+            if point.is_empty() {
+                continue;
+            }
+            let index = table.mounts.len();
+            by_id.insert(id, index);
+            parents.push(parent);
+            table
+                .by_device
+                .entry(device.to_vec())
+                .or_default()
+                .push(index);
+            let (root, point) = (unescape(root), unescape(point));
+            table.mounts.push(Mount {
+                root,
+                point,
+                children: Vec::new(),
+                reachable: true,
+            });
+        }
+        let parents: Vec<_> = parents
+            .iter()
+            .enumerate()
+            .map(|(index, parent)| by_id.get(parent).copied().filter(|&parent| parent != index))
+            .collect();
+        for (index, parent) in parents.iter().enumerate() {
+            if let Some(parent) = *parent {
+                table.mounts[parent].children.push(index);
+            }
+        }
+        table.cover(&parents);
+        table
+    }
+
+    /// Finds the mounts whose mount points are covered.
+    fn cover(&mut self, parents: &[Option<usize>]) {
+        let covered = |index: usize| {
+            let Some(parent) = parents[index] else {
+                return false;
+            };
+            let point = &self.mounts[index].point;
+            let covers = |&other: &usize| {
+                other != index
+                    && self.mounts[other].point != *point
+                    && below(point, &self.mounts[other].point).is_some()
+            };
+            self.mounts[parent].children.iter().any(covers)
+        };
+        let covered: Vec<bool> = (0..self.mounts.len()).map(covered).collect();
+        for index in 0..self.mounts.len() {
+            let chain = std::iter::successors(Some(index), |&index| parents[index]);
+            // A table that is no tree must not keep us for ever.
+            self.mounts[index].reachable = !chain.take(parents.len()).any(|index| covered[index]);
+        }
+    }
+
+    /// The paths of a file, by the device and the absolute path within its file system.
+    pub fn places(&self, device: &str, path: &[u8]) -> impl Iterator<Item = Place> {
+        let mounts = self
+            .by_device
+            .get(device.as_bytes())
+            .map_or(&[][..], Vec::as_slice);
+        mounts.iter().filter_map(move |&index| {
+            let mount = &self.mounts[index];
+            let rest = below(path, &mount.root)?;
+            let path = join(&mount.point, rest);
+            let visible = mount.reachable && !self.covered_within(mount, &path);
+            Some(Place {
+                mount: index,
+                path,
+                visible,
+            })
+        })
+    }
+
+    /// The devices whose files are at or below an absolute path.
+    pub fn devices_below<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.by_device.iter().filter_map(move |(device, mounts)| {
+            let shows = |&index: &usize| {
+                let mount = &self.mounts[index];
+                let holds =
+                    below(path, &mount.point).is_some() && !self.covered_within(mount, path);
+                mount.reachable && (holds || below(&mount.point, path).is_some())
+            };
+            mounts.iter().any(shows).then_some(&device[..])
+        })
+    }
+
+    /// Whether a mount on this one covers a path in it.
+    fn covered_within(&self, mount: &Mount, path: &[u8]) -> bool {
+        mount
+            .children
+            .iter()
+            .any(|&child| below(path, &self.mounts[child].point).is_some())
+    }
+}
+
+/// What follows `above` in `path`: empty, or from a slash on. `None` if it is not at or
+/// below it.
+fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
+    if above == b"/" {
+        return Some(if path == b"/" { b"" } else { path });
+    }
+    path.strip_prefix(above)
+        .filter(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+fn join(point: &[u8], rest: &[u8]) -> Vec<u8> {
+    match (point, rest) {
+        (b"/", b"") => b"/".to_vec(),
+        (b"/", rest) => rest.to_vec(),
+        (point, rest) => [point, rest].concat(),
+    }
+}
+
+/// Undoes the octal escapes of space, tab, newline and backslash.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .filter(|digits| byte == b'\\' && digits.iter().all(|d| (b'0'..b'8').contains(d)));
+        if let Some(digits) = octal {
+            out.push(digits.iter().fold(0u8, |value, digit| {
+                value.wrapping_mul(8).wrapping_add(digit - b'0')
+            }));
+            rest = &after[3..];
+        } else {
+            out.push(byte);
+            rest = after;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+1 0 8:1 / / rw - ext4 /dev/sda1 rw
+2 1 0:5 / /proc rw - proc proc rw
+3 1 8:2 / /w/m rw - xfs /dev/sdb rw
+4 1 8:1 /w/a /alias\\040x rw - ext4 /dev/sda1 rw
+5 3 0:9 / /w/m/t rw shared:3 - tmpfs none rw
+6 1 8:3 /@home /home rw - btrfs /dev/sdc rw,subvol=/@home
+";
+
+    fn paths(table: &str, device: &str, path: &str) -> Vec<String> {
+        let mounts = Mounts::parse(table.as_bytes());
+        let visible = mounts
+            .places(device, path.as_bytes())
+            .filter(|place| place.visible);
+        visible
+            .map(|place| String::from_utf8(place.path).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn joins_mount_point_and_path() {
+        assert_eq!(paths(TABLE, "8:1", "/x"), ["/x"]);
+        assert_eq!(paths(TABLE, "8:1", "/"), ["/"]);
+        assert_eq!(paths(TABLE, "8:2", "/"), ["/w/m"]);
+        assert_eq!(paths(TABLE, "8:2", "/x/y"), ["/w/m/x/y"]);
+        assert_eq!(paths(TABLE, "0:9", "/x"), ["/w/m/t/x"]);
+        assert_eq!(paths(TABLE, "8:3", "/@home/u"), ["/home/u"]);
+        assert_eq!(paths(TABLE, "8:3", "/@homes/u"), [""; 0]);
+        assert_eq!(paths(TABLE, "9:9", "/x"), [""; 0]);
+    }
+
+    #[test]
+    fn gives_every_alias_the_first_mounted_first() {
+        assert_eq!(paths(TABLE, "8:1", "/w/a/f"), ["/w/a/f", "/alias x/f"]);
+    }
+
+    #[test]
+    fn a_covered_path_does_not_lead_there() {
+        assert_eq!(paths(TABLE, "8:1", "/w/m/f"), [""; 0]);
+        assert_eq!(paths(TABLE, "8:2", "/t/f"), [""; 0]);
+        let stacked =
+            "1 0 8:1 / / rw - x x rw\n2 1 8:2 / /m rw - x x rw\n3 2 8:3 / /m rw - x x rw\n";
+        assert_eq!(paths(stacked, "8:2", "/f"), [""; 0]);
+        assert_eq!(paths(stacked, "8:3", "/f"), ["/m/f"]);
+        let buried =
+            "1 0 8:1 / / rw - x x rw\n2 1 8:2 / /a/b rw - x x rw\n3 1 8:3 / /a rw - x x rw\n";
+        assert_eq!(paths(buried, "8:2", "/f"), [""; 0]);
+        assert_eq!(paths(buried, "8:3", "/b/f"), ["/a/b/f"]);
+    }
+
+    #[test]
+    fn finds_the_devices_below() {
+        let mounts = Mounts::parse(TABLE.as_bytes());
+        let devices = |path: &str| {
+            let mut devices: Vec<_> = mounts
+                .devices_below(path.as_bytes())
+                .map(|d| String::from_utf8(d.to_vec()).unwrap())
+                .collect();
+            devices.sort();
+            devices.join(" ")
+        };
+        assert_eq!(devices("/w"), "0:9 8:1 8:2");
+        assert_eq!(devices("/w/m"), "0:9 8:2");
+        assert_eq!(devices("/home/u"), "8:3");
+        assert_eq!(devices("/"), "0:5 0:9 8:1 8:2 8:3");
+    }
+
+    #[test]
+    fn a_table_that_is_no_tree_is_survived() {
+        let table = "1 2 8:1 / /a rw\n2 1 8:1 / /b rw\n3 3 8:1 / /c rw\n\nnonsense\n4\n5 1 8:1 / \\999 rw\n";
+        let _ = paths(table, "8:1", "/x");
+    }
+}

@@ -1,0 +1,204 @@
+//! The stage itself.
+
+use crate::event::{Bytes, Paths, Status};
+use crate::mount::{Mounts, Place};
+use crate::watch::{Events, Watch, Watches};
+use st_decode::event::{Event, Kind};
+use st_decode::record::{self, Header};
+use st_decode::stage::{self, RecordError, Stage};
+use st_decode::wire;
+use std::collections::HashMap;
+
+/// Resolves paths and passes what is watched.
+#[derive(Debug)]
+pub struct PathTree {
+    watches: Watches,
+    now: Table,
+    /// The mounts before the last change; those of events up to [`PathTree::changed`] too.
+    before: Table,
+    /// Until when the change may have happened: nanoseconds since the Unix epoch.
+    changed: u64,
+    /// What to add to a monotonic time for nanoseconds since the Unix epoch.
+    epoch: i64,
+}
+
+/// A mount table with what the watches make of it.
+#[derive(Debug, Default)]
+struct Table {
+    mounts: Mounts,
+    /// What is wanted anywhere on a device that has watched files.
+    wanted: HashMap<Vec<u8>, Events>,
+}
+
+/// A path with its status, and whether the event is wanted there.
+struct Resolved {
+    path: Vec<u8>,
+    status: Status,
+    mount: Option<usize>,
+    wanted: bool,
+}
+
+impl PathTree {
+    /// With these watches; without any every event passes.
+    pub fn new(watches: Vec<Watch>) -> Self {
+        let watches = Watches::new(watches);
+        Self {
+            watches,
+            now: Table::default(),
+            before: Table::default(),
+            changed: 0,
+            epoch: 0,
+        }
+    }
+
+    fn mounted(&mut self, record: &record::Mounts) {
+        let mounts = Mounts::parse(&record.mountinfo);
+        let mut wanted: HashMap<Vec<u8>, Events> = HashMap::new();
+        for (path, events) in self.watches.iter() {
+            for device in mounts.devices_below(path) {
+                let sum = wanted.entry(device.to_vec()).or_default();
+                *sum = sum.and(events);
+            }
+        }
+        self.before = std::mem::replace(&mut self.now, Table { mounts, wanted });
+        self.changed = record.ts.wrapping_add_signed(self.epoch);
+    }
+
+    /// Resolves one path of an event; `like` is the mount that its other path was found on.
+    fn resolve(&self, event: &Event, fs_path: &[u8], like: Option<usize>) -> Resolved {
+        let device = event.dev.unwrap_or_default();
+        let fs_path = fs_path.to_vec();
+        let changing = event.ts <= self.changed;
+        if fs_path.first() != Some(&b'/') {
+            let wanted = |table: &Table| {
+                table
+                    .wanted
+                    .get(device.as_bytes())
+                    .is_some_and(|e| e.has(event.event))
+            };
+            let wanted =
+                self.watches.is_empty() || wanted(&self.now) || changing && wanted(&self.before);
+            return Resolved {
+                path: fs_path,
+                status: Status::Partial,
+                mount: None,
+                wanted,
+            };
+        }
+        let now = self.best(&self.now.mounts, device, &fs_path, like);
+        let before = if changing {
+            self.best(&self.before.mounts, device, &fs_path, like)
+        } else {
+            None
+        };
+        let visible = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.visible);
+        let (place, status) = match (visible(&now), visible(&before)) {
+            (true, true)
+                if now.as_ref().map(|now| &now.path)
+                    != before.as_ref().map(|before| &before.path) =>
+            {
+                (now, Status::Ambiguous)
+            }
+            (true, _) => (now, Status::Complete),
+            (false, true) => (before, Status::Complete),
+            (false, false) => (now.or(before), Status::Unmounted),
+        };
+        // A path that is covered is still in the watched directory.
+        let wanted = self.watches.is_empty()
+            || place
+                .as_ref()
+                .is_some_and(|place| self.wants(&place.path, event.event));
+        let mount = place.as_ref().map(|place| place.mount);
+        let path = place
+            .filter(|_| status != Status::Unmounted)
+            .map_or(fs_path, |place| place.path);
+        Resolved {
+            path,
+            status,
+            mount,
+            wanted,
+        }
+    }
+
+    /// Of the paths that the mounts give to a file: those that lead to it before those that
+    /// are covered; then the one on the mount `like`; then the one with the deepest watch;
+    /// then that of the mount that was made first.
+    fn best(
+        &self,
+        mounts: &Mounts,
+        device: &str,
+        fs_path: &[u8],
+        like: Option<usize>,
+    ) -> Option<Place> {
+        let depth = |place: &Place| self.watches.decide(&place.path).map(|(depth, _)| depth);
+        let rank = |place: &Place| (place.visible, like == Some(place.mount), depth(place));
+        let first_best = |best: Place, place| {
+            if rank(&place) > rank(&best) {
+                place
+            } else {
+                best
+            }
+        };
+        mounts.places(device, fs_path).reduce(first_best)
+    }
+
+    fn wants(&self, path: &[u8], kind: Kind) -> bool {
+        self.watches
+            .decide(path)
+            .is_some_and(|(_, events)| events.has(kind))
+    }
+
+    fn event(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let event: Event = wire::read(record)?;
+        let known = Kind::FILE.contains(&event.event);
+        if !known || event.dev.is_none() {
+            out.extend_from_slice(record);
+            return Ok(());
+        }
+        // An event whose very name could not be read has an empty path.
+        let fs_path = event.fs_path.as_deref().unwrap_or_default();
+        let mut new = self.resolve(&event, fs_path, None);
+        let mut old =
+            (event.old_fs_path.as_deref()).map(|fs_path| self.resolve(&event, fs_path, new.mount));
+        if event.deleted {
+            let named = old.as_mut().unwrap_or(&mut new);
+            if named.status == Status::Complete {
+                named.status = Status::Deleted;
+            }
+        }
+        if !new.wanted && !old.as_ref().is_some_and(|old| old.wanted) {
+            return Ok(());
+        }
+        let paths = Paths {
+            path: Bytes::from(new.path),
+            path_status: new.status,
+            old_path_status: old.as_ref().map(|old| old.status),
+            old_path: old.map(|old| Bytes::from(old.path)),
+        };
+        let mut added = Vec::new();
+        wire::write(&paths, &mut added);
+        wire::merge(record, &["fs_path", "old_fs_path", "deleted"], &added, out);
+        Ok(())
+    }
+}
+
+impl Stage for PathTree {
+    const NAME: &'static str = "st-pathtree";
+    const AFTER: &'static [&'static str] = &["st-probe", "st-decode"];
+
+    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
+        self.epoch = header.realtime.wrapping_sub(header.monotonic) as i64;
+        (self.now, self.before) = (Table::default(), Table::default());
+        stage::pass_header(header, record, Self::NAME, out);
+    }
+
+    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        match kind {
+            "event" => return self.event(record, out),
+            "mounts" => self.mounted(&wire::read(record)?),
+            _ => {}
+        }
+        out.extend_from_slice(record);
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! Watches: which events are wanted below which paths.
+//!
+//! The deepest watch at or above a path decides about it: its events replace those of the
+//! watches further up. Watches on the same path add up.
+
+use crate::event::Kind;
+use std::collections::HashMap;
+
+/// A set of events on files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Events(u32);
+
+impl Events {
+    /// All nine.
+    pub fn all() -> Self {
+        Kind::FILE.into_iter().fold(Self::default(), Self::with)
+    }
+
+    /// These and one more.
+    pub fn with(self, kind: Kind) -> Self {
+        Self(self.0 | 1 << kind as u32)
+    }
+
+    /// Those of both.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether it has an event.
+    pub fn has(self, kind: Kind) -> bool {
+        self.0 & 1 << kind as u32 != 0
+    }
+
+    fn parse(list: &str) -> Result<Self, String> {
+        match list {
+            "all" => Ok(Self::all()),
+            "none" => Ok(Self::default()),
+            _ => list.split(',').try_fold(Self::default(), |events, name| match Kind::from_name(name) {
+                Some(kind) if Kind::FILE.contains(&kind) => Ok(events.with(kind)),
+                _ => {
+                    let names = Kind::FILE.map(Kind::name).join(", ");
+                    Err(format!("'{name}' is no event that can be watched: use {names}, or all or none alone"))
+                }
+            }),
+        }
+    }
+}
+
+/// Events wanted at and below a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// Absolute, without `.`, `..`, doubled or trailing slashes.
+    pub path: Vec<u8>,
+    /// The events.
+    pub events: Events,
+}
+
+impl Watch {
+    /// Parses `EVENTS=PATH`. The error says what to write instead.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        let mut parts = text.splitn(2, |&byte| byte == b'=');
+        let events = String::from_utf8_lossy(parts.next().unwrap_or_default());
+        let path = parts
+            .next()
+            .ok_or("write EVENTS=PATH, for example all=/etc")?;
+        let events = Events::parse(&events)?;
+        if path.first() != Some(&b'/') {
+            let path = String::from_utf8_lossy(path);
+            return Err(format!(
+                "the path '{path}' is not absolute: it must begin with /"
+            ));
+        }
+        Ok(Self {
+            path: normal(path),
+            events,
+        })
+    }
+}
+
+/// An absolute path without `.`, `..`, doubled or trailing slashes.
+fn normal(path: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    [&b"/"[..], &names.join(&b'/')].concat()
+}
+
+/// All watches.
+#[derive(Debug, Default)]
+pub struct Watches {
+    by_path: HashMap<Vec<u8>, Events>,
+}
+
+impl Watches {
+    /// Adds them up.
+    pub fn new(watches: Vec<Watch>) -> Self {
+        let mut by_path: HashMap<_, Events> = HashMap::new();
+        for watch in watches {
+            let events = by_path.entry(watch.path).or_default();
+            *events = events.and(watch.events);
+        }
+        Self { by_path }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_path.is_empty()
+    }
+
+    /// The watch that decides about an absolute path: the length of its own path, and its
+    /// events.
+    pub fn decide(&self, path: &[u8]) -> Option<(usize, Events)> {
+        ancestors(path).find_map(|above| Some((above.len(), *self.by_path.get(above)?)))
+    }
+
+    /// Each watch's path and events.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Events)> {
+        self.by_path
+            .iter()
+            .map(|(path, events)| (&path[..], *events))
+    }
+}
+
+/// A path and those above it, up to `/`.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(path), |path| {
+        let slash = path.iter().rposition(|&byte| byte == b'/')?;
+        match slash {
+            0 if path.len() == 1 => None,
+            0 => Some(&path[..1]),
+            _ => Some(&path[..slash]),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watches(list: &[&str]) -> Watches {
+        Watches::new(
+            list.iter()
+                .map(|text| Watch::parse(text.as_bytes()).unwrap())
+                .collect(),
+        )
+    }
+
+    fn wants(watches: &Watches, kind: Kind, path: &str) -> bool {
+        watches
+            .decide(path.as_bytes())
+            .is_some_and(|(_, events)| events.has(kind))
+    }
+
+    #[test]
+    fn the_deepest_watch_replaces_those_above() {
+        let watches = watches(&["create,delete=/a", "attrib=/a/b", "none=/a/b/c"]);
+        assert!(wants(&watches, Kind::Create, "/a/x"));
+        assert!(!wants(&watches, Kind::Attrib, "/a/x"));
+        assert!(wants(&watches, Kind::Attrib, "/a/b"));
+        assert!(!wants(&watches, Kind::Create, "/a/b/x"));
+        assert!(!wants(&watches, Kind::Attrib, "/a/b/c/x"));
+        assert!(!wants(&watches, Kind::Create, "/ab"));
+        assert!(!wants(&watches, Kind::Create, "/"));
+    }
+
+    #[test]
+    fn the_same_path_adds_up_however_written() {
+        let watches = watches(&["create=/a/", "delete=//a/./b/.."]);
+        assert!(wants(&watches, Kind::Create, "/a/x") && wants(&watches, Kind::Delete, "/a/x"));
+    }
+
+    #[test]
+    fn the_root_is_above_everything() {
+        let watches = watches(&["all=/"]);
+        assert!(wants(&watches, Kind::Mkdir, "/") && wants(&watches, Kind::Mkdir, "/a/b"));
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_mean() {
+        for text in [
+            "",
+            "all",
+            "all=",
+            "all=a",
+            "foo=/a",
+            "connect=/a",
+            "create,=/a",
+            "all,create=/a",
+            "=/a",
+        ] {
+            assert!(Watch::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert_eq!(Watch::parse(b"all=/a=b").unwrap().path, b"/a=b");
+    }
+}

@@ -1,0 +1,110 @@
+//! Records file and socket operations from the kernel's ring buffer to standard output.
+
+use crate::hooks::EVENTS;
+use crate::stage::FAILED;
+use crate::trace::{self, Options};
+use anyhow::Result;
+use clap::Parser;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Records operations on files and sockets from the kernel's ring buffer, as a raw stream
+/// of MessagePack records on standard output.
+///
+/// Needs root. Ends on SIGINT, SIGTERM, SIGHUP, when the reader goes away, and after
+/// --duration or with COMMAND; then nothing of it is left in the kernel.
+#[derive(Parser)]
+#[command(name = "st-probe", version, after_help = EXIT_STATUS)]
+struct Args {
+    /// Events to trace, separated by commas; all unless given
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = EVENTS)]
+    event: Vec<String>,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<Duration>,
+    /// Ring buffer of each CPU, in KiB
+    #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(8..=4 << 20))]
+    buffer_size: u64,
+    /// Tell what can be traced on this kernel, and trace nothing
+    #[arg(long, conflicts_with_all = ["duration", "command"])]
+    check: bool,
+    /// Trace while this runs, and exit with its status; its output goes to standard error
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+const EXIT_STATUS: &str =
+    "Exit status: 0 done (or COMMAND's own, 128 + N if signal N killed it), 1 failed, 2 usage.";
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let mut events = args.event;
+    if events.is_empty() {
+        events = EVENTS.map(String::from).to_vec();
+    }
+    let options = Options {
+        events,
+        duration: args.duration,
+        buffer_kb: args.buffer_size,
+        command: args.command,
+    };
+    if !args.check && std::io::stdout().is_terminal() {
+        eprintln!(
+            "st-probe: standard output is a terminal, the stream is binary: pipe it to st-decode or a file"
+        );
+        return ExitCode::from(2);
+    }
+    let result = if args.check {
+        check(&options)
+    } else {
+        trace::trace(options)
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("st-probe: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Prints what can be traced. The status is 1 if anything cannot.
+fn check(options: &Options) -> Result<u8> {
+    let session = trace::open(options)?;
+    let mut table = format!("{:<9} {:<4} {:<6} HOOKS\n", "EVENT", "OK", "NAMES");
+    for event in &options.events {
+        let hooks = || session.hooks.iter().filter(|hook| hook.event == *event);
+        if let Some(unavailable) = session
+            .unavailable
+            .iter()
+            .find(|unavailable| unavailable.event == *event)
+        {
+            table += &format!("{event:<9} {:<4} {:<6} {}\n", "no", "-", unavailable.why);
+            continue;
+        }
+        let names = hooks()
+            .map(|hook| hook.names)
+            .filter(|&names| names > 0)
+            .min();
+        let mut points: Vec<&str> = hooks().map(|hook| hook.point.as_str()).collect();
+        points.dedup();
+        let names = names.map_or("-".to_owned(), |names| names.to_string());
+        table += &format!("{event:<9} {:<4} {names:<6} {}\n", "yes", points.join(" "));
+    }
+    std::io::stdout().write_all(table.as_bytes())?;
+    Ok(if session.unavailable.is_empty() {
+        0
+    } else {
+        FAILED
+    })
+}

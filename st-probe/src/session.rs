@@ -1,0 +1,341 @@
+//! A private tracing instance and its probes, taken down when dropped.
+
+use crate::arch::Arch;
+use crate::btf::Btf;
+use crate::hooks::{EVENTS, HOOKS, Hook, INODE, PROCESS, Point};
+use crate::plan;
+use crate::record;
+use crate::tracefs::Tracefs;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// Where the kernel shows its types.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Probes defined, in an instance of their own; nothing is recorded before
+/// [`Session::enable`].
+pub struct Session {
+    tracefs: Tracefs,
+    /// The name of the instance and of the group of the probes.
+    name: String,
+    instance_made: bool,
+    defined: Vec<String>,
+    /// How many pointers deep a fetch argument was that the kernel refused.
+    too_deep: usize,
+    /// The hooks in force.
+    pub hooks: Vec<record::Hook>,
+    /// The events that cannot be traced.
+    pub unavailable: Vec<record::Unavailable>,
+}
+
+impl Session {
+    /// Makes the instance, with ring buffers of `buffer_kb` KiB a CPU, and defines the
+    /// probes of `events`.
+    pub fn open(tracefs: Tracefs, arch: Arch, events: &[String], buffer_kb: u64) -> Result<Self> {
+        let btf = fs::read(BTF).with_context(|| {
+            format!("cannot read {BTF}: st-probe needs a kernel with CONFIG_DEBUG_INFO_BTF")
+        })?;
+        let btf = Btf::parse(btf).context(BTF)?;
+        let mut session = Self {
+            tracefs,
+            name: unique_name()?,
+            instance_made: false,
+            defined: Vec::new(),
+            too_deep: usize::MAX,
+            hooks: Vec::new(),
+            unavailable: Vec::new(),
+        };
+        let instance = session.tracefs.path(session.instance(""));
+        fs::create_dir(&instance)
+            .with_context(|| format!("cannot create {}", instance.display()))?;
+        session.instance_made = true;
+        for (file, text) in [
+            ("trace_clock", "mono"),
+            ("buffer_size_kb", &buffer_kb.to_string()),
+            // What st-probe does itself is nobody's business.
+            ("set_event_notrace_pid", &std::process::id().to_string()),
+        ] {
+            session.tracefs.write(session.instance(file), text)?;
+        }
+        for event in [PROCESS, INODE].into_iter().chain(EVENTS) {
+            let creates = ["create", "mkdir", "mknod", "symlink"];
+            let wanted = match event {
+                PROCESS => true,
+                INODE => creates
+                    .iter()
+                    .any(|event| events.iter().any(|asked| asked == event)),
+                _ => events.iter().any(|asked| asked == event),
+            };
+            if wanted {
+                session.add(event, &btf, arch);
+            }
+        }
+        if let Some(inode) = session
+            .unavailable
+            .iter()
+            .find(|unavailable| unavailable.event == INODE)
+        {
+            let why = inode.why.clone();
+            session
+                .unavailable
+                .retain(|unavailable| unavailable.event != INODE && unavailable.event != "create");
+            session.hooks.retain(|hook| hook.event != "create");
+            if events.iter().any(|asked| asked == "create") {
+                session.unavailable.push(record::Unavailable {
+                    event: "create".into(),
+                    why,
+                });
+            }
+        }
+        if session
+            .hooks
+            .iter()
+            .all(|hook| hook.event == PROCESS || hook.event == INODE)
+        {
+            let why = session
+                .unavailable
+                .first()
+                .map_or("no event was asked for", |first| &first.why);
+            bail!("nothing can be traced: {why}");
+        }
+        Ok(session)
+    }
+
+    /// Defines all hooks of an event, or notes why it is not available.
+    fn add(&mut self, event: &str, btf: &Btf, arch: Arch) {
+        let before = self.hooks.len();
+        for hook in HOOKS.iter().filter(|hook| hook.event == event) {
+            match self.define(hook, btf, arch) {
+                Ok(defined) => self.hooks.push(defined),
+                Err(_) if !hook.needed => {}
+                Err(error) => {
+                    self.hooks.truncate(before);
+                    self.unavailable.push(record::Unavailable {
+                        event: event.to_owned(),
+                        why: format!("{error:#}"),
+                    });
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Defines one hook and reads back how its records look.
+    fn define(&mut self, hook: &Hook, btf: &Btf, arch: Arch) -> Result<record::Hook> {
+        let probe = plan::plan(hook, btf, arch, &self.name).map_err(anyhow::Error::msg)?;
+        let mut names = 0;
+        let mut refused = None;
+        for (depth, definition) in &probe.definitions {
+            let deepest = definition
+                .rsplit(' ')
+                .next()
+                .map_or(0, |argument| argument.matches('(').count());
+            if *depth > 1 && deepest >= self.too_deep {
+                continue;
+            }
+            refused = self.tracefs.write("kprobe_events", definition).err();
+            if refused.is_none() {
+                self.defined.push(format!("{}/{}", self.name, hook.name()));
+                names = *depth;
+                break;
+            }
+            if *depth > 1 {
+                self.too_deep = deepest;
+            }
+        }
+        if let Some(error) = refused {
+            let why = self.tracefs.last_error().unwrap_or_default();
+            return Err(error.context(format!("the kernel refused the probe: {why}")));
+        }
+        let place = self.place(hook);
+        let (id, fields) = parse_format(&self.tracefs.read(format!("{place}/format"))?)
+            .with_context(|| format!("{place}/format is not as expected"))?;
+        if !hook.filter.is_empty() {
+            self.tracefs
+                .write(self.instance(&format!("{place}/filter")), hook.filter)?;
+        }
+        Ok(record::Hook {
+            id,
+            name: hook.name(),
+            event: hook.event.to_owned(),
+            role: hook.role.name().to_owned(),
+            point: hook.place().to_owned(),
+            names,
+            fields,
+        })
+    }
+
+    /// Lets the records of the hooks of these events begin.
+    pub fn enable(&self, which: impl Fn(&str) -> bool) -> Result<()> {
+        for hook in HOOKS.iter().filter(|hook| which(hook.event)) {
+            if self.hooks.iter().any(|defined| defined.name == hook.name()) {
+                self.tracefs
+                    .write(self.instance(&format!("{}/enable", self.place(hook))), "1")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets no more records begin.
+    pub fn disable(&self) -> Result<()> {
+        self.tracefs.write(self.instance("events/enable"), "0")
+    }
+
+    /// Opens the ring buffer of each CPU, without blocking, and tells the CPU.
+    pub fn buffers(&self) -> Result<Vec<(u32, fs::File)>> {
+        let folder = self.tracefs.path(self.instance("per_cpu"));
+        let mut buffers = Vec::new();
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
+        {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(cpu) = name
+                .to_str()
+                .and_then(|name| name.strip_prefix("cpu")?.parse().ok())
+            else {
+                continue;
+            };
+            let path = entry.path().join("trace_pipe_raw");
+            let file = fs::OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&path);
+            buffers.push((
+                cpu,
+                file.with_context(|| format!("cannot open {}", path.display()))?,
+            ));
+        }
+        buffers.sort_by_key(|buffer| buffer.0);
+        // Wake a poll at the first record, not when the buffer is half full (from 5.0 on).
+        self.tracefs.write(self.instance("buffer_percent"), "0")?;
+        Ok(buffers)
+    }
+
+    /// The folder of a hook's event, below a tracefs or an instance of it.
+    fn place(&self, hook: &Hook) -> String {
+        match hook.point {
+            Point::Tracepoint(place) => format!("events/{place}"),
+            Point::Enter(_) | Point::Leave(_) => format!("events/{}/{}", self.name, hook.name()),
+        }
+    }
+
+    fn instance(&self, file: &str) -> PathBuf {
+        ["instances", &self.name, file].iter().collect()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut trouble = Vec::new();
+        if self.instance_made {
+            trouble.extend(self.disable().err());
+            let instance = self.tracefs.path(self.instance(""));
+            let removed = fs::remove_dir(&instance);
+            trouble.extend(
+                removed
+                    .with_context(|| format!("cannot remove {}", instance.display()))
+                    .err(),
+            );
+        }
+        for probe in &self.defined {
+            trouble.extend(
+                self.tracefs
+                    .write("kprobe_events", &format!("-:{probe}"))
+                    .err(),
+            );
+        }
+        for error in trouble {
+            eprintln!("st-probe: left behind: {error:#}");
+        }
+    }
+}
+
+/// A name that no other live process uses: our pid and start time.
+fn unique_name() -> Result<String> {
+    let stat = fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    // proc_pid_stat(5): the 22nd field, the 20th after the name in parentheses.
+    let start = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().nth(19));
+    Ok(format!(
+        "systracer_{}_{}",
+        std::process::id(),
+        start.unwrap_or_default()
+    ))
+}
+
+/// An event's id and fields: Documentation/trace/events.rst, "Event formats".
+fn parse_format(text: &str) -> io::Result<(u16, Vec<record::Field>)> {
+    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
+    let mut id = None;
+    let mut fields = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(number) = line.strip_prefix("ID:") {
+            id = number.trim().parse().ok();
+        } else if let Some(field) = line.strip_prefix("field:") {
+            let mut parts = field.split(';').map(str::trim);
+            let declaration = parts.next().ok_or_else(malformed)?;
+            let (mut ctype, mut name) = declaration.rsplit_once(' ').ok_or_else(malformed)?;
+            let array;
+            if let Some((base, length)) = name.split_once('[') {
+                array = format!("{ctype}[{length}");
+                (ctype, name) = (&array, base);
+            }
+            let mut number = |key: &str| -> io::Result<u16> {
+                let part = parts
+                    .next()
+                    .and_then(|part| part.strip_prefix(key))
+                    .ok_or_else(malformed)?;
+                part.parse().map_err(|_| malformed())
+            };
+            fields.push(record::Field {
+                name: name.to_owned(),
+                offset: number("offset:")?,
+                size: number("size:")?,
+                signed: number("signed:")? == 1,
+                ctype: ctype.to_owned(),
+            });
+        }
+    }
+    Ok((id.ok_or_else(malformed)?, fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_an_event_format() {
+        let text = "name: x\nID: 1234\nformat:\n\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n\
+                    \tfield:__data_loc char[] n0;\toffset:16;\tsize:4;\tsigned:1;\n\
+                    \tfield:char comm[16];\toffset:20;\tsize:16;\tsigned:0;\n\nprint fmt: \"\"\n";
+        let (id, fields) = parse_format(text).unwrap();
+        assert_eq!(id, 1234);
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|f| {
+                (
+                    f.name.as_str(),
+                    f.offset,
+                    f.size,
+                    f.signed,
+                    f.ctype.as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                ("common_type", 0, 2, false, "unsigned short"),
+                ("n0", 16, 4, true, "__data_loc char[]"),
+                ("comm", 20, 16, false, "char[16]"),
+            ]
+        );
+        assert!(parse_format("garbage").is_err());
+    }
+}

@@ -1,0 +1,422 @@
+//! Tracing: from the ring buffers to the stream, until something ends it.
+
+use crate::arch::Arch;
+use crate::command::Command;
+use crate::hooks::PROCESS;
+use crate::merge::Merge;
+use crate::record::{Bytes, End, Header, Lost, MAGIC, Raw, VERSION};
+use crate::ring::{self, Item};
+use crate::session::Session;
+use crate::signals::Signals;
+use crate::snapshot::{self, MountTable, now};
+use crate::tracefs::Tracefs;
+use crate::wire;
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::time::ClockId;
+use nix::unistd::{SysconfVar, sysconf};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// How long records gather before they are read, once there are some. Half of it and the
+/// time through the pipeline is the latency.
+const TICK: Duration = Duration::from_millis(10);
+/// Bytes that the pipe to the next stage should hold: what the reader may lag behind
+/// before records gather in the ring buffer.
+const PIPE: i32 = 1 << 20;
+/// The largest sub-buffer that the kernel lets an administrator choose.
+const SUB_BUFFER: usize = 1 << 20;
+
+/// What to trace.
+pub struct Options {
+    /// Events, by name.
+    pub events: Vec<String>,
+    /// When to end by itself.
+    pub duration: Option<Duration>,
+    /// KiB of ring buffer a CPU.
+    pub buffer_kb: u64,
+    /// The command to run meanwhile; empty: none.
+    pub command: Vec<OsString>,
+}
+
+/// Opens a session on this machine.
+pub fn open(options: &Options) -> Result<Session> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("tracing needs root: run st-probe (or scripts/systracer) as root");
+    }
+    let machine = nix::sys::utsname::uname().context("cannot tell the machine")?;
+    let machine = machine.machine().to_string_lossy();
+    let arch = Arch::of(&machine)
+        .with_context(|| format!("st-probe does not know the architecture {machine}"))?;
+    Session::open(Tracefs::find()?, arch, &options.events, options.buffer_kb)
+}
+
+/// Traces until something ends it; returns the exit status.
+pub fn trace(options: Options) -> Result<u8> {
+    let mut signals = Signals::catch()?;
+    let command = (!options.command.is_empty())
+        .then(|| Command::prepare(options.command.clone()))
+        .transpose()?;
+    let mut command = command;
+    let session = open(&options)?;
+    for unavailable in &session.unavailable {
+        eprintln!(
+            "st-probe: cannot trace {}: {}",
+            unavailable.event, unavailable.why
+        );
+    }
+    let mut pump = Pump::new(&session)?;
+    pump.header(&session)?;
+    session.enable(|event| event == PROCESS)?;
+    let processes = pump.buffers.len();
+    // Their order is that of their times: nothing else is in this source.
+    snapshot::processes(|ts, record| pump.merge.push(processes, ts, Entry::Record(record)))?;
+    session.enable(|event| event != PROCESS)?;
+    pump.flush()?;
+    eprintln!("st-probe: tracing; Ctrl-C ends it");
+    if let Some(command) = &mut command {
+        command.go()?;
+    }
+
+    let deadline = match options.duration {
+        Some(duration) => now(ClockId::CLOCK_MONOTONIC)?.saturating_add(duration.as_nanos() as u64),
+        None => u64::MAX,
+    };
+    let why = run(&mut pump, &mut signals, command.as_mut(), deadline)?;
+    session.disable()?;
+    pump.cycle(u64::MAX)?;
+    pump.end(why)?;
+    // Their files keep the instance busy.
+    drop(pump);
+    drop(session);
+    Ok(command.map_or(0, |mut command| command.wait()))
+}
+
+/// Turns the wheel until something ends tracing; tells what.
+fn run(
+    pump: &mut Pump,
+    signals: &mut Signals,
+    mut command: Option<&mut Command>,
+    deadline: u64,
+) -> Result<&'static str> {
+    let mut busy = true;
+    loop {
+        pump.wait(signals, deadline, busy)?;
+        for signal in signals.take() {
+            match (&mut command, signal) {
+                (_, Signal::SIGCHLD) => {}
+                // A terminal sends Ctrl-C to the command as well; tracing ends with it.
+                (Some(command), signal) if !Signals::urgent() => {
+                    if signal != Signal::SIGINT {
+                        command.signal(signal);
+                    }
+                }
+                _ => return Ok("signal"),
+            }
+        }
+        if command
+            .as_mut()
+            .is_some_and(|command| command.poll().is_some())
+        {
+            return Ok("command");
+        }
+        let start = now(ClockId::CLOCK_MONOTONIC)?;
+        busy = pump.cycle(start)?;
+        if pump.reader_gone {
+            return Ok("reader");
+        }
+        if start >= deadline {
+            return Ok("duration");
+        }
+    }
+}
+
+/// What waits in the merge.
+enum Entry {
+    /// A record's bytes as the kernel wrote them.
+    Raw(Vec<u8>),
+    /// A gap after this instant, of so many records if known.
+    Lost(u64, Option<u64>),
+    /// A record of our own, encoded.
+    Record(Vec<u8>),
+}
+
+/// Moves records from the ring buffers to standard output.
+struct Pump {
+    buffers: Vec<(u32, File)>,
+    /// The time of the last record of each buffer.
+    latest: Vec<u64>,
+    merge: Merge<Entry>,
+    mounts: MountTable,
+    /// A change was seen, but the table not read since.
+    mounts_changed: bool,
+    page: Vec<u8>,
+    out: Vec<u8>,
+    stdout: File,
+    reader_gone: bool,
+    records: u64,
+    lost: u64,
+}
+
+impl Pump {
+    fn new(session: &Session) -> Result<Self> {
+        let buffers = session.buffers()?;
+        let stdout = io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .context("no standard output")?;
+        // Only pipes have a size; a file or terminal needs none.
+        let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
+        Ok(Self {
+            latest: vec![0; buffers.len()],
+            merge: Merge::new(buffers.len() + 1),
+            buffers,
+            mounts: MountTable::open()?,
+            mounts_changed: false,
+            page: vec![0; SUB_BUFFER],
+            out: Vec::new(),
+            stdout: stdout.into(),
+            reader_gone: false,
+            records: 0,
+            lost: 0,
+        })
+    }
+
+    /// Appends the header and the first mount table.
+    fn header(&mut self, session: &Session) -> Result<()> {
+        let uname = nix::sys::utsname::uname().context("cannot tell the machine")?;
+        let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
+        let machine = text(uname.machine());
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .context("cannot read the boot id")?;
+        let page_size = sysconf(SysconfVar::PAGE_SIZE)
+            .context("cannot tell the page size")?
+            .unwrap_or(0);
+        wire::write(
+            &Header {
+                magic: MAGIC.into(),
+                version: VERSION,
+                stages: vec!["st-probe".into()],
+                kernel: text(uname.release()),
+                stack_delta: Arch::of(&machine).map_or(0, |arch| arch.stack_delta),
+                machine,
+                host: text(uname.nodename()),
+                byte_order: if cfg!(target_endian = "little") {
+                    "little"
+                } else {
+                    "big"
+                }
+                .into(),
+                page_size: page_size as u32,
+                cpus: self.buffers.len() as u32,
+                boot_id: boot_id.trim().into(),
+                monotonic: now(ClockId::CLOCK_MONOTONIC)?,
+                realtime: now(ClockId::CLOCK_REALTIME)?,
+                hooks: session.hooks.clone(),
+                unavailable: session.unavailable.clone(),
+                command: std::env::args_os()
+                    .map(|word| word.to_string_lossy().into_owned())
+                    .collect(),
+            },
+            &mut self.out,
+        );
+        self.mounts.read(&mut self.out)
+    }
+
+    /// Waits for a signal, the reader's going or the deadline; while `busy`, no longer than
+    /// a tick, else also for records or mounts and then a tick for more of them to gather.
+    fn wait(&mut self, signals: &Signals, deadline: u64, busy: bool) -> Result<()> {
+        if busy || self.poll(signals, deadline, None)? {
+            self.poll(signals, deadline, Some(TICK))?;
+        }
+        Ok(())
+    }
+
+    /// Polls, for `at_most` or until there are records or mounts; true if these it was.
+    fn poll(
+        &mut self,
+        signals: &Signals,
+        deadline: u64,
+        at_most: Option<Duration>,
+    ) -> Result<bool> {
+        let left = Duration::from_nanos(deadline.saturating_sub(now(ClockId::CLOCK_MONOTONIC)?));
+        let millis = left
+            .min(at_most.unwrap_or(Duration::MAX))
+            .as_micros()
+            .div_ceil(1000);
+        let timeout = if deadline == u64::MAX && at_most.is_none() {
+            PollTimeout::NONE
+        } else {
+            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+        };
+        let mut fds = vec![
+            PollFd::new(signals.fd(), PollFlags::POLLIN),
+            PollFd::new(self.stdout.as_fd(), PollFlags::empty()),
+        ];
+        if at_most.is_none() {
+            fds.push(PollFd::new(self.mounts.fd(), PollFlags::POLLPRI));
+            fds.extend(
+                self.buffers
+                    .iter()
+                    .map(|(_, file)| PollFd::new(file.as_fd(), PollFlags::POLLIN)),
+            );
+        }
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error).context("cannot poll"),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        // The kernel tells of a change once only.
+        self.mounts_changed |= ready.get(2) == Some(&true);
+        Ok(!ready[0] && !ready[1] && ready[2..].contains(&true))
+    }
+
+    /// Drains every buffer and writes all records older than `until`, in time order.
+    /// Returns whether there were any, or are some left.
+    fn cycle(&mut self, until: u64) -> Result<bool> {
+        let mut found = false;
+        for source in 0..self.buffers.len() {
+            found |= self.drain(source, until)?;
+        }
+        self.check_mounts()?;
+        let Self {
+            merge,
+            out,
+            buffers,
+            records,
+            lost,
+            ..
+        } = self;
+        merge.release(until, |source, ts, entry| match entry {
+            Entry::Raw(data) => {
+                let id = u16::from_ne_bytes([data[0], data[1]]);
+                *records += 1;
+                wire::write(
+                    &Raw {
+                        ts,
+                        cpu: buffers[source].0,
+                        id,
+                        data: Bytes::from(&data[..]),
+                    },
+                    out,
+                );
+            }
+            Entry::Lost(since, count) => {
+                *lost += count.unwrap_or(1);
+                let cpu = Some(buffers[source].0);
+                wire::write(
+                    &Lost {
+                        since,
+                        ts,
+                        cpu,
+                        count,
+                        cause: "ring buffer".into(),
+                    },
+                    out,
+                );
+            }
+            Entry::Record(record) => out.extend(record),
+        });
+        self.flush()?;
+        Ok(found)
+    }
+
+    /// Reads one CPU's buffer until it is empty or has come to `until`.
+    fn drain(&mut self, source: usize, until: u64) -> Result<bool> {
+        let mut found = false;
+        loop {
+            let count = match self.buffers[source].1.read(&mut self.page) {
+                Ok(0) => return Ok(found),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(found),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot read the ring buffer"),
+            };
+            found = true;
+            let Self {
+                merge,
+                latest,
+                page,
+                ..
+            } = self;
+            let latest = &mut latest[source];
+            let mut gap = None;
+            let parsed = ring::parse(&page[..count], |item| match item {
+                Item::Lost(count) => gap = Some(count),
+                Item::Record { ts, data } => {
+                    if let Some(count) = gap.take() {
+                        merge.push(source, ts, Entry::Lost(*latest, count));
+                    }
+                    // An event is never shorter than its common fields.
+                    if data.len() >= 8 {
+                        merge.push(source, ts, Entry::Raw(data.to_vec()));
+                    }
+                    *latest = ts;
+                }
+            });
+            if let Err(why) = parsed {
+                eprintln!(
+                    "st-probe: the ring buffer of CPU {} is not as expected: {why}",
+                    self.buffers[source].0
+                );
+                self.merge.push(source, *latest, Entry::Lost(*latest, None));
+            }
+            if self.latest[source] >= until {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Appends the mount table if it has changed, before the records of the time since.
+    fn check_mounts(&mut self) -> Result<()> {
+        let ts = now(ClockId::CLOCK_MONOTONIC)?;
+        let mut fds = [PollFd::new(self.mounts.fd(), PollFlags::POLLPRI)];
+        poll(&mut fds, PollTimeout::ZERO).context("cannot poll")?;
+        if fds[0].any().unwrap_or(false) || self.mounts_changed {
+            self.mounts_changed = false;
+            self.mounts.read(&mut self.out)
+        } else {
+            self.mounts.unchanged(ts);
+            Ok(())
+        }
+    }
+
+    /// Appends and writes the last record.
+    fn end(&mut self, why: &str) -> Result<()> {
+        let ts = now(ClockId::CLOCK_MONOTONIC)?;
+        wire::write(
+            &End {
+                ts,
+                records: self.records,
+                lost: self.lost,
+                why: why.into(),
+            },
+            &mut self.out,
+        );
+        self.flush()
+    }
+
+    /// Writes what there is. When the reader has gone, it is dropped.
+    fn flush(&mut self) -> Result<()> {
+        let mut rest = &self.out[..];
+        while !rest.is_empty() && !self.reader_gone {
+            match self.stdout.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_gone = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    if Signals::urgent() {
+                        bail!("given up while the reader was not reading");
+                    }
+                }
+                Err(error) => return Err(error).context("cannot write to standard output"),
+            }
+        }
+        self.out.clear();
+        Ok(())
+    }
+}
