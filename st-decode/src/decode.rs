@@ -33,6 +33,7 @@ enum Role {
     Detail,
     Return,
     Inode,
+    Gone,
     Instant,
     Task,
 }
@@ -80,6 +81,7 @@ impl Stage for Decoder {
                 "detail" => Role::Detail,
                 "return" => Role::Return,
                 "inode" => Role::Inode,
+                "gone" => Role::Gone,
                 "instant" => Role::Instant,
                 _ => continue,
             };
@@ -156,13 +158,13 @@ impl Decoder {
         }
         let thread = self.threads.entry(tid).or_default();
         let done = match hook.role {
-            Role::Entry if hook.event == Kind::Create => {
+            Role::Entry if matches!(hook.event, Kind::Create | Kind::Rmdir) => {
                 let mut call = Call {
                     sp: number(Number::Sp).unwrap_or(0) as u64,
                     ..Call::default()
                 };
                 enter(&mut call, hook, data);
-                thread.begin_create(call);
+                thread.announce(hook.event, call);
                 None
             }
             Role::Entry | Role::Old | Role::Target => {
@@ -181,6 +183,9 @@ impl Decoder {
                 None
             }
             Role::Inode => instantiate(thread, hook, data),
+            Role::Gone => number(Number::Dentry)
+                .and_then(|dentry| thread.complete(hook.event, dentry as u64))
+                .map(|known| (hook.event, known, None)),
             Role::Return => {
                 let sp = (number(Number::Sp).unwrap_or(0) as u64).wrapping_sub(self.stack_delta);
                 let ret = number(Number::Ret);
@@ -319,7 +324,7 @@ fn instantiate(
         number(Number::Mode).map(|mode| mode as u32),
     );
     if mode.is_some_and(|mode| mode & S_IFMT == S_IFREG) {
-        if let Some(mut known) = thread.complete_create(dentry) {
+        if let Some(mut known) = thread.complete(Kind::Create, dentry) {
             (known.ino, known.mode) = (ino, mode);
             return Some((Kind::Create, known, None));
         }

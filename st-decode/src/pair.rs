@@ -8,9 +8,9 @@
 use crate::event::{Attrib, Kind};
 use crate::socket::Socket;
 
-/// Entries of `create` that one thread may have open: overlayfs on overlayfs nests a few;
-/// those of files that existed already are forgotten in this way.
-const MAX_CREATES: usize = 8;
+/// Entries that one thread may have waiting for what happens to their dentry: overlayfs on
+/// overlayfs nests a few; those of operations that failed are forgotten in this way.
+const MAX_WAITING: usize = 8;
 
 /// What is known of a call that has not returned yet.
 #[derive(Debug, Default)]
@@ -52,7 +52,8 @@ pub struct Known {
 pub struct Thread {
     /// Outermost first; each with its event.
     calls: Vec<(Kind, Call)>,
-    creates: Vec<Call>,
+    /// Calls of functions that only announce an operation, whose returns tell nothing.
+    waiting: Vec<(Kind, Call)>,
 }
 
 impl Thread {
@@ -85,9 +86,9 @@ impl Thread {
         call
     }
 
-    /// Notes that a call begins to work on a dentry: what was to be created there was not.
+    /// Notes that a call begins to work on a dentry: what was announced there has failed.
     pub fn claim(&mut self, dentry: u64) {
-        self.creates.retain(|create| create.dentry != Some(dentry));
+        self.waiting.retain(|(_, call)| call.dentry != Some(dentry));
     }
 
     /// The innermost open call of an event.
@@ -120,22 +121,22 @@ impl Thread {
         Some((event, known))
     }
 
-    /// Begins to wait for the inode of a file to create.
-    pub fn begin_create(&mut self, call: Call) {
-        self.creates.retain(|create| create.sp > call.sp);
-        if self.creates.len() == MAX_CREATES {
-            self.creates.remove(0);
+    /// Begins to wait for what happens to a call's dentry.
+    pub fn announce(&mut self, event: Kind, call: Call) {
+        self.waiting.retain(|(_, other)| other.sp > call.sp);
+        if self.waiting.len() == MAX_WAITING {
+            self.waiting.remove(0);
         }
-        self.creates.push(call);
+        self.waiting.push((event, call));
     }
 
-    /// The create that a new regular file's dentry completes, if one waited for it.
-    pub fn complete_create(&mut self, dentry: u64) -> Option<Known> {
-        let at = self
-            .creates
-            .iter()
-            .rposition(|create| create.dentry == Some(dentry))?;
-        self.creates.drain(at..).next().map(|create| create.known)
+    /// The announced operation of an event that something that happens to a dentry
+    /// completes.
+    pub fn complete(&mut self, event: Kind, dentry: u64) -> Option<Known> {
+        let completed = |(kind, call): &(Kind, Call)| *kind == event && call.dentry == Some(dentry);
+        let at = self.waiting.iter().rposition(completed)?;
+        // What was announced after it happened within it.
+        self.waiting.drain(at..).next().map(|(_, call)| call.known)
     }
 
     /// The open call that was to make a dentry's file.
@@ -149,7 +150,7 @@ impl Thread {
 
     /// Whether nothing is open.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.creates.is_empty()
+        self.calls.is_empty() && self.waiting.is_empty()
     }
 }
 
@@ -202,12 +203,13 @@ mod tests {
     #[test]
     fn a_create_that_failed_is_not_completed_by_another_call() {
         let mut thread = Thread::default();
-        thread.begin_create(Call {
+        let call = Call {
             sp: 1000,
             dentry: Some(5),
             ..Call::default()
-        });
+        };
+        thread.announce(Kind::Create, call);
         thread.claim(5);
-        assert!(thread.complete_create(5).is_none());
+        assert!(thread.complete(Kind::Create, 5).is_none());
     }
 }

@@ -25,16 +25,16 @@ use st_pathtree::wire;
 const MAX_DEPTH: usize = 32;
 
 /// What a reader of an event wants to see first, in this order.
-const FIRST: [&[u8]; 9] = [
-    b"event",
-    b"ts",
-    b"seq",
-    b"cpu",
-    b"process",
-    b"path",
-    b"path_status",
-    b"old_path",
-    b"old_path_status",
+const FIRST: [&str; 9] = [
+    "event",
+    "ts",
+    "seq",
+    "cpu",
+    "process",
+    "path",
+    "path_status",
+    "old_path",
+    "old_path_status",
 ];
 
 /// The stage that renders JSON.
@@ -70,15 +70,14 @@ impl Stage for Json {
 impl Json {
     fn lost(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         let mut object = Object::begin(out);
-        for entry in entries(record) {
-            let (key, encoded) = entry?;
-            match (split(key), split(encoded)) {
-                (Some((Value::Str(b"ts" | b"since"), _)), Some((Value::Unsigned(ts), _))) => {
-                    object.key(key, 0)?;
+        for entry in wire::entries(record) {
+            match (entry.name, split(entry.value)) {
+                ("ts" | "since", Some((Value::Unsigned(ts), _))) => {
+                    object.key(entry.key, 0)?;
                     put(object.out, format_args!("{}", self.clock.unix(ts)));
                 }
                 _ => {
-                    object.entry(key, encoded, 0)?;
+                    object.entry(entry.key, entry.value, 0)?;
                 }
             }
         }
@@ -88,50 +87,23 @@ impl Json {
 }
 
 fn event(record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-    let place = |key| match split(key) {
-        Some((Value::Str(name), _)) => FIRST.iter().position(|first| *first == name),
-        _ => None,
-    };
+    let place = |name| FIRST.iter().position(|first| *first == name);
     let mut first = [None; FIRST.len()];
-    for entry in entries(record) {
-        let entry = entry?;
-        if let Some(place) = place(entry.0) {
+    for entry in wire::entries(record) {
+        if let Some(place) = place(entry.name) {
             first[place] = Some(entry);
         }
     }
-    let mut object = Object::begin(out);
-    for (key, encoded) in first.into_iter().flatten() {
-        object.entry(key, encoded, 0)?;
-    }
     // The very first is `t`.
-    for entry in entries(record).skip(1) {
-        let (key, encoded) = entry?;
-        if place(key).is_none() {
-            object.entry(key, encoded, 0)?;
-        }
+    let rest = wire::entries(record)
+        .skip(1)
+        .filter(|entry| place(entry.name).is_none());
+    let mut object = Object::begin(out);
+    for entry in first.into_iter().flatten().chain(rest) {
+        object.entry(entry.key, entry.value, 0)?;
     }
     object.end();
     Ok(())
-}
-
-/// The entries of a record: each key and value as they are encoded.
-///
-/// Unlike [`wire::entries`] this takes keys that are no strings too.
-fn entries(record: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), RecordError>> {
-    let (mut left, mut rest) = match split(record) {
-        Some((Value::Map(count), rest)) => (count, rest),
-        _ => (0, record),
-    };
-    let mut next = move || {
-        let len = wire::value_len(rest).ok().flatten().ok_or_else(malformed)?;
-        let (value, after) = rest.split_at(len);
-        rest = after;
-        Ok(value)
-    };
-    std::iter::from_fn(move || {
-        left = left.checked_sub(1)?;
-        Some(next().and_then(|key| Ok((key, next()?))))
-    })
 }
 
 /// An object being written.

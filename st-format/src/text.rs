@@ -106,8 +106,8 @@ impl Stage for Text {
 /// What an event of a later version calls itself.
 fn own_name(record: &[u8]) -> Result<Bytes<'_>, RecordError> {
     wire::entries(record)
-        .find(|(key, _)| *key == "event")
-        .map_or(Ok(Bytes::default()), |(_, name)| wire::read(name))
+        .find(|entry| entry.name == "event")
+        .map_or(Ok(Bytes::default()), |entry| wire::read(entry.value))
 }
 
 fn class(kind: Kind) -> Style {

@@ -26,6 +26,9 @@ pub enum Role {
     /// `inode`: a dentry gets a new inode: the file that the thread's open call, or its last
     /// `create` entry with that dentry, was to make now exists.
     Inode,
+    /// `gone`: a dentry loses its inode: what the thread's last `rmdir` entry with that
+    /// dentry was to remove is removed.
+    Gone,
     /// `instant`: complete in itself.
     Instant,
 }
@@ -40,6 +43,7 @@ impl Role {
             Self::Detail => "detail",
             Self::Return => "return",
             Self::Inode => "inode",
+            Self::Gone => "gone",
             Self::Instant => "instant",
         }
     }
@@ -160,6 +164,9 @@ const MAY_SET: &str = "valid & 0x5807";
 /// PIPEFS_MAGIC, SOCKFS_MAGIC, ANON_INODE_FS_MAGIC of include/uapi/linux/magic.h.
 const FILES: &str = "magic != 0x50495045 && magic != 0x534f434b && magic != 0x09041934";
 
+/// S_IFDIR: include/uapi/linux/stat.h. Block devices have its bit too.
+const DIRECTORIES: &str = "mode & 0x4000 && !(mode & 0xa000)";
+
 /// The table.
 pub const HOOKS: &[Hook] = &[
     // open(O_CREAT), also with vfs_create() for mknod(S_IFREG): permission is asked before the
@@ -246,17 +253,29 @@ pub const HOOKS: &[Hook] = &[
         ],
     ),
     leave("delete", "vfs_unlink"),
+    // 5.10 calls vfs_rmdir() by a part of it that has no such name; d_delete() (fs/dcache.c)
+    // runs there only once the directory is gone.
     entry(
         "rmdir",
-        "vfs_rmdir",
+        "security_inode_rmdir",
         &[
             Stack,
+            Number("dentry", "dentry"),
             Number("dev", "dentry->d_sb->s_dev"),
             Number("ino", "dentry->d_inode->i_ino"),
             Names("dentry"),
         ],
     ),
-    leave("rmdir", "vfs_rmdir"),
+    hook(
+        "rmdir",
+        Role::Gone,
+        Enter("d_delete"),
+        &[
+            Number("dentry", "dentry"),
+            Number("mode", "dentry->d_inode->i_mode"),
+        ],
+    )
+    .filter(DIRECTORIES),
     // One record cannot hold two chains of 255-byte names: it must fit a sub-buffer page.
     entry(
         "rename",

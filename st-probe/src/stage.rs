@@ -59,6 +59,15 @@ pub fn main<S: Stage>(stage: &mut S) -> ExitCode {
     crate::interrupt::ignore_first();
     let mut messages = |message: String| {
         // Nobody is left to tell when standard error is gone.
+        // A message may quote the input, which must not command a terminal.
+        let safe = |c: char| {
+            if matches!(c, '\'' | '"' | '\\') {
+                c.to_string()
+            } else {
+                c.escape_debug().to_string()
+            }
+        };
+        let message: String = message.chars().map(safe).collect();
         let _ = writeln!(io::stderr(), "{}: {message}", S::NAME);
     };
     match run(

@@ -113,25 +113,41 @@ pub fn kind(record: &[u8]) -> Option<&str> {
     split_str(rest).map(|(kind, _)| kind)
 }
 
-/// The entries of a record: each key with the bytes of its value.
-///
-/// Ends early at an entry whose key is not a string.
-pub fn entries(record: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+/// One entry of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Its key; empty if that is no string.
+    pub name: &'a str,
+    /// The bytes of its key.
+    pub key: &'a [u8],
+    /// The bytes of its value.
+    pub value: &'a [u8],
+}
+
+/// The entries of a whole record, as [`Reader::take`] gives it.
+pub fn entries(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     let (mut left, mut rest) = split_map(record).unwrap_or((0, &[]));
+    let mut value = move || {
+        let (value, after) = rest.split_at(value_len(rest).ok()??);
+        rest = after;
+        Some(value)
+    };
     std::iter::from_fn(move || {
         left = left.checked_sub(1)?;
-        let (key, after) = split_str(rest)?;
-        let value = after.get(..value_len(after).ok()??)?;
-        rest = &after[value.len()..];
-        Some((key, value))
+        let key = value()?;
+        Some(Entry {
+            name: split_str(key).map_or("", |(name, _)| name),
+            key,
+            value: value()?,
+        })
     })
 }
 
 /// Appends `record` to `out` without its entries named in `without`, and with those of
 /// `more` (a record of its own, whose `t` is left out) at the end.
 pub fn merge(record: &[u8], without: &[&str], more: &[u8], out: &mut Vec<u8>) {
-    let kept = || entries(record).filter(|(key, _)| !without.contains(key));
-    let added = || entries(more).filter(|(key, _)| *key != "t");
+    let kept = || entries(record).filter(|entry| !without.contains(&entry.name));
+    let added = || entries(more).filter(|entry| entry.name != "t");
     let count = kept().count() + added().count();
     match u8::try_from(count) {
         Ok(count @ 0..16) => out.push(0x80 | count),
@@ -140,17 +156,9 @@ pub fn merge(record: &[u8], without: &[&str], more: &[u8], out: &mut Vec<u8>) {
             out.extend((count as u16).to_be_bytes());
         }
     }
-    for (key, value) in kept().chain(added()) {
-        match key.len() {
-            len @ 0..32 => out.push(0xa0 | len as u8),
-            len @ 32..256 => out.extend([0xd9, len as u8]),
-            len => {
-                out.push(0xda);
-                out.extend((len as u16).to_be_bytes());
-            }
-        }
-        out.extend(key.as_bytes());
-        out.extend(value);
+    for entry in kept().chain(added()) {
+        out.extend(entry.key);
+        out.extend(entry.value);
     }
 }
 
@@ -315,11 +323,11 @@ mod tests {
     fn merges_and_keeps_what_it_does_not_know() {
         let mut out = Vec::new();
         merge(
-            b"\x83\xa1t\xa1x\xa1a\x01\xa1u\x91\x02",
+            b"\x84\xa1t\xa1x\xa1a\x01\xa1u\x91\x02\x07\xc0",
             &["a"],
             b"\x82\xa1t\xa1x\xa1b\x03",
             &mut out,
         );
-        assert_eq!(out, b"\x83\xa1t\xa1x\xa1u\x91\x02\xa1b\x03");
+        assert_eq!(out, b"\x84\xa1t\xa1x\xa1u\x91\x02\x07\xc0\xa1b\x03");
     }
 }
