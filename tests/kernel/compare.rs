@@ -1,0 +1,241 @@
+//! Compares what was done with what was reported, exactly.
+
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap};
+
+use crate::log::Expected;
+
+/// The fields of an event that are compared: one that is not expected must be absent.
+/// Others (`seq`, `cpu`, and what later versions add) say nothing of what was done.
+const FIELDS: [&str; 22] = [
+    "event",
+    "path",
+    "path_bytes",
+    "path_status",
+    "old_path",
+    "old_path_bytes",
+    "old_path_status",
+    "dev",
+    "ino",
+    "mode",
+    "rdev",
+    "target",
+    "target_bytes",
+    "attrib",
+    "exchange",
+    "fd",
+    "proto",
+    "family",
+    "addr",
+    "port",
+    "backlog",
+    "ret",
+];
+
+/// How far apart the two clocks' readings may be: nanoseconds.
+const CLOCK_TOLERANCE: u64 = 1_000_000;
+
+/// A line of systracer's JSON.
+#[derive(Debug, Clone)]
+pub struct Got {
+    /// Its fields.
+    pub fields: Map<String, Value>,
+}
+
+impl Got {
+    /// A field.
+    pub fn get(&self, name: &str) -> &Value {
+        // A false flag is as good as an absent one.
+        match self.fields.get(name) {
+            None | Some(Value::Bool(false)) => &Value::Null,
+            Some(value) => value,
+        }
+    }
+
+    /// A field of `process`.
+    pub fn process(&self, name: &str) -> &Value {
+        &self.get("process")[name]
+    }
+
+    /// `process.tid`; 0 if there is none.
+    pub fn tid(&self) -> i32 {
+        self.process("tid").as_i64().unwrap_or(0) as i32
+    }
+
+    fn ts(&self) -> u64 {
+        self.get("ts").as_u64().unwrap_or(0)
+    }
+}
+
+/// The lines of an output; what is not an event is a problem.
+pub fn parse(output: &[u8], problems: &mut Vec<String>) -> Vec<Got> {
+    let mut events = Vec::new();
+    for line in output.split_inclusive(|&byte| byte == b'\n') {
+        match serde_json::from_slice(line) {
+            Ok(Value::Object(fields)) if line.ends_with(b"\n") && fields.contains_key("event") => {
+                events.push(Got { fields });
+            }
+            _ => problems.push(format!(
+                "not an event: {}",
+                String::from_utf8_lossy(line).trim_end()
+            )),
+        }
+    }
+    events
+}
+
+/// What tells two events of one thread apart well enough to set them side by side.
+fn key(fields: &Map<String, Value>) -> String {
+    let field = |name| fields.get(name).unwrap_or(&Value::Null);
+    let path = match field("path") {
+        // Socket events have no path.
+        Value::Null => field("port"),
+        path => path,
+    };
+    format!("{} {path} {}", field("event"), field("old_path"))
+}
+
+/// Says in what `got` differs from `expected`.
+fn differences(expected: &Expected, got: &Got) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut compare = |name: &str, expected: &Value, got: &Value| {
+        if expected != got {
+            differences.push(format!("  {name}: expected {expected}, got {got}"));
+        }
+    };
+    for name in FIELDS {
+        let got = got.get(name);
+        if !(got.is_null() && expected.optional.contains(&name)) {
+            match expected.fields.get(name) {
+                Some(expected) => compare(name, expected, got),
+                None if expected.optional.contains(&name) => {}
+                None => compare(name, &Value::Null, got),
+            }
+        }
+    }
+    if let Some(pid) = expected.pid {
+        compare("process.pid", &pid.into(), got.process("pid"));
+    }
+    if let Some(comm) = &expected.comm {
+        compare("process.comm", &comm.as_str().into(), got.process("comm"));
+    }
+    let (ts, span) = (got.ts(), expected.span);
+    if ts + CLOCK_TOLERANCE < span.before || ts > span.after + CLOCK_TOLERANCE {
+        differences.push(format!(
+            "  ts: expected {} to {}, got {ts}",
+            span.before, span.after
+        ));
+    }
+    differences
+}
+
+/// Compares the events of one thread, in order, by the longest common subsequence.
+fn compare_thread(expected: &[&Expected], got: &[&Got], problems: &mut Vec<String>) {
+    let keys: (Vec<_>, Vec<_>) = (
+        expected.iter().map(|event| key(&event.fields)).collect(),
+        got.iter().map(|event| key(&event.fields)).collect(),
+    );
+    let same = |e: usize, g: usize| keys.0[e] == keys.1[g];
+    // common[e][g]: how many of expected[e..] and got[g..] go together.
+    let mut common = vec![vec![0u32; got.len() + 1]; expected.len() + 1];
+    for e in (0..expected.len()).rev() {
+        for g in (0..got.len()).rev() {
+            common[e][g] = if same(e, g) {
+                common[e + 1][g + 1] + 1
+            } else {
+                common[e + 1][g].max(common[e][g + 1])
+            };
+        }
+    }
+    let (mut e, mut g) = (0, 0);
+    let (mut missing, mut extra) = (Vec::new(), Vec::new());
+    while e < expected.len() || g < got.len() {
+        if e < expected.len() && g < got.len() && same(e, g) {
+            let differences = differences(expected[e], got[g]);
+            if !differences.is_empty() {
+                problems.push(format!("differs: {}", keys.0[e]));
+                problems.extend(differences);
+            }
+            (e, g) = (e + 1, g + 1);
+        } else if g == got.len() || (e < expected.len() && common[e + 1][g] >= common[e][g + 1]) {
+            missing.push(e);
+            e += 1;
+        } else {
+            extra.push(g);
+            g += 1;
+        }
+    }
+    for e in missing {
+        let before = match e {
+            0 => "first of its thread".to_owned(),
+            _ => format!("after {}", keys.0[e - 1]),
+        };
+        let fields = Value::Object(expected[e].fields.clone());
+        match extra.iter().position(|&g| same(e, g)) {
+            Some(at) => {
+                extra.remove(at);
+                problems.push(format!("wrong order: expected {before}: {fields}"));
+            }
+            None => problems.push(format!("missing ({before}): {fields}")),
+        }
+    }
+    for g in extra {
+        let fields = Value::Object(got[g].fields.clone());
+        problems.push(format!("extra: {fields}"));
+    }
+}
+
+/// Compares the events that were expected, in order within each thread, with all those
+/// that were reported.
+pub fn compare(expected: &[Expected], got: &[Got], problems: &mut Vec<String>) {
+    let mut threads: BTreeMap<i32, (Vec<&Expected>, Vec<&Got>)> = BTreeMap::new();
+    for event in expected {
+        threads.entry(event.tid).or_default().0.push(event);
+    }
+    for event in got {
+        // Threads that are not known beforehand go together under 0.
+        let tid = Some(event.tid()).filter(|tid| threads.contains_key(tid));
+        threads.entry(tid.unwrap_or(0)).or_default().1.push(event);
+    }
+    for (expected, got) in threads.values() {
+        compare_thread(expected, got, problems);
+    }
+    check_sequence(got, problems);
+}
+
+/// Time must not run backwards over the output, and `seq` must rise.
+fn check_sequence(got: &[Got], problems: &mut Vec<String>) {
+    for pair in got.windows(2) {
+        if pair[0].ts() > pair[1].ts() {
+            problems.push(format!(
+                "ts runs backwards: {}, then {}",
+                pair[0].ts(),
+                pair[1].ts()
+            ));
+        }
+        if pair[0].get("seq").as_u64() >= pair[1].get("seq").as_u64() {
+            problems.push(format!(
+                "seq does not rise: {}, then {}",
+                pair[0].get("seq"),
+                pair[1].get("seq")
+            ));
+        }
+    }
+}
+
+/// How many events of each kind: for people to see that a case did what it says.
+pub fn count(got: &[Got]) -> String {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for event in got {
+        *counts
+            .entry(event.get("event").as_str().unwrap_or("?"))
+            .or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_unstable();
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(event, count)| format!("{count} {event}"))
+        .collect();
+    counts.join(", ")
+}

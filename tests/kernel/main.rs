@@ -1,0 +1,150 @@
+//! What SysTracer must hold, tried on a real kernel: `kernel-tests [FILTER]`.
+//!
+//! Runs as root inside scripts/vm, and nowhere else, since it mounts, fills and unmounts
+//! file systems:
+//!
+//! ```text
+//! scripts/vm --disk --kernel 6.1 --add kernel-tests -- kernel-tests [FILTER]
+//! ```
+//!
+//! Each case traces while it does something, and compares what it did with what was
+//! reported, exactly: see [`compare`]. It prints a line a case, `ok NAME` or `FAIL NAME`
+//! followed by details, and at the end `N passed, N failed`; it exits with 1 if any failed.
+//! With FILTER it runs the cases whose names contain it. After each case, tracefs must be
+//! as it was before.
+#![deny(unsafe_code)]
+
+mod attributes;
+mod compare;
+mod disturb;
+mod failures;
+mod files;
+mod fs;
+mod full;
+mod listening;
+mod log;
+mod mounts;
+mod names;
+mod options;
+mod overlay;
+mod processes;
+mod program;
+mod replay;
+mod sockets;
+#[allow(unsafe_code)]
+mod sys;
+mod trace;
+mod tracefs;
+mod watches;
+
+use anyhow::Result;
+use nix::sys::stat::{Mode, umask};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// How many lines of a failed case are shown.
+const DETAILS: usize = 60;
+
+/// What a case found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// For people: what it did, what this kernel does not have.
+    pub notes: Vec<String>,
+    /// It has passed if there is none.
+    pub problems: Vec<String>,
+}
+
+type Run = Box<dyn Fn(&mut Report) -> Result<()>>;
+
+/// One thing that must hold.
+pub struct Case {
+    name: String,
+    run: Run,
+}
+
+impl Case {
+    /// A case, by name.
+    pub fn new(name: impl Into<String>, run: impl Fn(&mut Report) -> Result<()> + 'static) -> Self {
+        Self {
+            name: name.into(),
+            run: Box::new(run),
+        }
+    }
+
+    fn run(&self) -> Report {
+        let mut report = Report::default();
+        let checked = tracefs::Snapshot::take().and_then(|before| {
+            if let Err(error) = (self.run)(&mut report) {
+                report.problems.push(format!("{error:#}"));
+            }
+            before.check(&mut report.problems)
+        });
+        if let Err(error) = checked {
+            report.problems.push(format!("{error:#}"));
+        }
+        report
+    }
+}
+
+fn cases() -> Vec<Case> {
+    [
+        files::cases(),
+        overlay::cases(),
+        failures::cases(),
+        full::cases(),
+        sockets::cases(),
+        listening::cases(),
+        names::cases(),
+        mounts::cases(),
+        watches::cases(),
+        options::cases(),
+        processes::cases(),
+        replay::cases(),
+        disturb::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn main() -> ExitCode {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    if !Path::new("/vm/command").exists() {
+        eprintln!("kernel-tests: runs inside scripts/vm only");
+        return ExitCode::from(2);
+    }
+    // The modes that are expected do not hang on whoever started this.
+    umask(Mode::from_bits_truncate(0o022));
+
+    let (mut passed, mut failed) = (0, 0);
+    for case in cases() {
+        if !case.name.contains(&filter) {
+            continue;
+        }
+        let report = case.run();
+        let notes = match report.notes.as_slice() {
+            [] => String::new(),
+            notes => format!(" ({})", notes.join("; ")),
+        };
+        if report.problems.is_empty() {
+            passed += 1;
+            println!("ok {}{notes}", case.name);
+            continue;
+        }
+        failed += 1;
+        println!("FAIL {}{notes}", case.name);
+        for line in report
+            .problems
+            .iter()
+            .flat_map(|text| text.lines())
+            .take(DETAILS)
+        {
+            println!("    {line}");
+        }
+        if report.problems.len() > DETAILS {
+            println!("    ... {} in all", report.problems.len());
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    ExitCode::from(u8::from(failed > 0 || passed == 0))
+}

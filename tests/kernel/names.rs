@@ -1,0 +1,187 @@
+//! Names are bytes, and paths may be deeper than one record of the kernel holds: what is
+//! reported is right, or says that it is not the whole.
+
+use anyhow::{Context, Result};
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{mkdir, symlinkat, unlink};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::attributes::{MODE, chmod};
+use crate::compare::Got;
+use crate::files::{errno, mode, rename};
+use crate::fs::Kind;
+use crate::log::path_of;
+use crate::trace::{Trace, everything, four};
+use crate::{Case, Report, compare, sys};
+
+/// How deep the directories go. More than any record holds.
+const DEPTH: usize = 14;
+/// How many names a record holds at least.
+const ALWAYS_WHOLE: usize = 5;
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in Kind::ALL {
+        cases.push(Case::new(
+            format!("names/{}", kind.name()),
+            move |report: &mut Report| {
+                let place = kind.place("names")?;
+                four(report, &place, everything(&place.dir), |_| Ok(()), names)
+            },
+        ));
+        for (length, what) in [(255, "long"), (1, "short")] {
+            cases.push(Case::new(
+                format!("deep/{what}/{}", kind.name()),
+                move |report: &mut Report| deep(report, kind, what, length),
+            ));
+        }
+    }
+    cases
+}
+
+/// Each name tells what it would break.
+const NAMES: [&[u8]; 18] = [
+    b"with space",
+    b" ",
+    b"line\nbreak",
+    b"\n",
+    b"tab\tand return\r",
+    b"\x1b[31mred\x1b]0;title\x07",
+    b"\x01\x7f",
+    b"quote\"back\\slash'",
+    b"{\"event\":\"create\"}",
+    b"a -> b",
+    b"-dash",
+    b"*?[glob]",
+    "gr\u{fc}n \u{6f22}\u{5b57} \u{1f600}".as_bytes(),
+    // Right-to-left override, byte order mark, C1 control.
+    "\u{202e}txt.exe\u{feff}\u{9b}".as_bytes(),
+    b"\xff\xfe",
+    b"half \xe2\x82",
+    // U+FFFD itself is fine UTF-8, and an overlong slash is none.
+    "\u{fffd}".as_bytes(),
+    b"\xc0\xaf..\xc0\xaf",
+];
+
+fn names(log: &mut crate::log::Log) -> Result<()> {
+    let longest = [b'n'; 255];
+    let longest_bytes = [0xe4; 255];
+    for name in NAMES.into_iter().chain([&longest[..], &longest_bytes[..]]) {
+        let what = || format!("the name {}", name.escape_ascii());
+        (|| -> Result<()> {
+            let name = path_of(name);
+            let path = log.path(name);
+            log.made("create", &path, || sys::creat(&path, 0o644))?;
+            log.attrib(&path, MODE, || chmod(&path, 0o600))?;
+            let link = log.path("link");
+            log.named("link", &path, &link, || errno(fs::hard_link(&path, &link)))?;
+            log.removed("delete", &path, || unlink(&path))?;
+            // As a directory, with a file of that name in it, renamed to the same.
+            log.made("mkdir", &path, || mkdir(&path, mode(0o755)))?;
+            let inside = path.join(name);
+            log.named("rename", &link, &inside, || {
+                rename(&link, &inside, RenameFlags::empty())
+            })?;
+            log.removed("delete", &inside, || unlink(&inside))?;
+            // And as a symbolic link's content.
+            log.made("symlink", &inside, || symlinkat(name, AT_FDCWD, &inside))?;
+            Ok(())
+        })()
+        .with_context(what)?;
+    }
+    Ok(())
+}
+
+/// Makes directories one in another, and a file in each. Their paths do not fit a system
+/// call, so each is made from its parent.
+fn deep(report: &mut Report, kind: Kind, what: &str, length: usize) -> Result<()> {
+    let place = kind.place(&format!("deep-{what}"))?;
+    let trace = Trace::start(everything(&place.dir))?;
+    let mut path = place.dir.clone();
+    let mut expected: Vec<(&str, PathBuf)> = Vec::new();
+    let mut dir = open(&path, OFlag::O_DIRECTORY, Mode::empty())?;
+    for level in 0..DEPTH {
+        let letter = (b'a' + level as u8) as char;
+        let name = letter.to_string().repeat(length);
+        mkdirat(&dir, name.as_str(), mode(0o755))?;
+        path.push(&name);
+        expected.push(("mkdir", path.clone()));
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        dir = openat(&dir, name.as_str(), flags, Mode::empty())?;
+        let file = letter.to_uppercase().to_string().repeat(length);
+        openat(
+            &dir,
+            file.as_str(),
+            OFlag::O_CREAT | OFlag::O_WRONLY,
+            mode(0o644),
+        )?;
+        expected.push(("create", path.join(file)));
+    }
+    let got = trace.events(&mut report.problems)?;
+    report.notes.push(compare::count(&got));
+    let mut whole = 0;
+    for (number, (event, path)) in expected.iter().enumerate() {
+        let Some(got) = got.get(number) else {
+            report
+                .problems
+                .push(format!("missing: {event} {}", path.display()));
+            continue;
+        };
+        match check(event, path, got) {
+            Ok(true) => whole = whole.max(path.components().count()),
+            Ok(false) if number / 2 < ALWAYS_WHOLE - 1 => report.problems.push(format!(
+                "not whole at level {}: {}",
+                number / 2 + 1,
+                Value::Object(got.fields.clone())
+            )),
+            Ok(false) => {}
+            Err(problem) => report.problems.push(problem),
+        }
+    }
+    for got in got.iter().skip(expected.len()) {
+        let fields = Value::Object(got.fields.clone());
+        report.problems.push(format!("extra: {fields}"));
+    }
+    let own = place.dir.components().count();
+    report.notes.push(format!(
+        "whole down to {} names below {}",
+        whole.saturating_sub(own),
+        place.dir.display()
+    ));
+    Ok(())
+}
+
+/// Whether the path is whole; an error if it is wrong.
+fn check(event: &str, path: &Path, got: &Got) -> Result<bool, String> {
+    let wrong = |what: &str| {
+        Err(format!(
+            "{what}: expected {event} {}, got {}",
+            path.display(),
+            Value::Object(got.fields.clone())
+        ))
+    };
+    let Some(said) = got.get("path").as_str() else {
+        return wrong("no path");
+    };
+    if *got.get("event") != json!(event) {
+        return wrong("wrong event");
+    }
+    match got.get("path_status").as_str() {
+        Some("complete") if Path::new(said) == path => Ok(true),
+        Some("complete") => wrong("WRONG PATH"),
+        // Names from the file's own upwards, none cut, none missing between.
+        Some("partial")
+            if Path::new(said).is_relative()
+                && path.ends_with(said)
+                && Path::new(said).components().count() >= ALWAYS_WHOLE =>
+        {
+            Ok(false)
+        }
+        Some("partial") => wrong("WRONG PARTIAL PATH"),
+        _ => wrong("wrong status"),
+    }
+}

@@ -1,0 +1,194 @@
+//! Programs that run beside the test: their output is collected as it comes, and whoever
+//! waits for something waits for that, not for time to pass.
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+/// How long anything may take: generous, since the machine is emulated.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+#[derive(Debug, Default)]
+struct State {
+    out: Vec<u8>,
+    err: Vec<u8>,
+    /// How many of the outputs that are collected have ended.
+    ended: u32,
+    status: Option<ExitStatus>,
+}
+
+/// What a program left when it had ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Its standard output.
+    pub out: Vec<u8>,
+    /// Its standard error.
+    pub err: String,
+    /// Its exit status.
+    pub status: ExitStatus,
+}
+
+/// A program in a process group of its own. Dropping it ends it.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    group: Pid,
+    /// How many outputs are collected.
+    outputs: u32,
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Program {
+    /// Starts it and collects both of its outputs.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let (mut program, mut out) = Self::start_uncollected(command)?;
+        program.collect(move |bytes| out.read(bytes), |state| &mut state.out);
+        Ok(program)
+    }
+
+    /// Starts it; its standard output is the caller's to read.
+    pub fn start_uncollected(command: &mut Command) -> Result<(Self, ChildStdout)> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        let out = child.stdout.take().expect("it is piped");
+        let mut err = child.stderr.take().expect("it is piped");
+        let mut program = Self {
+            name,
+            group: Pid::from_raw(child.id() as i32),
+            outputs: 0,
+            shared: Arc::default(),
+        };
+        program.collect(move |bytes| err.read(bytes), |state| &mut state.err);
+        let shared = Arc::clone(&program.shared);
+        thread::spawn(move || {
+            let status = child.wait().expect("it is our child");
+            shared.0.lock().expect(UNPOISONED).status = Some(status);
+            shared.1.notify_all();
+        });
+        Ok((program, out))
+    }
+
+    fn collect(
+        &mut self,
+        mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize> + Send + 'static,
+        to: fn(&mut State) -> &mut Vec<u8>,
+    ) {
+        self.outputs += 1;
+        let shared = Arc::clone(&self.shared);
+        thread::spawn(move || {
+            let mut bytes = vec![0; 1 << 16];
+            loop {
+                let count = read(&mut bytes).unwrap_or(0);
+                let mut state = shared.0.lock().expect(UNPOISONED);
+                to(&mut state).extend_from_slice(&bytes[..count]);
+                state.ended += u32::from(count == 0);
+                shared.1.notify_all();
+                if count == 0 {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// Waits until `is` holds; false if it did not within `patience`.
+    fn wait(
+        &self,
+        patience: Duration,
+        is: impl Fn(&State) -> bool,
+    ) -> (MutexGuard<'_, State>, bool) {
+        let (state, changed) = &*self.shared;
+        let state = state.lock().expect(UNPOISONED);
+        let (state, _) = changed
+            .wait_timeout_while(state, patience, |state| !is(state))
+            .expect(UNPOISONED);
+        let holds = is(&state);
+        (state, holds)
+    }
+
+    /// Waits until its standard error satisfies `is`.
+    pub fn wait_err(&self, what: &str, is: impl Fn(&str) -> bool) -> Result<()> {
+        let now = |state: &State| is(&String::from_utf8_lossy(&state.err));
+        let (state, _) = self.wait(PATIENCE, |state| now(state) || self.is_over(state));
+        if now(&state) {
+            return Ok(());
+        }
+        let err = String::from_utf8_lossy(&state.err);
+        match state.status {
+            Some(status) => bail!("{} ended ({status}) before {what}:\n{err}", self.name),
+            None => bail!("{}: no {what} within {PATIENCE:?}:\n{err}", self.name),
+        }
+    }
+
+    /// Waits until its standard output contains `bytes`; false if it does not come.
+    pub fn wait_out(&self, patience: Duration, bytes: &[u8]) -> bool {
+        let contains = |state: &State| state.out.windows(bytes.len()).any(|window| window == bytes);
+        let (state, _) = self.wait(patience, |state| contains(state) || self.is_over(state));
+        contains(&state)
+    }
+
+    /// Whether it has ended and all of its output is here.
+    fn is_over(&self, state: &State) -> bool {
+        state.status.is_some() && state.ended == self.outputs
+    }
+
+    /// Whether it ends within `patience`.
+    pub fn ends(&self, patience: Duration) -> bool {
+        self.wait(patience, |state| state.status.is_some()).1
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(self.group, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Sends a signal to all of its process group.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        killpg(self.group, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Waits for its end and that of the outputs that are collected.
+    pub fn finish(self) -> Result<Output> {
+        let (mut state, ended) = self.wait(PATIENCE, |state| self.is_over(state));
+        if !ended {
+            let err = String::from_utf8_lossy(&state.err).into_owned();
+            drop(state);
+            bail!(
+                "{} or a child did not end within {PATIENCE:?}:\n{err}",
+                self.name
+            );
+        }
+        let status = state.status.expect("it has ended");
+        Ok(Output {
+            out: std::mem::take(&mut state.out),
+            err: String::from_utf8_lossy(&state.err).into_owned(),
+            status,
+        })
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Nicely first: a killed st-probe cannot take its probes down.
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
+            if self.ends(Duration::ZERO) {
+                break;
+            }
+            let _ = killpg(self.group, signal);
+            self.ends(Duration::from_secs(20));
+        }
+    }
+}
+
+const UNPOISONED: &str = "no thread panics while it holds the lock";

@@ -1,0 +1,228 @@
+//! System calls that have no safe wrapper.
+
+use nix::errno::Errno;
+use nix::sys::socket::SockaddrLike;
+use nix::{NixPath, Result};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// creat(2) itself, where the architecture has it.
+pub fn creat(path: &Path, mode: libc::mode_t) -> Result<OwnedFd> {
+    // SAFETY: the path is NUL-terminated and outlives the call; the descriptor is new.
+    let fd = path.with_nix_path(|path| unsafe { libc::creat(path.as_ptr(), mode) })?;
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// listen(2) with any backlog: nix's refuses those that the kernel would limit.
+pub fn listen(socket: BorrowedFd, backlog: i32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
+}
+
+/// accept(2): nix's returns a bare number.
+pub fn accept(socket: BorrowedFd) -> Result<OwnedFd> {
+    // SAFETY: no memory is passed; the descriptor is new.
+    let fd = unsafe { libc::accept(socket.as_raw_fd(), ptr::null_mut(), ptr::null_mut()) };
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// connect(2) with the address family AF_UNSPEC: dissolves an association.
+pub fn disconnect(socket: BorrowedFd) -> Result<()> {
+    let address = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the address is valid for the given length.
+    Errno::result(unsafe { libc::connect(socket.as_raw_fd(), &address, length) }).map(drop)
+}
+
+/// include/uapi/linux/io_uring.h: struct io_sqring_offsets, io_cqring_offsets. Only the
+/// last three words differ, and of those only `array` (`cqes`) is used here.
+#[repr(C)]
+#[derive(Default)]
+struct RingOffsets {
+    head: u32,
+    tail: u32,
+    ring_mask: u32,
+    ring_entries: u32,
+    /// `flags` of submissions, `overflow` of completions.
+    word4: u32,
+    /// `dropped` of submissions, `cqes` of completions.
+    word5: u32,
+    /// `array` of submissions, `flags` of completions.
+    word6: u32,
+    reserved: u32,
+    user_addr: u64,
+}
+
+/// struct io_uring_params.
+#[repr(C)]
+#[derive(Default)]
+struct Params {
+    sq_entries: u32,
+    cq_entries: u32,
+    flags: u32,
+    sq_thread_cpu: u32,
+    sq_thread_idle: u32,
+    features: u32,
+    wq_fd: u32,
+    reserved: [u32; 3],
+    sq_off: RingOffsets,
+    cq_off: RingOffsets,
+}
+
+/// struct io_uring_sqe, as far as it is used.
+#[repr(C)]
+#[derive(Default)]
+struct Submission {
+    opcode: u8,
+    flags: u8,
+    ioprio: u16,
+    fd: i32,
+    off: u64,
+    addr: u64,
+    len: u32,
+    op_flags: u32,
+    user_data: u64,
+    rest: [u64; 3],
+}
+
+/// struct io_uring_cqe.
+#[repr(C)]
+struct Completion {
+    _user_data: u64,
+    res: i32,
+    _flags: u32,
+}
+
+const IORING_OFF_SQ_RING: i64 = 0;
+const IORING_OFF_CQ_RING: i64 = 0x800_0000;
+const IORING_OFF_SQES: i64 = 0x1000_0000;
+const IORING_ENTER_GETEVENTS: u32 = 1;
+const IORING_OP_CONNECT: u8 = 16;
+
+/// Memory shared with the kernel; unmapped when dropped.
+struct Mapping(NonNull<libc::c_void>, usize);
+
+impl Mapping {
+    fn new(ring: &OwnedFd, length: usize, offset: i64) -> Result<Self> {
+        // SAFETY: a new mapping, at an address of the kernel's choice.
+        let address = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_POPULATE,
+                ring.as_raw_fd(),
+                offset,
+            )
+        };
+        match NonNull::new(address) {
+            Some(address) if address.as_ptr() != libc::MAP_FAILED => Ok(Self(address, length)),
+            _ => Err(Errno::last()),
+        }
+    }
+
+    fn at<T>(&self, offset: usize) -> *mut T {
+        assert!(offset + size_of::<T>() <= self.1, "beyond the ring");
+        self.0.as_ptr().cast::<u8>().wrapping_add(offset).cast()
+    }
+
+    fn atomic(&self, offset: u32) -> &AtomicU32 {
+        // SAFETY: within the mapping (checked), aligned by the kernel, valid as long as self.
+        unsafe { AtomicU32::from_ptr(self.at(offset as usize)) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and no reference into it outlives self.
+        unsafe { libc::munmap(self.0.as_ptr(), self.1) };
+    }
+}
+
+/// An io_uring(7) with room for a few requests.
+pub struct Uring {
+    ring: OwnedFd,
+    submissions: Mapping,
+    completions: Mapping,
+    entries: Mapping,
+    params: Params,
+}
+
+impl Uring {
+    /// Makes one. Fails with ENOSYS or EPERM where the system does not let it.
+    pub fn new() -> Result<Self> {
+        let mut params = Params::default();
+        // SAFETY: Params has struct io_uring_params' layout; the descriptor is new.
+        let ring = unsafe {
+            let fd = libc::syscall(libc::SYS_io_uring_setup, 4, &raw mut params);
+            OwnedFd::from_raw_fd(Errno::result(fd)? as i32)
+        };
+        let submissions = params.sq_off.word6 + params.sq_entries * 4;
+        let completions =
+            params.cq_off.word5 as usize + params.cq_entries as usize * size_of::<Completion>();
+        Ok(Self {
+            submissions: Mapping::new(&ring, submissions as usize, IORING_OFF_SQ_RING)?,
+            completions: Mapping::new(&ring, completions, IORING_OFF_CQ_RING)?,
+            entries: Mapping::new(
+                &ring,
+                params.sq_entries as usize * size_of::<Submission>(),
+                IORING_OFF_SQES,
+            )?,
+            ring,
+            params,
+        })
+    }
+
+    /// Connects a socket, waits for the completion, and returns its result.
+    pub fn connect(&mut self, socket: BorrowedFd, address: &dyn SockaddrLike) -> Result<i32> {
+        let (sq, cq) = (&self.params.sq_off, &self.params.cq_off);
+        let tail = self.submissions.atomic(sq.tail);
+        let index = tail.load(Ordering::Relaxed) & (self.params.sq_entries - 1);
+        let entry = Submission {
+            opcode: IORING_OP_CONNECT,
+            fd: socket.as_raw_fd(),
+            off: address.len().into(),
+            addr: address.as_ptr() as u64,
+            ..Submission::default()
+        };
+        // SAFETY: the index is below sq_entries; the kernel reads it only once `tail` moves.
+        unsafe {
+            self.entries
+                .at::<Submission>(index as usize * size_of::<Submission>())
+                .write(entry);
+        }
+        self.submissions
+            .atomic(sq.word6 + index * 4)
+            .store(index, Ordering::Relaxed);
+        tail.fetch_add(1, Ordering::Release);
+
+        // SAFETY: the kernel copies the address on submission, within this call.
+        Errno::result(unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                self.ring.as_raw_fd(),
+                1,
+                1,
+                IORING_ENTER_GETEVENTS,
+                ptr::null::<libc::sigset_t>(),
+                0,
+            )
+        })?;
+        let head = self.completions.atomic(cq.head);
+        if head.load(Ordering::Relaxed) == self.completions.atomic(cq.tail).load(Ordering::Acquire)
+        {
+            return Err(Errno::EAGAIN);
+        }
+        let index = head.load(Ordering::Relaxed) & (self.params.cq_entries - 1);
+        let offset = cq.word5 as usize + index as usize * size_of::<Completion>();
+        // SAFETY: the kernel wrote it before it moved `tail`, read with Acquire.
+        let result = unsafe { (*self.completions.at::<Completion>(offset)).res };
+        head.fetch_add(1, Ordering::Release);
+        Ok(result)
+    }
+}
