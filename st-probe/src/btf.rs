@@ -228,3 +228,151 @@ fn string_at(data: &[u8], strings: usize, offset: u32) -> Option<&[u8]> {
     let rest = data.get(strings.checked_add(offset as usize)?..)?;
     Some(&rest[..rest.iter().position(|&byte| byte == 0)?])
 }
+
+/// BTF made by hand, for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    /// Types and strings so far.
+    pub struct Builder {
+        types: Vec<u8>,
+        strings: Vec<u8>,
+        count: u32,
+    }
+
+    impl Builder {
+        pub fn new() -> Self {
+            Self {
+                types: Vec::new(),
+                strings: vec![0],
+                count: 0,
+            }
+        }
+
+        fn words(&mut self, words: &[u32]) {
+            self.types
+                .extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        }
+
+        fn name(&mut self, name: &str) -> u32 {
+            let at = self.strings.len() as u32;
+            self.strings.extend(name.as_bytes());
+            self.strings.push(0);
+            if name.is_empty() { 0 } else { at }
+        }
+
+        fn begin(&mut self, name: &str, kind: u32, vlen: usize, size: u32) -> u32 {
+            let name = self.name(name);
+            self.words(&[name, kind << 24 | vlen as u32, size]);
+            self.count += 1;
+            self.count
+        }
+
+        pub fn int(&mut self, name: &str, size: u32) -> u32 {
+            let id = self.begin(name, 1, 0, size);
+            self.words(&[8 * size]);
+            id
+        }
+
+        pub fn pointer(&mut self, to: u32) -> u32 {
+            self.begin("", 2, 0, to)
+        }
+
+        pub fn array(&mut self, of: u32, count: u32) -> u32 {
+            let id = self.begin("", 3, 0, 0);
+            self.words(&[of, of, count]);
+            id
+        }
+
+        /// Members with their offsets in bytes.
+        pub fn structure(&mut self, name: &str, size: u32, members: &[(&str, u32, u32)]) -> u32 {
+            let id = self.begin(name, 4, members.len(), size);
+            for (member, offset, kind) in members {
+                let member = self.name(member);
+                self.words(&[member, *kind, 8 * offset]);
+            }
+            id
+        }
+
+        pub fn function(&mut self, name: &str, result: u32, parameters: &[(&str, u32)]) {
+            let prototype = self.begin("", 13, parameters.len(), result);
+            for (parameter, kind) in parameters {
+                let parameter = self.name(parameter);
+                self.words(&[parameter, *kind]);
+            }
+            self.begin(name, 12, 0, prototype);
+        }
+
+        pub fn build(self) -> Vec<u8> {
+            let mut data = super::MAGIC.to_ne_bytes().to_vec();
+            data.extend([1, 0]);
+            let lengths = [
+                24,
+                0,
+                self.types.len() as u32,
+                self.types.len() as u32,
+                self.strings.len() as u32,
+            ];
+            data.extend(lengths.iter().flat_map(|word| word.to_ne_bytes()));
+            [data, self.types, self.strings].concat()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Builder;
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let mut btf = Builder::new();
+        let long = btf.int("long", 8);
+        let pair = btf.array(long, 2);
+        let inner = btf.structure("", 16, &[("both", 0, pair)]);
+        let outer = btf.structure("outer", 24, &[("first", 0, long), ("", 8, inner)]);
+        let pointer = btf.pointer(outer);
+        btf.function("work", long, &[("count", long), ("outer", pointer)]);
+        btf.build()
+    }
+
+    #[test]
+    fn finds_functions_and_members_of_anonymous_structs() {
+        let btf = Btf::parse(sample()).unwrap();
+        let function = btf.function("work").unwrap();
+        let names: Vec<_> = function
+            .parameters
+            .iter()
+            .map(|parameter| parameter.0.as_str())
+            .collect();
+        assert_eq!(names, ["count", "outer"]);
+        let Shape::Pointer(outer) = btf.shape(function.parameters[1].1) else {
+            panic!("a pointer");
+        };
+        assert_eq!(btf.structure("outer"), Some(outer));
+        let (offset, both) = btf.member(outer, "both").unwrap();
+        assert_eq!((offset, btf.shape(both)), (8, Shape::Array(1)));
+        assert_eq!(btf.member(outer, "nothing"), None);
+        assert_eq!(btf.function("outer"), None);
+    }
+
+    #[test]
+    fn survives_every_cut_and_flip() {
+        let whole = sample();
+        let exercise = |data: Vec<u8>| {
+            let Ok(btf) = Btf::parse(data) else {
+                return;
+            };
+            btf.function("work");
+            for id in 0..20 {
+                let _ = (btf.shape(id), btf.size(id), btf.member(id, "both"));
+            }
+        };
+        for cut in 0..whole.len() {
+            exercise(whole[..cut].to_vec());
+        }
+        for bit in 0..8 * whole.len() {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            exercise(flipped);
+        }
+    }
+}

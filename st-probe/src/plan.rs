@@ -219,3 +219,116 @@ fn split_word(text: &str) -> (&str, &str) {
             .unwrap_or(text.len()),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::btf::testing::Builder;
+    use crate::hooks::Role;
+
+    /// A kernel with one function: do_it(int mode, struct dentry *dentry, void *address).
+    fn kernel(pointer_result: bool) -> Btf {
+        let mut btf = Builder::new();
+        let int = btf.int("int", 4);
+        let byte = btf.int("char", 1);
+        let text = btf.pointer(byte);
+        let name = btf.structure("qstr", 16, &[("hash_len", 0, text), ("name", 8, text)]);
+        let dentry = btf.structure("dentry", 64, &[("d_parent", 24, 6), ("d_name", 32, name)]);
+        let pointer = btf.pointer(dentry);
+        assert_eq!(pointer, 6);
+        let words = btf.array(int, 4);
+        let address = btf.structure("address", 20, &[("family", 0, int), ("words", 4, words)]);
+        let address = btf.pointer(address);
+        let result = if pointer_result { pointer } else { int };
+        btf.function(
+            "do_it",
+            result,
+            &[("mode", int), ("dentry", pointer), ("address", address)],
+        );
+        Btf::parse(btf.build()).unwrap()
+    }
+
+    fn lines(
+        point: Point,
+        fetch: &'static [Fetch],
+        btf: &Btf,
+    ) -> Result<Vec<(u32, String)>, String> {
+        let hook = Hook {
+            event: "it",
+            role: Role::Entry,
+            point,
+            fetch,
+            filter: "",
+            needed: true,
+        };
+        let arch = Arch::of("x86_64").unwrap();
+        Ok(plan(&hook, btf, arch, "group")?.definitions)
+    }
+
+    #[test]
+    fn fetches_by_name() {
+        let fetch = &[
+            Fetch::Stack,
+            Fetch::Number("mode", "mode"),
+            Fetch::Number("word", "(address)dentry->words[2]"),
+            Fetch::String("name", "dentry->d_parent->d_name.name"),
+        ];
+        let lines = lines(Point::Enter("do_it"), fetch, &kernel(false)).unwrap();
+        let expected = "p:group/it_entry_do_it do_it sp=$stack mode=%di:u32 word=+12(%si):u32 name=+0(+40(+24(%si))):string";
+        assert_eq!(lines, [(0, expected.to_owned())]);
+    }
+
+    #[test]
+    fn asks_for_the_deepest_chain_first() {
+        let lines = lines(
+            Point::Enter("do_it"),
+            &[Fetch::Names("dentry")],
+            &kernel(false),
+        )
+        .unwrap();
+        assert_eq!(lines.first().unwrap().0, 9);
+        assert_eq!(
+            lines.last().unwrap().1,
+            "p:group/it_entry_do_it do_it n0=+0(+40(%si)):string"
+        );
+        assert!(
+            lines[0]
+                .1
+                .ends_with(" n8=+0(+40(+24(+24(+24(+24(+24(+24(+24(+24(%si)))))))))):string")
+        );
+    }
+
+    #[test]
+    fn a_result_is_as_wide_as_its_type() {
+        let fetch = &[Fetch::Return];
+        for (pointer, expected) in [(false, "s32"), (true, "s64")] {
+            let lines = lines(Point::Leave("do_it"), fetch, &kernel(pointer)).unwrap();
+            assert_eq!(
+                lines[0].1,
+                format!("r512:group/it_return_do_it do_it ret=$retval:{expected}")
+            );
+        }
+    }
+
+    #[test]
+    fn says_what_the_kernel_lacks() {
+        let btf = kernel(false);
+        for (expression, lacking) in [
+            ("inode", "parameter inode"),
+            ("dentry->d_inode", "d_inode"),
+            ("mode->d_name", "pointer before ->d_name"),
+            ("(sock)dentry->x", "struct sock"),
+        ] {
+            let fetch = Box::leak(Box::new([Fetch::Number("x", expression)]));
+            let error = lines(Point::Enter("do_it"), fetch, &btf).unwrap_err();
+            assert_eq!(
+                error,
+                format!("'{expression}' of do_it(): this kernel has no {lacking}")
+            );
+        }
+        assert_eq!(
+            lines(Point::Enter("gone"), &[], &btf).unwrap_err(),
+            "this kernel has no function gone()"
+        );
+    }
+}
