@@ -2,7 +2,7 @@
 
 use crate::event::{Attrib, Bytes, Event, Kind, Process};
 use crate::field::{Layout, Number, Order};
-use crate::pair::{Call, Known, Thread};
+use crate::pair::{Call, Dentry, Known, Thread};
 use crate::process::Processes;
 use crate::socket::Socket;
 use st_probe::record::{Header, Raw};
@@ -16,6 +16,10 @@ const ATTR_UID: i64 = 2;
 const ATTR_GID: i64 = 4;
 /// RENAME_EXCHANGE: include/uapi/linux/fs.h.
 const RENAME_EXCHANGE: u32 = 2;
+/// ERESTARTSYS to ERESTART_RESTARTBLOCK: a signal came while the call waited, which ends in
+/// EINTR or begins anew (include/linux/errno.h).
+const ERESTART: std::ops::RangeInclusive<i64> = -516..=-512;
+const EINTR: i64 = 4;
 /// S_IFMT, S_IFCHR, S_IFBLK, S_IFREG: inode(7).
 const S_IFMT: u32 = 0o170000;
 const S_IFCHR: u32 = 0o020000;
@@ -85,7 +89,12 @@ impl Stage for Decoder {
                 "instant" => Role::Instant,
                 _ => continue,
             };
-            let event = Kind::from_name(&hook.event).unwrap_or(Kind::Other);
+            let event = match (Kind::from_name(&hook.event), role) {
+                (Some(event), _) => event,
+                (None, Role::Inode | Role::Task) => Kind::Other,
+                // An event of a later version.
+                (None, _) => continue,
+            };
             let point = points
                 .iter()
                 .position(|point| *point == hook.point)
@@ -140,7 +149,9 @@ impl Decoder {
             return;
         };
         if hook.role == Role::Task {
-            self.processes.learn(&hook.place, tid, &hook.layout, data);
+            if let Some(ended) = self.processes.learn(&hook.place, tid, &hook.layout, data) {
+                self.threads.remove(&ended);
+            }
             return;
         }
         if hook.role == Role::Instant {
@@ -183,8 +194,8 @@ impl Decoder {
                 None
             }
             Role::Inode => instantiate(thread, hook, data),
-            Role::Gone => number(Number::Dentry)
-                .and_then(|dentry| thread.complete(hook.event, dentry as u64))
+            Role::Gone => dentry(hook, data)
+                .and_then(|dentry| thread.complete(hook.event, dentry))
                 .map(|known| (hook.event, known, None)),
             Role::Return => {
                 let sp = (number(Number::Sp).unwrap_or(0) as u64).wrapping_sub(self.stack_delta);
@@ -264,13 +275,8 @@ fn enter(call: &mut Call, hook: &Hook, data: &[u8]) {
             known.deleted = number(Number::Hashed) == Some(0);
         }
         _ => {
-            call.dentry = number(Number::Dentry).map(|dentry| dentry as u64);
+            call.dentry = dentry(hook, data);
             known.path = hook.layout.path(data);
-            // See the hook table: a dentry named "/" that is not the root.
-            if known.path.as_deref() == Some(b"/") && number(Number::Root) != number(Number::Dentry)
-            {
-                known.path = None;
-            }
             known.dev = number(Number::Dev).map(|dev| dev as u32);
             known.ino = number(Number::Ino).map(|ino| ino as u64).or(known.ino);
             known.mode = number(Number::Mode).map(|mode| mode as u32);
@@ -281,7 +287,9 @@ fn enter(call: &mut Call, hook: &Hook, data: &[u8]) {
             });
             known.flags = number(Number::Flags).unwrap_or(0) as u32;
             known.inodes[1] = number(Number::Inode).map(|inode| inode as u64);
-            known.deleted |= number(Number::Hashed) == Some(0);
+            // A root is never hashed.
+            known.deleted |=
+                number(Number::Hashed) == Some(0) && number(Number::Root) != number(Number::Dentry);
             known.fd = number(Number::Fd).map(|fd| fd as i32);
         }
     }
@@ -311,6 +319,16 @@ fn detail(known: &mut Known, hook: &Hook, data: &[u8]) {
     }
 }
 
+/// The dentry that a record is about.
+fn dentry(hook: &Hook, data: &[u8]) -> Option<Dentry> {
+    let number = |number| hook.layout.number(data, number);
+    let place = [number(Number::Parent), number(Number::Hash)];
+    number(Number::Dentry).map(|address| Dentry {
+        address: address as u64,
+        place,
+    })
+}
+
 /// Takes a dentry's new inode; a create is complete with it.
 fn instantiate(
     thread: &mut Thread,
@@ -318,7 +336,7 @@ fn instantiate(
     data: &[u8],
 ) -> Option<(Kind, Known, Option<i32>)> {
     let number = |number| hook.layout.number(data, number);
-    let dentry = number(Number::Dentry)? as u64;
+    let dentry = dentry(hook, data)?;
     let (ino, mode) = (
         number(Number::Ino).map(|ino| ino as u64),
         number(Number::Mode).map(|mode| mode as u32),
@@ -343,6 +361,7 @@ fn succeeded(event: Kind, known: Known, ret: i64) -> Option<(Kind, Known, Option
     let failed = (-MAX_ERRNO..0).contains(&ret);
     match event {
         // Without a socket of the Internet the call was none of ours, or an outer one.
+        Kind::Connect if ERESTART.contains(&ret) => succeeded(event, known, -EINTR),
         Kind::Connect => known
             .socket
             .is_some()

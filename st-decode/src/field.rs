@@ -22,7 +22,7 @@ macro_rules! numbers {
     };
 }
 numbers! {
-    CommonPid = "common_pid", Sp = "sp", Ret = "ret", Dentry = "dentry", Root = "root", Dev = "dev", Ino = "ino",
+    CommonPid = "common_pid", Sp = "sp", Ret = "ret", Dentry = "dentry", Parent = "parent", Hash = "hash", Root = "root", Dev = "dev", Ino = "ino",
     Mode = "mode", Rdev = "rdev", Flags = "flags", Inode = "inode", Hashed = "hashed", Valid = "valid", Uid = "uid",
     Gid = "gid", Fd = "fd", Backlog = "backlog", Addrlen = "addrlen", Family = "family", Port = "port", Num = "num",
     Addr4 = "addr4", Addr6 = "addr6_0", Type = "type", Protocol = "protocol", Pid = "pid", OldPid = "old_pid",
@@ -112,11 +112,21 @@ impl Layout {
     /// The chain of names as a path within the file system: from `/` if it reaches the root.
     /// `None` if not even the first name is known.
     pub fn path(&self, data: &[u8]) -> Option<Vec<u8>> {
+        let number = |number| self.number(data, number);
+        // Its own parent, but not the root (where the hook tells): it has no place.
+        let detached = number(Number::Root).is_some()
+            && number(Number::Parent) == number(Number::Dentry)
+            && number(Number::Root) != number(Number::Dentry);
         let mut names = Vec::with_capacity(self.names.len());
         let mut length = 0;
         let mut rooted = false;
-        for place in &self.names {
+        for place in &self.names[..if detached {
+            self.names.len().min(1)
+        } else {
+            self.names.len()
+        }] {
             match self.located(data, place) {
+                Some(b"/") if detached => break,
                 Some(b"/") => {
                     rooted = true;
                     break;

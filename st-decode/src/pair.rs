@@ -12,6 +12,19 @@ use crate::socket::Socket;
 /// overlayfs nests a few; those of operations that failed are forgotten in this way.
 const MAX_WAITING: usize = 8;
 
+/// Calls that one thread may have open: the kernel's stack holds no more.
+const MAX_CALLS: usize = 64;
+
+/// A dentry, as far as a record tells which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dentry {
+    /// Its address, which another one has once it is gone.
+    pub address: u64,
+    /// Its parent's address and the hash of its name, where the hook fetches them: with
+    /// these it is the same one.
+    pub place: [Option<i64>; 2],
+}
+
 /// What is known of a call that has not returned yet.
 #[derive(Debug, Default)]
 pub struct Call {
@@ -21,8 +34,8 @@ pub struct Call {
     pub sp: u64,
     /// The roles that were seen, a bit each: none comes twice in a call.
     pub roles: u8,
-    /// The dentry that it works on, by address.
-    pub dentry: Option<u64>,
+    /// The dentry that it works on.
+    pub dentry: Option<Dentry>,
     /// What it will have done.
     pub known: Known,
 }
@@ -71,6 +84,9 @@ impl Thread {
             self.calls.pop();
         }
         if !self.calls.last().is_some_and(same) {
+            if self.calls.len() == MAX_CALLS {
+                self.calls.remove(0);
+            }
             self.calls.push((
                 event,
                 Call {
@@ -87,8 +103,10 @@ impl Thread {
     }
 
     /// Notes that a call begins to work on a dentry: what was announced there has failed.
-    pub fn claim(&mut self, dentry: u64) {
-        self.waiting.retain(|(_, call)| call.dentry != Some(dentry));
+    pub fn claim(&mut self, dentry: Dentry) {
+        let other =
+            |waits: Option<Dentry>| waits.is_some_and(|waits| waits.address != dentry.address);
+        self.waiting.retain(|(_, call)| other(call.dentry));
     }
 
     /// The innermost open call of an event.
@@ -132,7 +150,7 @@ impl Thread {
 
     /// The announced operation of an event that something that happens to a dentry
     /// completes.
-    pub fn complete(&mut self, event: Kind, dentry: u64) -> Option<Known> {
+    pub fn complete(&mut self, event: Kind, dentry: Dentry) -> Option<Known> {
         let completed = |(kind, call): &(Kind, Call)| *kind == event && call.dentry == Some(dentry);
         let at = self.waiting.iter().rposition(completed)?;
         // What was announced after it happened within it.
@@ -140,11 +158,15 @@ impl Thread {
     }
 
     /// The open call that was to make a dentry's file.
-    pub fn making(&mut self, dentry: u64) -> Option<(Kind, &mut Known)> {
+    pub fn making(&mut self, dentry: Dentry) -> Option<(Kind, &mut Known)> {
         self.calls
             .iter_mut()
             .rev()
-            .find(|call| call.1.dentry == Some(dentry))
+            .find(|call| {
+                call.1
+                    .dentry
+                    .is_some_and(|made| made.address == dentry.address)
+            })
             .map(|call| (call.0, &mut call.1.known))
     }
 
@@ -157,6 +179,28 @@ impl Thread {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DENTRY: Dentry = Dentry {
+        address: 5,
+        place: [Some(4), Some(77)],
+    };
+
+    #[test]
+    fn another_dentry_at_the_same_address_completes_nothing() {
+        let mut thread = Thread::default();
+        let call = Call {
+            sp: 1000,
+            dentry: Some(DENTRY),
+            ..Call::default()
+        };
+        thread.announce(Kind::Create, call);
+        let other = Dentry {
+            place: [Some(5), Some(78)],
+            ..DENTRY
+        };
+        assert!(thread.complete(Kind::Create, other).is_none());
+        assert!(thread.complete(Kind::Create, DENTRY).is_some());
+    }
 
     #[test]
     fn pairs_nested_calls() {
@@ -205,11 +249,11 @@ mod tests {
         let mut thread = Thread::default();
         let call = Call {
             sp: 1000,
-            dentry: Some(5),
+            dentry: Some(DENTRY),
             ..Call::default()
         };
         thread.announce(Kind::Create, call);
-        thread.claim(5);
-        assert!(thread.complete(Kind::Create, 5).is_none());
+        thread.claim(DENTRY);
+        assert!(thread.complete(Kind::Create, DENTRY).is_none());
     }
 }

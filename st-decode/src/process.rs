@@ -39,8 +39,9 @@ impl Processes {
         }
     }
 
-    /// Takes a record of one of the task events.
-    pub fn learn(&mut self, point: &str, tid: i32, layout: &Layout, data: &[u8]) {
+    /// Takes a record of one of the task events. Returns the thread that ended with it, or
+    /// whose number another one has now.
+    pub fn learn(&mut self, point: &str, tid: i32, layout: &Layout, data: &[u8]) -> Option<i32> {
         let subject = layout
             .number(data, Number::Pid)
             .map_or(tid, |pid| pid as i32);
@@ -56,6 +57,7 @@ impl Processes {
                     Some(subject)
                 };
                 self.insert(subject, pid, layout.text(data, "comm").map(<[u8]>::to_vec));
+                return Some(subject);
             }
             // fs/exec.c __set_task_comm()
             "task/task_rename" => {
@@ -79,15 +81,17 @@ impl Processes {
                     self.ended.push_back(subject);
                 }
                 if self.ended.len() > MAX_ENDED {
-                    let oldest = self.ended.pop_front();
                     // The number may be another thread's by now.
-                    oldest
-                        .filter(|tid| self.threads.get(tid).is_some_and(|thread| thread.ended))
-                        .map(|tid| self.threads.remove(&tid));
+                    let gone = |tid: &i32| self.threads.get(tid).is_some_and(|thread| thread.ended);
+                    if let Some(tid) = self.ended.pop_front().filter(gone) {
+                        self.threads.remove(&tid);
+                    }
                 }
+                return Some(subject);
             }
             _ => {}
         }
+        None
     }
 
     fn insert(&mut self, tid: i32, pid: Option<i32>, comm: Option<Vec<u8>>) {

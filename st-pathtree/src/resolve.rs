@@ -9,6 +9,17 @@ use st_decode::stage::{self, RecordError, Stage};
 use st_decode::wire;
 use std::collections::HashMap;
 
+/// The fields that st-pathtree replaces, and those that it adds.
+const REPLACED: [&str; 7] = [
+    "fs_path",
+    "old_fs_path",
+    "deleted",
+    "path",
+    "path_status",
+    "old_path",
+    "old_path_status",
+];
+
 /// Resolves paths and passes what is watched.
 #[derive(Debug)]
 pub struct PathTree {
@@ -18,6 +29,8 @@ pub struct PathTree {
     before: Table,
     /// Until when the change may have happened: nanoseconds since the Unix epoch.
     changed: u64,
+    /// There was no third table between the two.
+    sure: bool,
     /// What to add to a monotonic time for nanoseconds since the Unix epoch.
     epoch: i64,
 }
@@ -47,6 +60,7 @@ impl PathTree {
             now: Table::default(),
             before: Table::default(),
             changed: 0,
+            sure: true,
             epoch: 0,
         }
     }
@@ -61,6 +75,7 @@ impl PathTree {
             }
         }
         self.before = std::mem::replace(&mut self.now, Table { mounts, wanted });
+        self.sure = record.attempts == 1;
         self.changed = record.ts.wrapping_add_signed(self.epoch);
     }
 
@@ -85,30 +100,46 @@ impl PathTree {
                 wanted,
             };
         }
-        let now = self.best(&self.now.mounts, device, &fs_path, like);
+        let now = self.best(&self.now.mounts, event, &fs_path, like);
         let before = if changing {
-            self.best(&self.before.mounts, device, &fs_path, like)
+            self.best(&self.before.mounts, event, &fs_path, None)
         } else {
             None
         };
         let visible = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.visible);
+        let same = now.as_ref().map(|now| &now.path) == before.as_ref().map(|before| &before.path);
         let (place, status) = match (visible(&now), visible(&before)) {
-            (true, true)
-                if now.as_ref().map(|now| &now.path)
-                    != before.as_ref().map(|before| &before.path) =>
-            {
-                (now, Status::Ambiguous)
-            }
-            (true, _) => (now, Status::Complete),
-            (false, true) => (before, Status::Complete),
+            (true, true) if same => (now, Status::Complete),
+            (true, true) => (now, Status::Ambiguous),
             (false, false) => (now.or(before), Status::Unmounted),
+            // Seen in one of two tables. Had there been others between them, the number of
+            // the device may have been another file system's.
+            (in_now, _) => {
+                let status = if !changing || self.sure {
+                    Status::Complete
+                } else {
+                    Status::Ambiguous
+                };
+                (if in_now { now } else { before }, status)
+            }
         };
-        // A path that is covered is still in the watched directory.
-        let wanted = self.watches.is_empty()
-            || place
-                .as_ref()
-                .is_some_and(|place| self.wants(&place.path, event.event));
-        let mount = place.as_ref().map(|place| place.mount);
+        // A path that is covered is still in the watched directory; one on a mount that came
+        // and went unseen may be.
+        let wanted = match &place {
+            _ if self.watches.is_empty() => true,
+            Some(place) => self.wants(&place.path, event.event),
+            None => {
+                changing
+                    && self
+                        .watches
+                        .iter()
+                        .any(|(_, events)| events.has(event.event))
+            }
+        };
+        let mount = place
+            .as_ref()
+            .filter(|_| visible(&place))
+            .map(|place| place.mount);
         let path = place
             .filter(|_| status != Status::Unmounted)
             .map_or(fs_path, |place| place.path);
@@ -121,17 +152,25 @@ impl PathTree {
     }
 
     /// Of the paths that the mounts give to a file: those that lead to it before those that
-    /// are covered; then the one on the mount `like`; then the one with the deepest watch;
-    /// then that of the mount that was made first.
+    /// are covered; then those where the event is wanted; then the one on the mount `like`;
+    /// then the one with the deepest watch; then that of the mount that was made first.
     fn best(
         &self,
         mounts: &Mounts,
-        device: &str,
+        event: &Event,
         fs_path: &[u8],
         like: Option<usize>,
     ) -> Option<Place> {
         let depth = |place: &Place| self.watches.decide(&place.path).map(|(depth, _)| depth);
-        let rank = |place: &Place| (place.visible, like == Some(place.mount), depth(place));
+        let rank = |place: &Place| {
+            let wanted = self.wants(&place.path, event.event);
+            (
+                place.visible,
+                wanted,
+                like == Some(place.mount),
+                depth(place),
+            )
+        };
         let first_best = |best: Place, place| {
             if rank(&place) > rank(&best) {
                 place
@@ -139,7 +178,9 @@ impl PathTree {
                 best
             }
         };
-        mounts.places(device, fs_path).reduce(first_best)
+        mounts
+            .places(event.dev.unwrap_or_default(), fs_path)
+            .reduce(first_best)
     }
 
     fn wants(&self, path: &[u8], kind: Kind) -> bool {
@@ -177,7 +218,7 @@ impl PathTree {
         };
         let mut added = Vec::new();
         wire::write(&paths, &mut added);
-        wire::merge(record, &["fs_path", "old_fs_path", "deleted"], &added, out);
+        wire::merge(record, &REPLACED, &added, out);
         Ok(())
     }
 }

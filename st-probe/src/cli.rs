@@ -1,6 +1,7 @@
 //! Records file and socket operations from the kernel's ring buffer to standard output.
 
 use crate::hooks::EVENTS;
+use crate::signals::Signals;
 use crate::stage::FAILED;
 use crate::trace::{self, Options};
 use anyhow::Result;
@@ -52,9 +53,7 @@ pub fn main() -> ExitCode {
         command: args.command,
     };
     if !args.check && std::io::stdout().is_terminal() {
-        eprintln!(
-            "st-probe: standard output is a terminal, the stream is binary: pipe it to st-decode or a file"
-        );
+        say!("standard output is a terminal, the stream is binary: pipe it to st-decode or a file");
         return ExitCode::from(2);
     }
     let result = if args.check {
@@ -65,7 +64,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("st-probe: {error:#}");
+            say!("{error:#}");
             ExitCode::from(FAILED)
         }
     }
@@ -80,6 +79,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Prints what can be traced. The status is 1 if anything cannot.
 fn check(options: &Options) -> Result<u8> {
+    // A signal must not leave the probes behind; it does not take long.
+    let _signals = Signals::catch()?;
     let session = trace::open(options)?;
     let mut table = format!("{:<9} {:<4} {:<6} HOOKS\n", "EVENT", "OK", "NAMES");
     for event in &options.events {

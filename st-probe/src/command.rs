@@ -1,7 +1,7 @@
 //! The command that is run while tracing.
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stdout, execvp, fork, pipe2, read, write};
 use std::ffi::{CString, OsString};
@@ -39,11 +39,18 @@ impl Command {
                 if read(&wait, &mut [0]) != Ok(1) {
                     std::process::exit(1);
                 }
+                // The Rust runtime ignores SIGPIPE, a shell SIGQUIT in the background: neither
+                // is the command's wish.
+                for signal in [Signal::SIGPIPE, Signal::SIGQUIT] {
+                    // SAFETY: the default action runs no code of ours.
+                    #[allow(unsafe_code)]
+                    let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+                }
                 let trouble =
                     dup2_stdout(io::stderr()).and_then(|()| execvp(&words[0], &words).map(|_| ()));
                 if let Err(error) = trouble {
-                    eprintln!(
-                        "st-probe: cannot run '{}': {}",
+                    say!(
+                        "cannot run '{}': {}",
                         words[0].to_string_lossy(),
                         error.desc()
                     );

@@ -101,6 +101,9 @@ pub const EVENTS: [&str; 12] = [
 
 /// The event of the hooks that are always in force: who the processes are.
 pub const PROCESS: &str = "process";
+/// The event of the hooks that are always in force where the kernel has them: when a mount
+/// table may be about to change.
+pub const MOUNT: &str = "mount";
 /// The event of the hooks that see new inodes: they serve `create`, `mkdir`, `mknod` and
 /// `symlink`.
 pub const INODE: &str = "inode";
@@ -164,6 +167,9 @@ const MAY_SET: &str = "valid & 0x5807";
 /// PIPEFS_MAGIC, SOCKFS_MAGIC, ANON_INODE_FS_MAGIC of include/uapi/linux/magic.h.
 const FILES: &str = "magic != 0x50495045 && magic != 0x534f434b && magic != 0x09041934";
 
+/// AF_INET and AF_INET6, of the socket and of an address that has a family at all.
+const INTERNET: &str =
+    "(family == 2 || family == 10) && (sk_family == 2 || sk_family == 10) && addrlen > 1";
 /// S_IFDIR: include/uapi/linux/stat.h. Block devices have its bit too.
 const DIRECTORIES: &str = "mode & 0x4000 && !(mode & 0xa000)";
 
@@ -178,6 +184,8 @@ pub const HOOKS: &[Hook] = &[
         &[
             Stack,
             Number("dentry", "dentry"),
+            Number("parent", "dentry->d_parent"),
+            Number("hash", "dentry->d_name.hash_len"),
             Number("dev", "dentry->d_sb->s_dev"),
             Names("dentry"),
         ],
@@ -190,6 +198,8 @@ pub const HOOKS: &[Hook] = &[
             Number("dentry", "entry"),
             Number("ino", "inode->i_ino"),
             Number("mode", "inode->i_mode"),
+            Number("parent", "entry->d_parent"),
+            Number("hash", "entry->d_name.hash_len"),
             Number("magic", "entry->d_sb->s_magic"),
         ],
     )
@@ -200,6 +210,8 @@ pub const HOOKS: &[Hook] = &[
         Enter("d_instantiate_new"),
         &[
             Number("dentry", "entry"),
+            Number("parent", "entry->d_parent"),
+            Number("hash", "entry->d_name.hash_len"),
             Number("ino", "inode->i_ino"),
             Number("mode", "inode->i_mode"),
         ],
@@ -211,6 +223,8 @@ pub const HOOKS: &[Hook] = &[
         Enter("d_make_persistent"),
         &[
             Number("dentry", "dentry"),
+            Number("parent", "dentry->d_parent"),
+            Number("hash", "dentry->d_name.hash_len"),
             Number("ino", "inode->i_ino"),
             Number("mode", "inode->i_mode"),
         ],
@@ -261,6 +275,8 @@ pub const HOOKS: &[Hook] = &[
         &[
             Stack,
             Number("dentry", "dentry"),
+            Number("parent", "dentry->d_parent"),
+            Number("hash", "dentry->d_name.hash_len"),
             Number("dev", "dentry->d_sb->s_dev"),
             Number("ino", "dentry->d_inode->i_ino"),
             Names("dentry"),
@@ -272,6 +288,8 @@ pub const HOOKS: &[Hook] = &[
         Enter("d_delete"),
         &[
             Number("dentry", "dentry"),
+            Number("parent", "dentry->d_parent"),
+            Number("hash", "dentry->d_name.hash_len"),
             Number("mode", "dentry->d_inode->i_mode"),
         ],
     )
@@ -311,9 +329,10 @@ pub const HOOKS: &[Hook] = &[
             Number("dev", "dentry->d_sb->s_dev"),
             Number("ino", "dentry->d_inode->i_ino"),
             Number("hashed", "dentry->d_hash.pprev"),
-            // A file opened by handle may have a dentry that is no file system's root but
-            // named "/" all the same (fs/dcache.c, __d_obtain_alias).
+            // Not every dentry that is its own parent is a file system's root: one may have
+            // been opened by handle, or be of a file that never had a name (memfd_create).
             Number("dentry", "dentry"),
+            Number("parent", "dentry->d_parent"),
             Number("root", "dentry->d_sb->s_root"),
             Names("dentry"),
         ],
@@ -381,6 +400,7 @@ pub const HOOKS: &[Hook] = &[
         Enter("security_socket_connect"),
         &[
             Number("addrlen", "addrlen"),
+            Number("sk_family", "sock->sk->__sk_common.skc_family"),
             Number("family", "(sockaddr)address->sa_family"),
             Number("port", "(sockaddr_in)address->sin_port"),
             Number("addr4", "(sockaddr_in)address->sin_addr.s_addr"),
@@ -404,7 +424,7 @@ pub const HOOKS: &[Hook] = &[
             Number("protocol", "sock->sk->sk_protocol"),
         ],
     )
-    .filter("family == 2 || family == 10"),
+    .filter(INTERNET),
     leave("connect", "__sys_connect_file").optional(),
     leave("connect", "__sys_connect"),
     // listen(2) enters at the first, io_uring (from 6.11 on) at the second. An unbound socket
@@ -447,6 +467,14 @@ pub const HOOKS: &[Hook] = &[
         Enter("inet_hash"),
         &[Number("num", "sk->__sk_common.skc_num")],
     ),
+    // Until 7.x, which has inet_hash() for both families.
+    hook(
+        "listen",
+        Role::Detail,
+        Enter("inet6_hash"),
+        &[Number("num", "sk->__sk_common.skc_num")],
+    )
+    .optional(),
     leave("listen", "__sys_listen_socket").optional(),
     leave("listen", "__sys_listen"),
     // The last listener's close or shutdown; skc_num is 0 already.
@@ -478,6 +506,10 @@ pub const HOOKS: &[Hook] = &[
             Number("protocol", "sk->sk_protocol"),
         ],
     ),
+    // fs/namespace.c asks for permission just before it mounts, unmounts or moves.
+    hook(MOUNT, Role::Instant, Enter("security_sb_mount"), &[]).optional(),
+    hook(MOUNT, Role::Instant, Enter("security_sb_umount"), &[]).optional(),
+    hook(MOUNT, Role::Instant, Enter("security_move_mount"), &[]).optional(),
     // include/trace/events/task.h, sched.h
     hook(PROCESS, Role::Instant, Tracepoint("task/task_newtask"), &[]),
     hook(PROCESS, Role::Instant, Tracepoint("task/task_rename"), &[]),

@@ -4,6 +4,15 @@
 //! [`stage`] the loop that every later stage runs. The other modules are the parts of the
 //! probe itself that are pure: they can be tested, and fuzzed, without a kernel.
 
+/// Tells people something on standard error; nobody is left to tell when that is gone.
+#[cfg(feature = "cli")]
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "st-probe: {}", format_args!($($text)*));
+    }};
+}
+
 pub mod arch;
 pub mod btf;
 pub mod hooks;

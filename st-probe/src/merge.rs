@@ -22,6 +22,11 @@ impl<T> Merge<T> {
         self.queues[source].push_back((ts, item));
     }
 
+    /// Whether nothing is held back.
+    pub fn is_empty(&self) -> bool {
+        self.queues.iter().all(VecDeque::is_empty)
+    }
+
     /// Hands out every item older than `until`: by time, at the same time by source.
     pub fn release(&mut self, until: u64, mut take: impl FnMut(usize, u64, T)) {
         let front =

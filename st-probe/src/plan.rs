@@ -9,8 +9,11 @@ use crate::hooks::{Fetch, Hook, Point};
 /// The longest fetch argument that the kernel takes (kernel/trace/trace_probe.h,
 /// MAX_ARGSTR_LEN).
 const MAX_ARGUMENT: usize = 63;
-/// Return probes that can be in flight at once, per function.
+/// Calls whose returns can be waited for at once, per function.
 const MAX_ACTIVE: u32 = 512;
+/// The most that the kernel allows (kernel/trace/trace_probe.h, KRETPROBE_MAXACTIVE_MAX):
+/// for calls that may take minutes.
+const MOST_ACTIVE: u32 = 4096;
 
 /// A probe to define.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +27,14 @@ pub struct Probe {
 pub fn plan(hook: &Hook, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, String> {
     let (letter, name) = match hook.point {
         Point::Enter(name) => ("p".to_owned(), name),
-        Point::Leave(name) => (format!("r{MAX_ACTIVE}"), name),
+        Point::Leave(name) => {
+            let active = if hook.event == "connect" {
+                MOST_ACTIVE
+            } else {
+                MAX_ACTIVE
+            };
+            (format!("r{active}"), name)
+        }
         Point::Tracepoint(_) => {
             return Ok(Probe {
                 definitions: Vec::new(),

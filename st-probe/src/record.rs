@@ -125,6 +125,9 @@ pub struct Mounts<'a> {
     pub ts: u64,
     /// When the previous one was last known to hold; equal to `ts` in the first.
     pub since: u64,
+    /// How many mounts and unmounts began since the previous one was read: if it is one,
+    /// there was no third table between the two.
+    pub attempts: u64,
     /// The namespace: the inode number of `/proc/PID/ns/mnt`.
     pub ns: u64,
     /// `/proc/PID/mountinfo`, proc_pid_mountinfo(5).
@@ -181,7 +184,7 @@ pub struct End {
     pub records: u64,
     /// Records known to be lost.
     pub lost: u64,
-    /// `signal`, `duration`, `command`, `reader`; `cut` where a later stage found its input
+    /// `signal`, `duration`, `command` or `reader` (it went away); `cut` where a later stage found its input
     /// without an end and wrote this in its place.
     pub why: String,
 }

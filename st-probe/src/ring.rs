@@ -54,7 +54,7 @@ pub fn parse<'a>(page: &'a [u8], mut item: impl FnMut(Item<'a>)) -> Result<(), &
                 if delta == 0 {
                     return Ok(());
                 }
-                ts += delta;
+                ts = ts.wrapping_add(delta);
                 at += next()?.0;
             }
             // RINGBUF_TYPE_TIME_EXTEND: a delta too long for 27 bits.

@@ -2,7 +2,7 @@
 
 use crate::arch::Arch;
 use crate::btf::Btf;
-use crate::hooks::{EVENTS, HOOKS, Hook, INODE, PROCESS, Point};
+use crate::hooks::{EVENTS, HOOKS, Hook, INODE, MOUNT, PROCESS, Point};
 use crate::plan;
 use crate::record;
 use crate::tracefs::Tracefs;
@@ -60,10 +60,10 @@ impl Session {
         ] {
             session.tracefs.write(session.instance(file), text)?;
         }
-        for event in [PROCESS, INODE].into_iter().chain(EVENTS) {
+        for event in [PROCESS, MOUNT, INODE].into_iter().chain(EVENTS) {
             let creates = ["create", "mkdir", "mknod", "symlink"];
             let wanted = match event {
-                PROCESS => true,
+                PROCESS | MOUNT => true,
                 INODE => creates
                     .iter()
                     .any(|event| events.iter().any(|asked| asked == event)),
@@ -93,7 +93,7 @@ impl Session {
         if session
             .hooks
             .iter()
-            .all(|hook| hook.event == PROCESS || hook.event == INODE)
+            .all(|hook| [PROCESS, MOUNT, INODE].contains(&hook.event.as_str()))
         {
             let why = session
                 .unavailable
@@ -128,6 +128,7 @@ impl Session {
         let probe = plan::plan(hook, btf, arch, &self.name).map_err(anyhow::Error::msg)?;
         let mut names = 0;
         let mut refused = None;
+        let mut too_deep = None;
         for (depth, definition) in &probe.definitions {
             let deepest = definition
                 .rsplit(' ')
@@ -142,14 +143,14 @@ impl Session {
                 names = *depth;
                 break;
             }
-            if *depth > 1 {
-                self.too_deep = deepest;
-            }
+            too_deep = Some(deepest);
         }
         if let Some(error) = refused {
             let why = self.tracefs.last_error().unwrap_or_default();
             return Err(error.context(format!("the kernel refused the probe: {why}")));
         }
+        // It was the depth, then, that the kernel had refused.
+        self.too_deep = too_deep.unwrap_or(self.too_deep);
         let place = self.place(hook);
         let (id, fields) = parse_format(&self.tracefs.read(format!("{place}/format"))?)
             .with_context(|| format!("{place}/format is not as expected"))?;
@@ -249,7 +250,7 @@ impl Drop for Session {
             );
         }
         for error in trouble {
-            eprintln!("st-probe: left behind: {error:#}");
+            say!("left behind: {error:#}");
         }
     }
 }

@@ -6,22 +6,43 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicUsize, Ordering};
 
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 static ENDINGS: AtomicUsize = AtomicUsize::new(0);
+static LAST: AtomicI64 = AtomicI64::new(i64::MIN);
+
+/// Signals this close together are one: a Ctrl-C may come from the terminal and from the
+/// shell that runs the pipeline. Milliseconds.
+const TOGETHER: i64 = 500;
 
 extern "C" fn handle(signal: libc::c_int) {
-    if signal != libc::SIGCHLD {
+    let byte = signal as u8;
+    // SAFETY: clock_gettime(2) and write(2) are async-signal-safe; a full pipe is as good as
+    // a written one.
+    #[allow(unsafe_code)]
+    let now = unsafe {
+        libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1);
+        let mut now: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now);
+        now.tv_sec as i64 * 1000 + now.tv_nsec as i64 / 1_000_000
+    };
+    if signal != libc::SIGCHLD && now.saturating_sub(LAST.swap(now, Ordering::Relaxed)) > TOGETHER {
         ENDINGS.fetch_add(1, Ordering::Relaxed);
     }
-    let byte = signal as u8;
-    // SAFETY: write(2) is async-signal-safe; a full pipe is as good as a written one.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1);
-    }
 }
+
+const CAUGHT: [Signal; 9] = [
+    Signal::SIGCHLD,
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGALRM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGXCPU,
+];
 
 /// The signals caught so far, through a pipe.
 pub struct Signals {
@@ -29,7 +50,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches SIGINT, SIGTERM, SIGCHLD, and SIGHUP unless it is ignored (nohup(1)).
+    /// Catches SIGCHLD and every signal that people or the system send to end a program;
+    /// not SIGHUP if it is ignored (nohup(1)).
     ///
     /// They interrupt a write that waits for a reader, so that it can be given up.
     pub fn catch() -> Result<Self> {
@@ -41,12 +63,7 @@ impl Signals {
             SaFlags::empty(),
             SigSet::empty(),
         );
-        for signal in [
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGCHLD,
-            Signal::SIGHUP,
-        ] {
+        for signal in CAUGHT {
             // SAFETY: the handler only does what is async-signal-safe.
             #[allow(unsafe_code)]
             let old = unsafe { sigaction(signal, &action) }.context("cannot catch signals")?;
@@ -71,7 +88,7 @@ impl Signals {
             .collect()
     }
 
-    /// Whether a second ending signal says that it is urgent.
+    /// Whether they have come again.
     pub fn urgent() -> bool {
         ENDINGS.load(Ordering::Relaxed) > 1
     }

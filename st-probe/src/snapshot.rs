@@ -15,6 +15,19 @@ pub fn now(clock: ClockId) -> Result<u64> {
     Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
+/// CLOCK_MONOTONIC and CLOCK_REALTIME at one instant: the closest of some tries, since we may
+/// be held up between two looks.
+pub fn clocks() -> Result<(u64, u64)> {
+    let mut closest = (u64::MAX, 0, 0);
+    for _ in 0..10 {
+        let before = now(ClockId::CLOCK_MONOTONIC)?;
+        let realtime = now(ClockId::CLOCK_REALTIME)?;
+        let after = now(ClockId::CLOCK_MONOTONIC)?;
+        closest = closest.min((after - before, before.midpoint(after), realtime));
+    }
+    Ok((closest.1, closest.2))
+}
+
 /// Hands out a `process` record, with its time, for each process alive.
 pub fn processes(mut take: impl FnMut(u64, Vec<u8>)) -> Result<()> {
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
@@ -50,6 +63,33 @@ pub fn processes(mut take: impl FnMut(u64, Vec<u8>)) -> Result<()> {
     Ok(())
 }
 
+/// A mount table that was read.
+pub struct Table {
+    /// When.
+    pub ts: u64,
+    /// Until when the previous one is known to have held.
+    pub since: u64,
+    ns: u64,
+    mountinfo: Vec<u8>,
+}
+
+impl Table {
+    /// Its record, with how many changes were attempted since the previous one.
+    pub fn record(&self, attempts: u64) -> Vec<u8> {
+        let mountinfo = Bytes::from(&self.mountinfo[..]);
+        let mounts = Mounts {
+            ts: self.ts,
+            since: self.since,
+            attempts,
+            ns: self.ns,
+            mountinfo,
+        };
+        let mut record = Vec::new();
+        wire::write(&mounts, &mut record);
+        record
+    }
+}
+
 /// The mount table of our mount namespace, watched for changes.
 pub struct MountTable {
     file: File,
@@ -73,8 +113,8 @@ impl MountTable {
         })
     }
 
-    /// Appends a `mounts` record of how it is now.
-    pub fn read(&mut self, out: &mut Vec<u8>) -> Result<()> {
+    /// Reads it as it is now.
+    pub fn read(&mut self) -> Result<Table> {
         let mut mountinfo = Vec::new();
         self.file
             .rewind()
@@ -82,17 +122,13 @@ impl MountTable {
             .context("cannot read mountinfo")?;
         let ts = now(ClockId::CLOCK_MONOTONIC)?;
         let since = if self.checked == 0 { ts } else { self.checked };
-        wire::write(
-            &Mounts {
-                ts,
-                since,
-                ns: self.ns,
-                mountinfo: Bytes::from(mountinfo),
-            },
-            out,
-        );
         self.checked = ts;
-        Ok(())
+        Ok(Table {
+            ts,
+            since,
+            ns: self.ns,
+            mountinfo,
+        })
     }
 
     /// Notes that it was seen unchanged at `ts`.

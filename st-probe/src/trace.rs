@@ -2,7 +2,7 @@
 
 use crate::arch::Arch;
 use crate::command::Command;
-use crate::hooks::PROCESS;
+use crate::hooks::{MOUNT, PROCESS};
 use crate::merge::Merge;
 use crate::record::{Bytes, End, Header, Lost, MAGIC, Raw, VERSION};
 use crate::ring::{self, Item};
@@ -23,9 +23,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long records gather before they are read, once there are some. Half of it and the
-/// time through the pipeline is the latency.
+/// How long records gather before they are read, once there are some. A record is handed on
+/// a tick after it was read: the latency is between one and two of them.
 const TICK: Duration = Duration::from_millis(10);
+/// How long to wait for records at most: the kernel may forget to tell of one (Linux
+/// kernel/trace/ring_buffer.c, ring_buffer_poll_wait).
+const DOZE: Duration = Duration::from_secs(1);
 /// Bytes that the pipe to the next stage should hold: what the reader may lag behind
 /// before records gather in the ring buffer.
 const PIPE: i32 = 1 << 20;
@@ -65,31 +68,30 @@ pub fn trace(options: Options) -> Result<u8> {
     let mut command = command;
     let session = open(&options)?;
     for unavailable in &session.unavailable {
-        eprintln!(
-            "st-probe: cannot trace {}: {}",
-            unavailable.event, unavailable.why
-        );
+        say!("cannot trace {}: {}", unavailable.event, unavailable.why);
     }
     let mut pump = Pump::new(&session)?;
     pump.header(&session)?;
     session.enable(|event| event == PROCESS)?;
-    let processes = pump.buffers.len();
     // Their order is that of their times: nothing else is in this source.
-    snapshot::processes(|ts, record| pump.merge.push(processes, ts, Entry::Record(record)))?;
+    let processes = pump.buffers.len();
+    snapshot::processes(|ts, record| {
+        pump.merge.push(processes, ts, Entry::Record(record));
+    })?;
     session.enable(|event| event != PROCESS)?;
     pump.flush()?;
-    eprintln!("st-probe: tracing; Ctrl-C ends it");
+    say!("tracing; Ctrl-C ends it");
     if let Some(command) = &mut command {
         command.go()?;
     }
 
     let deadline = match options.duration {
-        Some(duration) => now(ClockId::CLOCK_MONOTONIC)?.saturating_add(duration.as_nanos() as u64),
+        Some(duration) => now(ClockId::CLOCK_MONOTONIC)?
+            .saturating_add(duration.as_nanos().try_into().unwrap_or(u64::MAX)),
         None => u64::MAX,
     };
     let why = run(&mut pump, &mut signals, command.as_mut(), deadline)?;
     session.disable()?;
-    pump.cycle(u64::MAX)?;
     pump.end(why)?;
     // Their files keep the instance busy.
     drop(pump);
@@ -111,11 +113,8 @@ fn run(
             match (&mut command, signal) {
                 (_, Signal::SIGCHLD) => {}
                 // A terminal sends Ctrl-C to the command as well; tracing ends with it.
-                (Some(command), signal) if !Signals::urgent() => {
-                    if signal != Signal::SIGINT {
-                        command.signal(signal);
-                    }
-                }
+                (Some(_), Signal::SIGINT | Signal::SIGQUIT) => {}
+                (Some(command), signal) if !Signals::urgent() => command.signal(signal),
                 _ => return Ok("signal"),
             }
         }
@@ -146,15 +145,31 @@ enum Entry {
     Record(Vec<u8>),
 }
 
+/// One CPU's ring buffer.
+struct Buffer {
+    cpu: u32,
+    file: File,
+    /// The time of the last record read.
+    latest: u64,
+    /// A gap before the next record, of so many if known.
+    gap: Option<Option<u64>>,
+    /// It cannot be waited for: the CPU is not there.
+    absent: bool,
+}
+
 /// Moves records from the ring buffers to standard output.
 struct Pump {
-    buffers: Vec<(u32, File)>,
-    /// The time of the last record of each buffer.
-    latest: Vec<u64>,
+    buffers: Vec<Buffer>,
+    /// The buffers, the processes and the mounts.
     merge: Merge<Entry>,
+    /// When the last cycle began.
+    cycled: u64,
     mounts: MountTable,
     /// A change was seen, but the table not read since.
     mounts_changed: bool,
+    /// When somebody began to change mounts, since the table was last read.
+    attempts: Vec<u64>,
+    mount_hooks: Vec<u16>,
     page: Vec<u8>,
     out: Vec<u8>,
     stdout: File,
@@ -165,19 +180,34 @@ struct Pump {
 
 impl Pump {
     fn new(session: &Session) -> Result<Self> {
-        let buffers = session.buffers()?;
+        let buffers: Vec<_> = (session.buffers()?.into_iter())
+            .map(|(cpu, file)| Buffer {
+                cpu,
+                file,
+                latest: 0,
+                gap: None,
+                absent: false,
+            })
+            .collect();
         let stdout = io::stdout()
             .as_fd()
             .try_clone_to_owned()
             .context("no standard output")?;
         // Only pipes have a size; a file or terminal needs none.
         let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
+        let mount_hooks = session
+            .hooks
+            .iter()
+            .filter(|hook| hook.event == MOUNT)
+            .map(|hook| hook.id);
         Ok(Self {
-            latest: vec![0; buffers.len()],
-            merge: Merge::new(buffers.len() + 1),
+            merge: Merge::new(buffers.len() + 2),
             buffers,
+            cycled: 0,
             mounts: MountTable::open()?,
             mounts_changed: false,
+            attempts: Vec::new(),
+            mount_hooks: mount_hooks.collect(),
             page: vec![0; SUB_BUFFER],
             out: Vec::new(),
             stdout: stdout.into(),
@@ -197,6 +227,7 @@ impl Pump {
         let page_size = sysconf(SysconfVar::PAGE_SIZE)
             .context("cannot tell the page size")?
             .unwrap_or(0);
+        let (monotonic, realtime) = snapshot::clocks()?;
         wire::write(
             &Header {
                 magic: MAGIC.into(),
@@ -215,8 +246,8 @@ impl Pump {
                 page_size: page_size as u32,
                 cpus: self.buffers.len() as u32,
                 boot_id: boot_id.trim().into(),
-                monotonic: now(ClockId::CLOCK_MONOTONIC)?,
-                realtime: now(ClockId::CLOCK_REALTIME)?,
+                monotonic,
+                realtime,
                 hooks: session.hooks.clone(),
                 unavailable: session.unavailable.clone(),
                 command: std::env::args_os()
@@ -225,7 +256,8 @@ impl Pump {
             },
             &mut self.out,
         );
-        self.mounts.read(&mut self.out)
+        self.out.extend(self.mounts.read()?.record(0));
+        Ok(())
     }
 
     /// Waits for a signal, the reader's going or the deadline; while `busy`, no longer than
@@ -245,45 +277,139 @@ impl Pump {
         at_most: Option<Duration>,
     ) -> Result<bool> {
         let left = Duration::from_nanos(deadline.saturating_sub(now(ClockId::CLOCK_MONOTONIC)?));
-        let millis = left
-            .min(at_most.unwrap_or(Duration::MAX))
-            .as_micros()
-            .div_ceil(1000);
-        let timeout = if deadline == u64::MAX && at_most.is_none() {
-            PollTimeout::NONE
-        } else {
-            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
-        };
+        let millis = left.min(at_most.unwrap_or(DOZE)).as_micros().div_ceil(1000);
         let mut fds = vec![
             PollFd::new(signals.fd(), PollFlags::POLLIN),
             PollFd::new(self.stdout.as_fd(), PollFlags::empty()),
         ];
+        let mut sources = Vec::new();
         if at_most.is_none() {
             fds.push(PollFd::new(self.mounts.fd(), PollFlags::POLLPRI));
+            sources.extend((0..self.buffers.len()).filter(|&source| !self.buffers[source].absent));
             fds.extend(
-                self.buffers
-                    .iter()
-                    .map(|(_, file)| PollFd::new(file.as_fd(), PollFlags::POLLIN)),
+                sources.iter().map(|&source| {
+                    PollFd::new(self.buffers[source].file.as_fd(), PollFlags::POLLIN)
+                }),
             );
         }
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        match poll(
+            &mut fds,
+            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX),
+        ) {
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(false),
             Err(error) => return Err(error).context("cannot poll"),
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        let told: Vec<PollFlags> = fds
+            .iter()
+            .map(|fd| fd.revents().unwrap_or(PollFlags::POLLIN))
+            .collect();
+        let any = |told: &[PollFlags]| told.iter().any(|told| !told.is_empty());
+        self.reader_gone |= !told[1].is_empty();
         // The kernel tells of a change once only.
-        self.mounts_changed |= ready.get(2) == Some(&true);
-        Ok(!ready[0] && !ready[1] && ready[2..].contains(&true))
+        self.mounts_changed |= told.get(2).is_some_and(|told| !told.is_empty());
+        for (source, told) in sources.into_iter().zip(told.iter().skip(3)) {
+            self.buffers[source].absent = *told == PollFlags::POLLERR;
+        }
+        Ok(!any(&told[..2]) && any(&told[2..]))
     }
 
-    /// Drains every buffer and writes all records older than `until`, in time order.
-    /// Returns whether there were any, or are some left.
-    fn cycle(&mut self, until: u64) -> Result<bool> {
+    /// Drains every buffer and hands on, in time order, what is older than the last cycle: a
+    /// record takes its time when it is begun, but can be read only when it is complete.
+    /// Returns whether there was anything, or is something left.
+    fn cycle(&mut self, start: u64) -> Result<bool> {
+        let found = self.drain_all(start)?;
+        let until = std::mem::replace(&mut self.cycled, start);
+        self.release(until)?;
+        Ok(found || !self.merge.is_empty())
+    }
+
+    /// Drains every buffer until it is empty or has come to `until`, and looks for a change
+    /// of the mount table. Returns whether there was anything.
+    fn drain_all(&mut self, until: u64) -> Result<bool> {
         let mut found = false;
         for source in 0..self.buffers.len() {
             found |= self.drain(source, until)?;
         }
-        self.check_mounts()?;
+        let ts = now(ClockId::CLOCK_MONOTONIC)?;
+        let mut fds = [PollFd::new(self.mounts.fd(), PollFlags::POLLPRI)];
+        while let Err(error) = poll(&mut fds, PollTimeout::ZERO) {
+            if error != nix::errno::Errno::EINTR {
+                return Err(error).context("cannot poll");
+            }
+        }
+        let changed = fds[0].any().unwrap_or(false) || self.mounts_changed;
+        if !changed {
+            self.mounts.unchanged(ts);
+            return Ok(found);
+        }
+        self.mounts_changed = false;
+        let table = self.mounts.read()?;
+        // Whoever made the change has left a record before.
+        for source in 0..self.buffers.len() {
+            self.drain(source, table.ts)?;
+        }
+        let attempts = self.attempts.iter().filter(|&&ts| ts <= table.ts).count() as u64;
+        self.attempts.retain(|&ts| ts > table.ts);
+        let source = self.buffers.len() + 1;
+        self.merge
+            .push(source, table.since, Entry::Record(table.record(attempts)));
+        Ok(true)
+    }
+
+    /// Reads one CPU's buffer until it is empty or has come to `until`.
+    fn drain(&mut self, source: usize, until: u64) -> Result<bool> {
+        let mut found = false;
+        let Self {
+            buffers,
+            merge,
+            page,
+            attempts,
+            mount_hooks,
+            ..
+        } = self;
+        let Buffer {
+            cpu,
+            file,
+            latest,
+            gap,
+            ..
+        } = &mut buffers[source];
+        while *latest < until {
+            let count = match file.read(page) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot read the ring buffer"),
+            };
+            found = true;
+            let parsed = ring::parse(&page[..count], |item| match item {
+                Item::Lost(count) => *gap = Some(count),
+                Item::Record { ts, data } => {
+                    if let Some(count) = gap.take() {
+                        merge.push(source, ts, Entry::Lost(*latest, count));
+                    }
+                    *latest = ts;
+                    // An event is never shorter than its common fields.
+                    if data.len() >= 8 {
+                        if mount_hooks.contains(&common_type(data)) {
+                            attempts.push(ts);
+                        }
+                        merge.push(source, ts, Entry::Raw(data.to_vec()));
+                    }
+                }
+            });
+            if let Err(why) = parsed {
+                say!("the ring buffer of CPU {cpu} is not as expected: {why}");
+                merge.push(source, *latest, Entry::Lost(*latest, None));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes every record older than `until`.
+    fn release(&mut self, until: u64) -> Result<()> {
         let Self {
             merge,
             out,
@@ -294,12 +420,12 @@ impl Pump {
         } = self;
         merge.release(until, |source, ts, entry| match entry {
             Entry::Raw(data) => {
-                let id = u16::from_ne_bytes([data[0], data[1]]);
                 *records += 1;
+                let (cpu, id) = (buffers[source].cpu, common_type(&data));
                 wire::write(
                     &Raw {
                         ts,
-                        cpu: buffers[source].0,
+                        cpu,
                         id,
                         data: Bytes::from(&data[..]),
                     },
@@ -308,7 +434,7 @@ impl Pump {
             }
             Entry::Lost(since, count) => {
                 *lost += count.unwrap_or(1);
-                let cpu = Some(buffers[source].0);
+                let cpu = Some(buffers[source].cpu);
                 wire::write(
                     &Lost {
                         since,
@@ -322,72 +448,13 @@ impl Pump {
             }
             Entry::Record(record) => out.extend(record),
         });
-        self.flush()?;
-        Ok(found)
+        self.flush()
     }
 
-    /// Reads one CPU's buffer until it is empty or has come to `until`.
-    fn drain(&mut self, source: usize, until: u64) -> Result<bool> {
-        let mut found = false;
-        loop {
-            let count = match self.buffers[source].1.read(&mut self.page) {
-                Ok(0) => return Ok(found),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(found),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("cannot read the ring buffer"),
-            };
-            found = true;
-            let Self {
-                merge,
-                latest,
-                page,
-                ..
-            } = self;
-            let latest = &mut latest[source];
-            let mut gap = None;
-            let parsed = ring::parse(&page[..count], |item| match item {
-                Item::Lost(count) => gap = Some(count),
-                Item::Record { ts, data } => {
-                    if let Some(count) = gap.take() {
-                        merge.push(source, ts, Entry::Lost(*latest, count));
-                    }
-                    // An event is never shorter than its common fields.
-                    if data.len() >= 8 {
-                        merge.push(source, ts, Entry::Raw(data.to_vec()));
-                    }
-                    *latest = ts;
-                }
-            });
-            if let Err(why) = parsed {
-                eprintln!(
-                    "st-probe: the ring buffer of CPU {} is not as expected: {why}",
-                    self.buffers[source].0
-                );
-                self.merge.push(source, *latest, Entry::Lost(*latest, None));
-            }
-            if self.latest[source] >= until {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// Appends the mount table if it has changed, before the records of the time since.
-    fn check_mounts(&mut self) -> Result<()> {
-        let ts = now(ClockId::CLOCK_MONOTONIC)?;
-        let mut fds = [PollFd::new(self.mounts.fd(), PollFlags::POLLPRI)];
-        poll(&mut fds, PollTimeout::ZERO).context("cannot poll")?;
-        if fds[0].any().unwrap_or(false) || self.mounts_changed {
-            self.mounts_changed = false;
-            self.mounts.read(&mut self.out)
-        } else {
-            self.mounts.unchanged(ts);
-            Ok(())
-        }
-    }
-
-    /// Appends and writes the last record.
+    /// Writes all that is left, and the last record.
     fn end(&mut self, why: &str) -> Result<()> {
+        self.drain_all(u64::MAX)?;
+        self.release(u64::MAX)?;
         let ts = now(ClockId::CLOCK_MONOTONIC)?;
         wire::write(
             &End {
@@ -419,4 +486,9 @@ impl Pump {
         self.out.clear();
         Ok(())
     }
+}
+
+/// The id of a record's event: the first of its common fields.
+fn common_type(data: &[u8]) -> u16 {
+    u16::from_ne_bytes([data[0], data[1]])
 }

@@ -61,7 +61,7 @@ pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
         let length = length.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
         let content = match marker {
             0xc4..=0xc6 | 0xd9..=0xdb => length,
-            0xc7..=0xc9 => length + 1,
+            0xc7..=0xc9 => length.saturating_add(1),
             _ => fixed,
         };
         values += match marker {
@@ -69,9 +69,9 @@ pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
             0xde | 0xdf => 2 * length as u64,
             _ => inner,
         };
-        at += 1 + field + content;
+        at = (at + 1 + field).saturating_add(content);
         // Every value still owed takes one byte at least.
-        if at as u64 + values > MAX_RECORD as u64 {
+        if (at as u64).saturating_add(values) > MAX_RECORD as u64 {
             return Err(Malformed::TooLong);
         }
     }
@@ -97,6 +97,10 @@ fn split_str(bytes: &[u8]) -> Option<(&str, &[u8])> {
 fn split_map(bytes: &[u8]) -> Option<(usize, &[u8])> {
     match *bytes.first()? {
         marker @ 0x80..=0x8f => Some((usize::from(marker & 0x0f), &bytes[1..])),
+        0xdf => Some((
+            u32::from_be_bytes(bytes.get(1..5)?.try_into().ok()?) as usize,
+            &bytes[5..],
+        )),
         0xde => Some((
             usize::from(u16::from_be_bytes([*bytes.get(1)?, *bytes.get(2)?])),
             &bytes[3..],
@@ -152,8 +156,8 @@ pub fn merge(record: &[u8], without: &[&str], more: &[u8], out: &mut Vec<u8>) {
     match u8::try_from(count) {
         Ok(count @ 0..16) => out.push(0x80 | count),
         _ => {
-            out.push(0xde);
-            out.extend((count as u16).to_be_bytes());
+            out.push(0xdf);
+            out.extend((count as u32).to_be_bytes());
         }
     }
     for entry in kept().chain(added()) {
@@ -194,7 +198,7 @@ impl Reader {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
-        if !matches!(first, 0x80..=0x8f | 0xde) {
+        if !matches!(first, 0x80..=0x8f | 0xde | 0xdf) {
             return Err(Malformed::NotARecord);
         }
         let Some(len) = value_len(bytes)? else {

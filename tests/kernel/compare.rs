@@ -206,19 +206,19 @@ pub fn compare(expected: &[Expected], got: &[Got], problems: &mut Vec<String>) {
 /// Time must not run backwards over the output, and `seq` must rise.
 fn check_sequence(got: &[Got], problems: &mut Vec<String>) {
     for pair in got.windows(2) {
-        if pair[0].ts() > pair[1].ts() {
+        let [first, second] = pair else { continue };
+        let mut problem = |what: &str| {
             problems.push(format!(
-                "ts runs backwards: {}, then {}",
-                pair[0].ts(),
-                pair[1].ts()
+                "{what}: {}\nthen: {}",
+                Value::Object(first.fields.clone()),
+                Value::Object(second.fields.clone())
             ));
+        };
+        if first.ts() > second.ts() {
+            problem("ts runs backwards");
         }
-        if pair[0].get("seq").as_u64() >= pair[1].get("seq").as_u64() {
-            problems.push(format!(
-                "seq does not rise: {}, then {}",
-                pair[0].get("seq"),
-                pair[1].get("seq")
-            ));
+        if first.get("seq").as_u64() >= second.get("seq").as_u64() {
+            problem("seq does not rise");
         }
     }
 }

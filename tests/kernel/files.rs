@@ -6,18 +6,16 @@ use nix::fcntl::{
     AT_FDCWD, AtFlags, OFlag, OpenHow, RenameFlags, open, openat, openat2, renameat2,
 };
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, makedev, mkdirat, mknod,
-    mknodat, utimensat,
+    Mode, SFlag, UtimensatFlags, fstat, makedev, mkdirat, mknod, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{
-    Gid, Uid, UnlinkatFlags, chown, fchown, fchownat, ftruncate, linkat, mkdir, setfsuid,
-    symlinkat, truncate, unlink, unlinkat,
+    Gid, Uid, UnlinkatFlags, chown, ftruncate, linkat, mkdir, setfsuid, symlinkat, truncate,
+    unlink, unlinkat,
 };
 use serde_json::json;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
