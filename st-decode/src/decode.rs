@@ -55,7 +55,8 @@ struct Hook {
 /// Turns raw records into events.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    hooks: HashMap<u16, Hook>,
+    /// By their ids.
+    hooks: Vec<Option<Hook>>,
     /// What to add to a monotonic time for nanoseconds since the Unix epoch.
     epoch: i64,
     stack_delta: u64,
@@ -103,16 +104,18 @@ impl Stage for Decoder {
                     points.len() - 1
                 });
             let layout = Layout::new(order, &hook.fields);
-            self.hooks.insert(
-                hook.id,
-                Hook {
-                    event,
-                    role,
-                    point,
-                    place: hook.point.clone(),
-                    layout,
-                },
-            );
+            let id = usize::from(hook.id);
+            if self.hooks.len() <= id {
+                self.hooks.resize_with(id + 1, || None);
+            }
+            let place = hook.point.clone();
+            self.hooks[id] = Some(Hook {
+                event,
+                role,
+                point,
+                place,
+                layout,
+            });
         }
         self.epoch = header.realtime.wrapping_sub(header.monotonic) as i64;
         self.stack_delta = header.stack_delta;
@@ -141,7 +144,7 @@ impl Stage for Decoder {
 impl Decoder {
     fn raw(&mut self, raw: &Raw, out: &mut Vec<u8>) {
         let data = &raw.data[..];
-        let Some(hook) = self.hooks.get(&raw.id) else {
+        let Some(Some(hook)) = self.hooks.get(usize::from(raw.id)) else {
             return;
         };
         let number = |number| hook.layout.number(data, number);

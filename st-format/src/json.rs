@@ -25,16 +25,16 @@ use st_pathtree::wire;
 const MAX_DEPTH: usize = 32;
 
 /// What a reader of an event wants to see first, in this order.
-const FIRST: [&str; 9] = [
-    "event",
-    "ts",
-    "seq",
-    "cpu",
-    "process",
-    "path",
-    "path_status",
-    "old_path",
-    "old_path_status",
+const FIRST: [&[u8]; 9] = [
+    b"event",
+    b"ts",
+    b"seq",
+    b"cpu",
+    b"process",
+    b"path",
+    b"path_status",
+    b"old_path",
+    b"old_path_status",
 ];
 
 /// The stage that renders JSON.
@@ -72,7 +72,7 @@ impl Json {
         let mut object = Object::begin(out);
         for entry in wire::entries(record) {
             match (entry.name, split(entry.value)) {
-                ("ts" | "since", Some((Value::Unsigned(ts), _))) => {
+                (b"ts" | b"since", Some((Value::Unsigned(ts), _))) => {
                     object.key(entry.key, 0)?;
                     put(object.out, format_args!("{}", self.clock.unix(ts)));
                 }

@@ -106,7 +106,7 @@ impl Stage for Text {
 /// What an event of a later version calls itself.
 fn own_name(record: &[u8]) -> Result<Bytes<'_>, RecordError> {
     wire::entries(record)
-        .find(|entry| entry.name == "event")
+        .find(|entry| entry.name == b"event")
         .map_or(Ok(Bytes::default()), |entry| wire::read(entry.value))
 }
 

@@ -26,6 +26,10 @@ use std::time::Duration;
 /// How long records gather before they are read, once there are some. A record is handed on
 /// a tick after it was read: the latency is between one and two of them.
 const TICK: Duration = Duration::from_millis(10);
+/// The same once they have kept coming for [`SUSTAINED`] ticks: each tick wakes the whole
+/// pipeline.
+const LONG_TICK: Duration = Duration::from_millis(20);
+const SUSTAINED: u32 = 10;
 /// How long to wait for records at most: the kernel may forget to tell of one (Linux
 /// kernel/trace/ring_buffer.c, ring_buffer_poll_wait).
 const DOZE: Duration = Duration::from_secs(1);
@@ -164,6 +168,8 @@ struct Pump {
     merge: Merge<Entry>,
     /// When the last cycle began.
     cycled: u64,
+    /// How many cycles in a row have found something.
+    ticks: u32,
     mounts: MountTable,
     /// A change was seen, but the table not read since.
     mounts_changed: bool,
@@ -204,6 +210,7 @@ impl Pump {
             merge: Merge::new(buffers.len() + 2),
             buffers,
             cycled: 0,
+            ticks: 0,
             mounts: MountTable::open()?,
             mounts_changed: false,
             attempts: Vec::new(),
@@ -264,7 +271,12 @@ impl Pump {
     /// a tick, else also for records or mounts and then a tick for more of them to gather.
     fn wait(&mut self, signals: &Signals, deadline: u64, busy: bool) -> Result<()> {
         if busy || self.poll(signals, deadline, None)? {
-            self.poll(signals, deadline, Some(TICK))?;
+            let tick = if self.ticks > SUSTAINED {
+                LONG_TICK
+            } else {
+                TICK
+            };
+            self.poll(signals, deadline, Some(tick))?;
         }
         Ok(())
     }
@@ -321,7 +333,13 @@ impl Pump {
         let found = self.drain_all(start)?;
         let until = std::mem::replace(&mut self.cycled, start);
         self.release(until)?;
-        Ok(found || !self.merge.is_empty())
+        let busy = found || !self.merge.is_empty();
+        self.ticks = if busy {
+            self.ticks.saturating_add(1)
+        } else {
+            0
+        };
+        Ok(busy)
     }
 
     /// Drains every buffer until it is empty or has come to `until`, and looks for a change
@@ -344,13 +362,21 @@ impl Pump {
             return Ok(found);
         }
         self.mounts_changed = false;
-        let table = self.mounts.read()?;
+        let mut table = self.mounts.read()?;
         // Whoever made the change has left a record before.
         for source in 0..self.buffers.len() {
             self.drain(source, table.ts)?;
         }
+        let first = self
+            .attempts
+            .iter()
+            .copied()
+            .min()
+            .filter(|&ts| ts <= table.ts);
         let attempts = self.attempts.iter().filter(|&&ts| ts <= table.ts).count() as u64;
         self.attempts.retain(|&ts| ts > table.ts);
+        // Before the first attempt nothing had changed.
+        table.since = table.since.max(first.unwrap_or(0));
         let source = self.buffers.len() + 1;
         self.merge
             .push(source, table.since, Entry::Record(table.record(attempts)));

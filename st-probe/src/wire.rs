@@ -29,6 +29,26 @@ impl std::fmt::Display for Malformed {
     }
 }
 
+/// Lengths of the values that their first byte tells all about; 0 for the others.
+const PLAIN: [u8; 256] = {
+    let mut lengths = [0; 256];
+    let mut marker = 0;
+    while marker < 256 {
+        lengths[marker] = match marker {
+            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 1,
+            0xa0..=0xbf => 1 + (marker as u8 & 0x1f),
+            0xcc | 0xd0 => 2,
+            0xcd | 0xd1 => 3,
+            0xca | 0xce | 0xd2 => 5,
+            0xcb | 0xcf | 0xd3 => 9,
+            0xd4..=0xd8 => 2 + (1 << (marker - 0xd4)),
+            _ => 0,
+        };
+        marker += 1;
+    }
+    lengths
+};
+
 /// The length of the MessagePack value at the start of `bytes`, or `None` if more bytes are
 /// needed to tell.
 pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
@@ -39,47 +59,48 @@ pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
         let Some(&marker) = bytes.get(at) else {
             return Ok(None);
         };
-        // Bytes of length field after the marker, fixed bytes after that, values inside.
-        let (field, fixed, inner) = match marker {
-            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => (0, 0, 0),
-            0x80..=0x8f => (0, 0, 2 * u64::from(marker & 0x0f)),
-            0x90..=0x9f => (0, 0, u64::from(marker & 0x0f)),
-            0xa0..=0xbf => (0, usize::from(marker & 0x1f), 0),
-            0xcc | 0xd0 => (0, 1, 0),
-            0xcd | 0xd1 => (0, 2, 0),
-            0xca | 0xce | 0xd2 => (0, 4, 0),
-            0xcb | 0xcf | 0xd3 => (0, 8, 0),
-            0xd4..=0xd8 => (0, 1 + (1 << (marker - 0xd4)), 0),
-            0xc4 | 0xd9 | 0xc7 => (1, 0, 0),
-            0xc5 | 0xda | 0xc8 | 0xdc | 0xde => (2, 0, 0),
-            0xc6 | 0xdb | 0xc9 | 0xdd | 0xdf => (4, 0, 0),
-            0xc1 => return Err(Malformed::NotARecord),
+        let plain = usize::from(PLAIN[usize::from(marker)]);
+        at += 1;
+        if plain > 0 {
+            at += plain - 1;
+            continue;
+        }
+        // Bytes of the length that follows.
+        let field = match marker {
+            0x80..=0x9f => 0,
+            0xc4 | 0xd9 | 0xc7 => 1,
+            0xc5 | 0xda | 0xc8 | 0xdc | 0xde => 2,
+            0xc6 | 0xdb | 0xc9 | 0xdd | 0xdf => 4,
+            _ => return Err(Malformed::NotARecord),
         };
-        let Some(length) = bytes.get(at + 1..at + 1 + field) else {
+        let Some(length) = bytes.get(at..at + field) else {
             return Ok(None);
         };
-        let length = length.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
+        let length = length.iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
+        at += field;
         let content = match marker {
             0xc4..=0xc6 | 0xd9..=0xdb => length,
-            0xc7..=0xc9 => length.saturating_add(1),
-            _ => fixed,
+            0xc7..=0xc9 => length + 1,
+            _ => 0,
         };
         values += match marker {
-            0xdc | 0xdd => length as u64,
-            0xde | 0xdf => 2 * length as u64,
-            _ => inner,
+            0x80..=0x8f => 2 * u64::from(marker & 0x0f),
+            0x90..=0x9f => u64::from(marker & 0x0f),
+            0xdc | 0xdd => length,
+            0xde | 0xdf => 2 * length,
+            _ => 0,
         };
-        at = (at + 1 + field).saturating_add(content);
         // Every value still owed takes one byte at least.
-        if (at as u64).saturating_add(values) > MAX_RECORD as u64 {
+        if at as u64 + content + values > MAX_RECORD as u64 {
             return Err(Malformed::TooLong);
         }
+        at += content as usize;
     }
     Ok((at <= bytes.len()).then_some(at))
 }
 
-/// The string at the start of `bytes` and what follows it.
-fn split_str(bytes: &[u8]) -> Option<(&str, &[u8])> {
+/// The bytes of the string at the start of `bytes`, and what follows it.
+fn split_str(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (start, len) = match *bytes.first()? {
         marker @ 0xa0..=0xbf => (1, usize::from(marker & 0x1f)),
         0xd9 => (2, usize::from(*bytes.get(1)?)),
@@ -89,8 +110,7 @@ fn split_str(bytes: &[u8]) -> Option<(&str, &[u8])> {
         ),
         _ => return None,
     };
-    let text = std::str::from_utf8(bytes.get(start..start + len)?).ok()?;
-    Some((text, &bytes[start + len..]))
+    bytes.get(start..)?.split_at_checked(len)
 }
 
 /// The number of entries of the map at the start of `bytes` and what follows its marker.
@@ -111,17 +131,16 @@ fn split_map(bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 /// The kind of a record: the value of its first key, `t`.
 pub fn kind(record: &[u8]) -> Option<&str> {
-    let (entries, rest) = split_map(record)?;
-    let (key, rest) = split_str(rest)?;
-    (entries > 0 && key == "t").then_some(())?;
-    split_str(rest).map(|(kind, _)| kind)
+    let (_, rest) = split_map(record).filter(|(entries, _)| *entries > 0)?;
+    let (_, rest) = split_str(rest).filter(|(key, _)| *key == b"t")?;
+    std::str::from_utf8(split_str(rest)?.0).ok()
 }
 
 /// One entry of a record.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
     /// Its key; empty if that is no string.
-    pub name: &'a str,
+    pub name: &'a [u8],
     /// The bytes of its key.
     pub key: &'a [u8],
     /// The bytes of its value.
@@ -140,7 +159,7 @@ pub fn entries(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
         left = left.checked_sub(1)?;
         let key = value()?;
         Some(Entry {
-            name: split_str(key).map_or("", |(name, _)| name),
+            name: split_str(key).map_or(&[][..], |(name, _)| name),
             key,
             value: value()?,
         })
@@ -150,19 +169,22 @@ pub fn entries(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
 /// Appends `record` to `out` without its entries named in `without`, and with those of
 /// `more` (a record of its own, whose `t` is left out) at the end.
 pub fn merge(record: &[u8], without: &[&str], more: &[u8], out: &mut Vec<u8>) {
-    let kept = || entries(record).filter(|entry| !without.contains(&entry.name));
-    let added = || entries(more).filter(|entry| entry.name != "t");
-    let count = kept().count() + added().count();
-    match u8::try_from(count) {
-        Ok(count @ 0..16) => out.push(0x80 | count),
-        _ => {
-            out.push(0xdf);
-            out.extend((count as u32).to_be_bytes());
-        }
+    let kept =
+        entries(record).filter(|entry| !without.iter().any(|name| name.as_bytes() == entry.name));
+    let added = entries(more).filter(|entry| entry.name != b"t");
+    let start = out.len();
+    out.push(0);
+    let mut count = 0u32;
+    for entry in kept.chain(added) {
+        out.extend_from_slice(entry.key);
+        out.extend_from_slice(entry.value);
+        count += 1;
     }
-    for entry in kept().chain(added()) {
-        out.extend(entry.key);
-        out.extend(entry.value);
+    if count < 16 {
+        out[start] = 0x80 | count as u8;
+    } else {
+        let [a, b, c, d] = count.to_be_bytes();
+        out.splice(start..=start, [0xdf, a, b, c, d]);
     }
 }
 

@@ -146,8 +146,7 @@ fn inside(report: &mut Report) -> Result<()> {
             let last = nested.join("last");
             log.made("create", &last, || sys::creat(&last, 0o644))?;
             file_systems::unmount(&nested)?;
-            let last = at.join("last");
-            log.made("create", &last, || sys::creat(&last, 0o644))?;
+            create(log, trace, &at.join("last"))?;
             file_systems::unmount(&at)?;
             // What the mount had covered. Once that is printed, it is known to be gone.
             let below = at.join(format!("below{round}"));
