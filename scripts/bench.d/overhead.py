@@ -220,7 +220,7 @@ def overhead(count):
         "\nGoals: create+unlink and the mkdir cycle at most 10 points above trace-cmd,\n"
         "open+close of an existing file at most +3 %.\n"
     )
-    stages = ["st-probe", "st-decode", "st-pathtree", "st-filter", "st-format"]
+    stages = ["st-probe", "st-decode", "st-pathtree", "st-format"]
     print(
         f"CPU, ms per 1000 cycles{'':13} " + " ".join(f"{stage[3:]:>8}" for stage in stages)
         + f" {'all':>7} {'per 1000':>9}\n"

@@ -15,7 +15,9 @@
 #![deny(unsafe_code)]
 
 use anyhow::{Context, Result, bail};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeVal;
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -154,14 +156,14 @@ fn usage(file: &str, program: &str, args: &[&str]) -> Result<()> {
         .status()
         .with_context(|| format!("cannot run {program}"))?;
     let elapsed = begin.elapsed().as_secs_f64();
-    let usage = children_usage();
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    let (user, system) = (seconds(usage.ru_utime), seconds(usage.ru_stime));
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    let (user, system) = (seconds(usage.user_time()), seconds(usage.system_time()));
     let name = Path::new(program).file_name().unwrap_or_default();
     let line = format!(
         "{} {elapsed:.4} {user:.4} {system:.4} {}\n",
         name.to_string_lossy(),
-        usage.ru_maxrss
+        usage.max_rss()
     );
     OpenOptions::new()
         .create(true)
@@ -172,15 +174,4 @@ fn usage(file: &str, program: &str, args: &[&str]) -> Result<()> {
         bail!("{program} failed: {status}");
     }
     Ok(())
-}
-
-/// What the children that have ended used: getrusage(2).
-#[allow(unsafe_code)]
-fn children_usage() -> libc::rusage {
-    // SAFETY: it is plain numbers, and the kernel fills it in.
-    unsafe {
-        let mut usage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
-        usage
-    }
 }
