@@ -29,8 +29,8 @@ pub struct PathTree {
     before: Table,
     /// Until when the change may have happened: nanoseconds since the Unix epoch.
     changed: u64,
-    /// There was no third table between the two.
-    sure: bool,
+    /// How many changes began meanwhile: if it is one, there was no third table between.
+    attempts: u64,
     /// What to add to a monotonic time for nanoseconds since the Unix epoch.
     epoch: i64,
 }
@@ -60,7 +60,7 @@ impl PathTree {
             now: Table::default(),
             before: Table::default(),
             changed: 0,
-            sure: true,
+            attempts: 0,
             epoch: 0,
         }
     }
@@ -75,7 +75,7 @@ impl PathTree {
             }
         }
         self.before = std::mem::replace(&mut self.now, Table { mounts, wanted });
-        self.sure = record.attempts == 1;
+        self.attempts = record.attempts;
         self.changed = record.ts.wrapping_add_signed(self.epoch);
     }
 
@@ -109,13 +109,13 @@ impl PathTree {
         let visible = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.visible);
         let same = now.as_ref().map(|now| &now.path) == before.as_ref().map(|before| &before.path);
         let (place, status) = match (visible(&now), visible(&before)) {
-            (true, true) if same => (now, Status::Complete),
+            (true, true) if same && !self.came_back(device) => (now, Status::Complete),
             (true, true) => (now, Status::Ambiguous),
             (false, false) => (now.or(before), Status::Unmounted),
             // Seen in one of two tables. Had there been others between them, the number of
             // the device may have been another file system's.
             (in_now, _) => {
-                let status = if !changing || self.sure {
+                let status = if !changing || self.attempts == 1 {
                     Status::Complete
                 } else {
                     Status::Ambiguous
@@ -149,6 +149,13 @@ impl PathTree {
             mount,
             wanted,
         }
+    }
+
+    /// Whether a device that both tables show at one place may have been elsewhere between
+    /// them: unmounted here, its number given to another mount, and that one undone for one
+    /// here again. Only numbers of no real device (major 0) are given out anew.
+    fn came_back(&self, device: &str) -> bool {
+        self.attempts >= 4 && device.starts_with("0:")
     }
 
     /// Of the paths that the mounts give to a file: those that lead to it before those that
@@ -241,5 +248,171 @@ impl Stage for PathTree {
         }
         out.extend_from_slice(record);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &[u8] = b"1 0 8:1 / / rw - ext4 x rw\n2 1 0:9 / /w/a rw - tmpfs x rw\n";
+    const AFTER: &[u8] = b"1 0 8:1 / / rw - ext4 x rw\n2 1 0:9 / /w/b rw - tmpfs x rw\n";
+
+    /// A tree whose mounts changed from the first to the last table until the time 100.
+    fn tree(tables: &[&[u8]], attempts: u64, watches: &[&str]) -> PathTree {
+        let watches = watches
+            .iter()
+            .map(|text| Watch::parse(text.as_bytes()).unwrap());
+        let mut tree = PathTree::new(watches.collect());
+        for table in tables {
+            let mountinfo = Bytes::from(*table);
+            tree.mounted(&record::Mounts {
+                ts: 100,
+                since: 50,
+                attempts,
+                ns: 1,
+                mountinfo,
+            });
+        }
+        tree
+    }
+
+    fn event(kind: Kind, ts: u64, dev: &'static str, fs_path: &str, old: Option<&str>) -> Vec<u8> {
+        let bytes = |path: &str| Bytes::from(path.as_bytes().to_vec());
+        let mut record = Vec::new();
+        let process = st_decode::event::Process {
+            pid: None,
+            tid: 1,
+            comm: None,
+        };
+        let event = Event {
+            event: kind,
+            ts,
+            seq: 0,
+            cpu: 0,
+            process,
+            dev: Some(dev),
+            ino: None,
+            fs_path: Some(bytes(fs_path)),
+            old_fs_path: old.map(bytes),
+            deleted: false,
+            mode: None,
+            rdev: None,
+            target: None,
+            attrib: None,
+            exchange: false,
+            fd: None,
+            proto: None,
+            family: None,
+            addr: None,
+            port: None,
+            backlog: None,
+            ret: None,
+        };
+        wire::write(&event, &mut record);
+        record
+    }
+
+    /// The path and status that an event gets; `None` if it does not pass.
+    fn resolved(tree: &PathTree, record: &[u8]) -> Option<(String, Status)> {
+        let mut out = Vec::new();
+        tree.event(record, &mut out).unwrap();
+        let event: crate::event::Event = (!out.is_empty()).then(|| wire::read(&out).unwrap())?;
+        Some((
+            String::from_utf8(event.path?.to_vec()).unwrap(),
+            event.path_status?,
+        ))
+    }
+
+    fn create(tree: &PathTree, ts: u64, dev: &'static str, path: &str) -> Option<(String, Status)> {
+        resolved(tree, &event(Kind::Create, ts, dev, path, None))
+    }
+
+    fn some(path: &str, status: Status) -> Option<(String, Status)> {
+        Some((path.to_owned(), status))
+    }
+
+    #[test]
+    fn a_mount_is_known_as_soon_as_it_is_made() {
+        let tree = tree(&[b"1 0 8:1 / / rw - ext4 x rw\n", AFTER], 1, &[]);
+        assert_eq!(
+            create(&tree, 60, "0:9", "/f"),
+            some("/w/b/f", Status::Complete)
+        );
+        // What it covers was still there before.
+        assert_eq!(
+            create(&tree, 60, "8:1", "/w/b/f"),
+            some("/w/b/f", Status::Complete)
+        );
+        assert_eq!(
+            create(&tree, 200, "8:1", "/w/b/f"),
+            some("/w/b/f", Status::Unmounted)
+        );
+    }
+
+    #[test]
+    fn a_path_that_may_be_another_says_so() {
+        let moved = tree(&[BEFORE, AFTER], 2, &[]);
+        assert_eq!(
+            create(&moved, 60, "0:9", "/f"),
+            some("/w/b/f", Status::Ambiguous)
+        );
+        assert_eq!(
+            create(&moved, 200, "0:9", "/f"),
+            some("/w/b/f", Status::Complete)
+        );
+        let unseen = tree(&[b"1 0 8:1 / / rw - ext4 x rw\n", AFTER], 3, &[]);
+        assert_eq!(
+            create(&unseen, 60, "0:9", "/f"),
+            some("/w/b/f", Status::Ambiguous)
+        );
+        let back = tree(&[BEFORE, BEFORE], 4, &[]);
+        assert_eq!(
+            create(&back, 60, "0:9", "/f"),
+            some("/w/a/f", Status::Ambiguous)
+        );
+        assert_eq!(create(&back, 60, "8:1", "/f"), some("/f", Status::Complete));
+    }
+
+    #[test]
+    fn a_mount_that_nobody_saw_has_no_path_but_is_told() {
+        let tree = tree(&[BEFORE, BEFORE], 2, &["all=/w"]);
+        assert_eq!(
+            create(&tree, 60, "0:10", "/f"),
+            some("/f", Status::Unmounted)
+        );
+        assert_eq!(create(&tree, 200, "0:10", "/f"), None);
+    }
+
+    #[test]
+    fn the_watched_alias_is_shown() {
+        let bound: &[u8] = b"1 0 8:1 / / rw - ext4 x rw\n2 1 8:1 /data/src /w rw - ext4 x rw\n";
+        let all = tree(&[bound], 0, &[]);
+        assert_eq!(
+            create(&all, 200, "8:1", "/data/src/f"),
+            some("/data/src/f", Status::Complete)
+        );
+        let watched = tree(&[bound], 0, &["all=/w"]);
+        assert_eq!(
+            create(&watched, 200, "8:1", "/data/src/f"),
+            some("/w/f", Status::Complete)
+        );
+        let out = event(
+            Kind::Rename,
+            200,
+            "8:1",
+            "/data/other/f",
+            Some("/data/src/f"),
+        );
+        assert_eq!(
+            resolved(&watched, &out),
+            some("/data/other/f", Status::Complete)
+        );
+        // An alias that wants nothing does not hide the other.
+        let both = tree(&[bound], 0, &["all=/data", "none=/w"]);
+        assert_eq!(
+            create(&both, 200, "8:1", "/data/src/f"),
+            some("/data/src/f", Status::Complete)
+        );
     }
 }
