@@ -173,6 +173,9 @@ const INTERNET: &str =
 /// S_IFDIR: include/uapi/linux/stat.h. Block devices have its bit too.
 const DIRECTORIES: &str = "mode & 0x4000 && !(mode & 0xa000)";
 
+/// Neither MS_REMOUNT nor a change of propagation: include/uapi/linux/mount.h.
+const MOUNTS: &str = "!(flags & 0x1e0020)";
+
 /// The table.
 pub const HOOKS: &[Hook] = &[
     // open(O_CREAT), also with vfs_create() for mknod(S_IFREG): permission is asked before the
@@ -507,7 +510,14 @@ pub const HOOKS: &[Hook] = &[
         ],
     ),
     // fs/namespace.c asks for permission just before it mounts, unmounts or moves.
-    hook(MOUNT, Role::Instant, Enter("security_sb_mount"), &[]).optional(),
+    hook(
+        MOUNT,
+        Role::Instant,
+        Enter("security_sb_mount"),
+        &[Number("flags", "flags")],
+    )
+    .filter(MOUNTS)
+    .optional(),
     hook(MOUNT, Role::Instant, Enter("security_sb_umount"), &[]).optional(),
     hook(MOUNT, Role::Instant, Enter("security_move_mount"), &[]).optional(),
     // include/trace/events/task.h, sched.h

@@ -146,7 +146,7 @@ fn inside(report: &mut Report) -> Result<()> {
             let last = nested.join("last");
             log.made("create", &last, || sys::creat(&last, 0o644))?;
             file_systems::unmount(&nested)?;
-            create(log, trace, &at.join("last"))?;
+            create(log, trace, &at.join(format!("last{round}")))?;
             file_systems::unmount(&at)?;
             // What the mount had covered. Once that is printed, it is known to be gone.
             let below = at.join(format!("below{round}"));
