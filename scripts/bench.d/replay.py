@@ -16,7 +16,7 @@ RUNS = 3
 FILE_EVENTS = "create,mkdir,mknod,delete,rmdir,rename,attrib,symlink,link"
 DECODE = ["st-decode"]
 PATHTREE = ["st-pathtree", "--watch", "all=/"]
-FILTER = ["st-filter", "--event", FILE_EVENTS, "--path", "/root/work/**", "--comm", "[!x]*"]
+FILTER = ["st-filter", "--event", FILE_EVENTS, "--path", "/root/load/**", "--comm", "[!x]*"]
 PASS = ["st-filter", "--event", FILE_EVENTS + ",connect,listen,unlisten"]
 FORMAT = ["st-format"]
 JSON = ["st-format", "--output", "json"]
