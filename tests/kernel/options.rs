@@ -5,6 +5,7 @@ use nix::sys::socket::{SockFlag, SockType, connect};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::compare::{self, compare};
@@ -48,7 +49,19 @@ pub fn cases() -> Vec<Case> {
         })
         .collect();
     cases.push(Case::new("options/command", command));
+    cases.push(Case::new("options/not-root", not_root));
     cases
+}
+
+/// Without root it says so, and the documented status.
+fn not_root(report: &mut Report) -> Result<()> {
+    let output = Command::new("st-probe").uid(65534).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() != Some(1) || !said.contains("needs root") || !output.stdout.is_empty()
+    {
+        report.problems.push(format!("{}: {said}", output.status));
+    }
+    Ok(())
 }
 
 fn selected(report: &mut Report, (name, options, watched, events): Row) -> Result<()> {
