@@ -66,10 +66,9 @@ pub fn open(options: &Options) -> Result<Session> {
 /// Traces until something ends it; returns the exit status.
 pub fn trace(options: Options) -> Result<u8> {
     let mut signals = Signals::catch()?;
-    let command = (!options.command.is_empty())
+    let mut command = (!options.command.is_empty())
         .then(|| Command::prepare(options.command.clone()))
         .transpose()?;
-    let mut command = command;
     let session = open(&options)?;
     for unavailable in &session.unavailable {
         say!("cannot trace {}: {}", unavailable.event, unavailable.why);
