@@ -230,7 +230,6 @@ impl Decoder {
     ) {
         let (pid, comm) = self.processes.find(tid);
         let socket = known.socket.as_ref();
-        let bytes = |bytes: &Option<Vec<u8>>| bytes.clone().map(Bytes::from);
         let (dev, rdev) = (known.dev.map(device), known.rdev.map(device));
         let event = Event {
             event,
@@ -244,12 +243,12 @@ impl Decoder {
             },
             dev: dev.as_deref(),
             ino: known.ino,
-            fs_path: bytes(&known.path),
-            old_fs_path: bytes(&known.old_path),
+            fs_path: known.path.as_deref().map(Bytes::from),
+            old_fs_path: known.old_path.as_deref().map(Bytes::from),
             deleted: known.deleted,
             mode: known.mode,
             rdev: rdev.as_deref(),
-            target: bytes(&known.target),
+            target: known.target.as_deref().map(Bytes::from),
             attrib: known.attrib,
             exchange: known.flags & RENAME_EXCHANGE != 0,
             fd: known.fd,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub use st_probe::record::Bytes;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A regular file was created.
@@ -36,6 +36,7 @@ pub enum Kind {
     Unlisten,
     /// An event of a later version: it is handed on as it is.
     #[serde(other)]
+    #[default]
     Other,
 }
 
@@ -85,7 +86,7 @@ impl Kind {
 }
 
 /// `t` = `event`: an operation that succeeded (or, for `connect`, was tried).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "event")]
 pub struct Event<'a> {
     /// What happened.
@@ -156,7 +157,7 @@ pub struct Event<'a> {
 }
 
 /// Who did it. What is not known is absent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Process<'a> {
     /// The process (the kernel's tgid).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -100,24 +100,7 @@ mod tests {
                 tid: 41,
                 comm: None,
             },
-            path: None,
-            path_status: None,
-            old_path: None,
-            old_path_status: None,
-            dev: None,
-            ino: None,
-            mode: None,
-            rdev: None,
-            target: None,
-            attrib: None,
-            exchange: false,
-            fd: None,
-            proto: None,
-            family: None,
-            addr: None,
-            port: None,
-            backlog: None,
-            ret: None,
+            ..Event::default()
         }
     }
 

@@ -58,19 +58,8 @@ mod tests {
             magic: st_pathtree::record::MAGIC.into(),
             version: st_pathtree::record::VERSION,
             stages: Filter::AFTER.iter().map(|&stage| stage.into()).collect(),
-            kernel: String::new(),
-            machine: String::new(),
-            host: String::new(),
             byte_order: "little".into(),
-            page_size: 4096,
-            cpus: 1,
-            boot_id: String::new(),
-            monotonic: 0,
-            realtime: 0,
-            stack_delta: 0,
-            hooks: Vec::new(),
-            unavailable: Vec::new(),
-            command: Vec::new(),
+            ..Header::default()
         }
     }
 

@@ -15,24 +15,7 @@ pub fn event(event: Kind) -> Event<'static> {
             tid: 41,
             comm: Some((&b"cat"[..]).into()),
         },
-        path: None,
-        path_status: None,
-        old_path: None,
-        old_path_status: None,
-        dev: None,
-        ino: None,
-        mode: None,
-        rdev: None,
-        target: None,
-        attrib: None,
-        exchange: false,
-        fd: None,
-        proto: None,
-        family: None,
-        addr: None,
-        port: None,
-        backlog: None,
-        ret: None,
+        ..Event::default()
     }
 }
 
@@ -42,19 +25,10 @@ pub fn header(monotonic: u64, realtime: u64) -> Header {
         magic: MAGIC.into(),
         version: VERSION,
         stages: crate::AFTER.iter().map(|&stage| stage.into()).collect(),
-        kernel: String::new(),
-        machine: String::new(),
-        host: String::new(),
         byte_order: "little".into(),
-        page_size: 4096,
-        cpus: 1,
-        boot_id: String::new(),
         monotonic,
         realtime,
-        stack_delta: 8,
-        hooks: Vec::new(),
-        unavailable: Vec::new(),
-        command: Vec::new(),
+        ..Header::default()
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Paths<'a> {
 
 /// An event with its paths, for the stages that follow. The fields are those of
 /// [`Paths`] and [`st_decode::event::Event`].
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
 pub struct Event<'a> {
     pub event: Kind,

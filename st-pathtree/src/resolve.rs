@@ -82,7 +82,6 @@ impl PathTree {
     /// Resolves one path of an event; `like` is the mount that its other path was found on.
     fn resolve(&self, event: &Event, fs_path: &[u8], like: Option<usize>) -> Resolved {
         let device = event.dev.unwrap_or_default();
-        let fs_path = fs_path.to_vec();
         let changing = event.ts <= self.changed;
         if fs_path.first() != Some(&b'/') {
             let wanted = |table: &Table| {
@@ -94,15 +93,15 @@ impl PathTree {
             let wanted =
                 self.watches.is_empty() || wanted(&self.now) || changing && wanted(&self.before);
             return Resolved {
-                path: fs_path,
+                path: fs_path.to_vec(),
                 status: Status::Partial,
                 mount: None,
                 wanted,
             };
         }
-        let now = self.best(&self.now.mounts, event, &fs_path, like);
+        let now = self.best(&self.now.mounts, event, fs_path, like);
         let before = if changing {
-            self.best(&self.before.mounts, event, &fs_path, None)
+            self.best(&self.before.mounts, event, fs_path, None)
         } else {
             None
         };
@@ -142,7 +141,7 @@ impl PathTree {
             .map(|place| place.mount);
         let path = place
             .filter(|_| status != Status::Unmounted)
-            .map_or(fs_path, |place| place.path);
+            .map_or_else(|| fs_path.to_vec(), |place| place.path);
         Resolved {
             path,
             status,
@@ -168,15 +167,11 @@ impl PathTree {
         fs_path: &[u8],
         like: Option<usize>,
     ) -> Option<Place> {
-        let depth = |place: &Place| self.watches.decide(&place.path).map(|(depth, _)| depth);
         let rank = |place: &Place| {
-            let wanted = self.wants(&place.path, event.event);
-            (
-                place.visible,
-                wanted,
-                like == Some(place.mount),
-                depth(place),
-            )
+            let decision = self.watches.decide(&place.path);
+            let wanted = decision.is_some_and(|(_, events)| events.has(event.event));
+            let depth = decision.map(|(depth, _)| depth);
+            (place.visible, wanted, like == Some(place.mount), depth)
         };
         let first_best = |best: Place, place| {
             if rank(&place) > rank(&best) {
@@ -280,34 +275,13 @@ mod tests {
     fn event(kind: Kind, ts: u64, dev: &'static str, fs_path: &str, old: Option<&str>) -> Vec<u8> {
         let bytes = |path: &str| Bytes::from(path.as_bytes().to_vec());
         let mut record = Vec::new();
-        let process = st_decode::event::Process {
-            pid: None,
-            tid: 1,
-            comm: None,
-        };
         let event = Event {
             event: kind,
             ts,
-            seq: 0,
-            cpu: 0,
-            process,
             dev: Some(dev),
-            ino: None,
             fs_path: Some(bytes(fs_path)),
             old_fs_path: old.map(bytes),
-            deleted: false,
-            mode: None,
-            rdev: None,
-            target: None,
-            attrib: None,
-            exchange: false,
-            fd: None,
-            proto: None,
-            family: None,
-            addr: None,
-            port: None,
-            backlog: None,
-            ret: None,
+            ..Event::default()
         };
         wire::write(&event, &mut record);
         record

@@ -14,7 +14,7 @@ pub const MAGIC: &str = "systracer";
 pub const VERSION: u32 = 1;
 
 /// `t` = `header`: the first record of a stream.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "header")]
 pub struct Header {
     /// [`MAGIC`].
