@@ -1,6 +1,6 @@
 //! The stage itself.
 
-use crate::event::{Attrib, Bytes, Event, Kind, Process};
+use crate::event::{Attrib, Bytes, Dir, Event, Kind, Process, Shutdown};
 use crate::field::{Layout, Number, Order};
 use crate::pair::{Call, Dentry, Known, Thread};
 use crate::process::Processes;
@@ -20,8 +20,9 @@ const RENAME_EXCHANGE: u32 = 2;
 /// EINTR or begins anew (include/linux/errno.h).
 const ERESTART: std::ops::RangeInclusive<i64> = -516..=-512;
 const EINTR: i64 = 4;
-/// S_IFMT, S_IFCHR, S_IFBLK, S_IFREG: inode(7).
+/// S_IFMT, S_IFDIR, S_IFCHR, S_IFBLK, S_IFREG: inode(7).
 const S_IFMT: u32 = 0o170000;
+const S_IFDIR: u32 = 0o040000;
 const S_IFCHR: u32 = 0o020000;
 const S_IFBLK: u32 = 0o060000;
 const S_IFREG: u32 = 0o100000;
@@ -40,6 +41,8 @@ enum Role {
     Gone,
     Instant,
     Task,
+    Directory,
+    Shutdown,
 }
 
 #[derive(Debug)]
@@ -80,6 +83,8 @@ impl Stage for Decoder {
         for hook in &header.hooks {
             let role = match hook.role.as_str() {
                 _ if hook.event == "process" => Role::Task,
+                _ if hook.event == "directory" => Role::Directory,
+                _ if hook.event == "shutdown" => Role::Shutdown,
                 "entry" => Role::Entry,
                 "old" => Role::Old,
                 "target" => Role::Target,
@@ -92,7 +97,7 @@ impl Stage for Decoder {
             };
             let event = match (Kind::from_name(&hook.event), role) {
                 (Some(event), _) => event,
-                (None, Role::Inode | Role::Task) => Kind::Other,
+                (None, Role::Inode | Role::Task | Role::Directory | Role::Shutdown) => Kind::Other,
                 // An event of a later version.
                 (None, _) => continue,
             };
@@ -157,6 +162,10 @@ impl Decoder {
             }
             return;
         }
+        if matches!(hook.role, Role::Directory | Role::Shutdown) {
+            self.file_system(raw, hook, out);
+            return;
+        }
         if hook.role == Role::Instant {
             let mut socket = Socket::default();
             socket.learn(&hook.layout, data);
@@ -177,14 +186,14 @@ impl Decoder {
                     sp: number(Number::Sp).unwrap_or(0) as u64,
                     ..Call::default()
                 };
-                enter(&mut call, hook, data);
+                enter(&mut call, hook, raw);
                 thread.announce(hook.event, call);
                 None
             }
             Role::Entry | Role::Old | Role::Target => {
                 let sp = number(Number::Sp).unwrap_or(0) as u64;
                 let call = thread.enter(hook.event, hook.point, sp, 1 << hook.role as u8);
-                enter(call, hook, data);
+                enter(call, hook, raw);
                 if let Some(dentry) = call.dentry {
                     thread.claim(dentry);
                 }
@@ -208,13 +217,39 @@ impl Decoder {
                     .zip(ret)
                     .and_then(|((event, known), ret)| succeeded(event, known, ret))
             }
-            Role::Instant | Role::Task => None,
+            Role::Instant | Role::Task | Role::Directory | Role::Shutdown => None,
         };
         if thread.is_idle() {
             self.threads.remove(&tid);
         }
         if let Some((event, known, ret)) = done {
             self.emit(raw, tid, event, &known, ret, out);
+        }
+    }
+
+    /// Appends what a record tells of a file system.
+    fn file_system(&self, raw: &Raw, hook: &Hook, out: &mut Vec<u8>) {
+        let number = |number| hook.layout.number(&raw.data, number);
+        let ts = raw.ts.wrapping_add_signed(self.epoch);
+        let Some(dev) = number(Number::Dev).map(|dev| device(dev as u32)) else {
+            return;
+        };
+        let dev = &dev;
+        if hook.role == Role::Shutdown {
+            wire::write(&Shutdown { ts, dev }, out);
+            return;
+        }
+        let (chain, ino) = (hook.layout.chain(&raw.data), number(Number::Ino));
+        if let Some((chain, ino)) = chain.zip(ino) {
+            let dir = Dir {
+                ts,
+                dev,
+                ino: ino as u64,
+                fs_path: Bytes::from(&chain.path[..]),
+                parent: chain.parent,
+                top: chain.top,
+            };
+            wire::write(&dir, out);
         }
     }
 
@@ -243,8 +278,21 @@ impl Decoder {
             },
             dev: dev.as_deref(),
             ino: known.ino,
-            fs_path: known.path.as_deref().map(Bytes::from),
-            old_fs_path: known.old_path.as_deref().map(Bytes::from),
+            fs_path: known
+                .path
+                .as_ref()
+                .map(|chain| Bytes::from(&chain.path[..])),
+            old_fs_path: known
+                .old_path
+                .as_ref()
+                .map(|chain| Bytes::from(&chain.path[..])),
+            began: known.began.wrapping_add_signed(self.epoch),
+            parent: known.path.as_ref().and_then(|chain| chain.parent),
+            top: known.path.as_ref().and_then(|chain| chain.top),
+            old_parent: known.old_path.as_ref().and_then(|chain| chain.parent),
+            old_top: known.old_path.as_ref().and_then(|chain| chain.top),
+            dir: known.dir,
+            other_dir: known.other_dir,
             deleted: known.deleted,
             mode: known.mode,
             rdev: rdev.as_deref(),
@@ -265,30 +313,45 @@ impl Decoder {
 }
 
 /// Notes what an entry, old or target record tells.
-fn enter(call: &mut Call, hook: &Hook, data: &[u8]) {
+fn enter(call: &mut Call, hook: &Hook, raw: &Raw) {
+    let data = &raw.data[..];
     let number = |number| hook.layout.number(data, number);
+    let mode = number(Number::Mode).map(|mode| mode as u32);
     let known = &mut call.known;
+    if known.began == 0 {
+        known.began = raw.ts;
+    }
     match hook.role {
         Role::Target => known.target = hook.layout.text(data, "target").map(<[u8]>::to_vec),
         Role::Old => {
-            known.old_path = hook.layout.path(data);
+            known.old_path = hook.layout.chain(data);
+            known.dir = mode.is_some_and(is_dir);
             known.ino = number(Number::Ino).map(|ino| ino as u64);
             known.inodes[0] = number(Number::Inode).map(|inode| inode as u64);
             known.deleted = number(Number::Hashed) == Some(0);
         }
+        _ if hook.event == Kind::Rename => {
+            known.path = hook.layout.chain(data);
+            known.dev = number(Number::Dev).map(|dev| dev as u32);
+            known.flags = number(Number::Flags).unwrap_or(0) as u32;
+            let inode = number(Number::Inode).map(|inode| inode as u64);
+            known.inodes[1] = inode;
+            // Without an inode, the kernel had nothing to read the others from.
+            if inode != Some(0) && mode.is_some_and(is_dir) {
+                known.other_dir = number(Number::Ino).map(|ino| ino as u64);
+            }
+        }
         _ => {
             call.dentry = dentry(hook, data);
-            known.path = hook.layout.path(data);
+            known.path = hook.layout.chain(data);
             known.dev = number(Number::Dev).map(|dev| dev as u32);
             known.ino = number(Number::Ino).map(|ino| ino as u64).or(known.ino);
-            known.mode = number(Number::Mode).map(|mode| mode as u32);
+            known.mode = mode;
             known.rdev = number(Number::Rdev).map(|rdev| rdev as u32).filter(|_| {
                 known
                     .mode
                     .is_some_and(|mode| matches!(mode & S_IFMT, S_IFCHR | S_IFBLK))
             });
-            known.flags = number(Number::Flags).unwrap_or(0) as u32;
-            known.inodes[1] = number(Number::Inode).map(|inode| inode as u64);
             // A root is never hashed.
             known.deleted |=
                 number(Number::Hashed) == Some(0) && number(Number::Root) != number(Number::Dentry);
@@ -376,6 +439,11 @@ fn succeeded(event: Kind, known: Known, ret: i64) -> Option<(Kind, Known, Option
         Kind::Rename if known.inodes[0] == known.inodes[1] => None,
         _ => Some((event, known, None)),
     }
+}
+
+/// Whether a mode is a directory's.
+fn is_dir(mode: u32) -> bool {
+    mode & S_IFMT == S_IFDIR
 }
 
 /// `major:minor` of a kernel dev_t: include/linux/kdev_t.h.

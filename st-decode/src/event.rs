@@ -1,7 +1,9 @@
-//! The `event` record: what st-decode outputs, in MessagePack.
+//! The records that st-decode outputs in place of `raw`, in MessagePack: [`Event`], [`Dir`]
+//! and [`Shutdown`].
 //!
-//! A map whose first key is `t` = `event`, with the fields of [`Event`] by name; a field
-//! that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
+//! Each is a map whose first key is `t`, its kind, with the fields of the struct by name; a
+//! field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
+//! A directory's *inode* is its inode number in the file system `dev`.
 
 use serde::{Deserialize, Serialize};
 pub use st_probe::record::Bytes;
@@ -113,6 +115,29 @@ pub struct Event<'a> {
     /// The same of the old name (rename) or of the existing one (link).
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub old_fs_path: Option<Bytes<'a>>,
+    /// When the operation began: `fs_path` and `old_fs_path` are those of that time.
+    /// Nanoseconds since the Unix epoch.
+    #[serde(default)]
+    pub began: u64,
+    /// Inode of the directory that `fs_path` is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u64>,
+    /// Inode of the uppermost directory that `fs_path` names, where it is not whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<u64>,
+    /// The same as `parent` of `old_fs_path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_parent: Option<u64>,
+    /// The same as `top` of `old_fs_path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_top: Option<u64>,
+    /// rename: the file is a directory.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dir: bool,
+    /// rename: inode of the directory that had the new name, and has the old one now if
+    /// they were exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_dir: Option<u64>,
     /// The file's name had been removed before, or never existed (O_TMPFILE): `fs_path`
     /// (`old_fs_path` in a link) is its last.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -154,6 +179,40 @@ pub struct Event<'a> {
     /// connect: 0, or a negative errno(3); EINPROGRESS is not a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ret: Option<i32>,
+}
+
+/// `t` = `dir`: a directory as the snapshot met it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "dir")]
+pub struct Dir<'a> {
+    /// When: nanoseconds since the Unix epoch.
+    pub ts: u64,
+    /// Device number of its file system, `major:minor`.
+    #[serde(borrow)]
+    pub dev: &'a str,
+    /// Its inode.
+    pub ino: u64,
+    /// As in [`Event`].
+    #[serde(borrow)]
+    pub fs_path: Bytes<'a>,
+    /// As in [`Event`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u64>,
+    /// As in [`Event`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<u64>,
+}
+
+/// `t` = `shutdown`: a file system is no longer mounted anywhere; its device number may be
+/// given to another one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "shutdown")]
+pub struct Shutdown<'a> {
+    /// When: nanoseconds since the Unix epoch.
+    pub ts: u64,
+    /// Its device number, `major:minor`.
+    #[serde(borrow)]
+    pub dev: &'a str,
 }
 
 /// Who did it. What is not known is absent.

@@ -37,12 +37,25 @@ struct Place {
     signed: bool,
 }
 
+/// A chain of names, as a path within its file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// From `/` if it reaches the root, else from the uppermost name that is known.
+    pub path: Vec<u8>,
+    /// The inode of the directory that it is in.
+    pub parent: Option<u64>,
+    /// That of the uppermost directory in `path`, if that is not whole.
+    pub top: Option<u64>,
+}
+
 /// Where the values of a hook's records are.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     order: Order,
     numbers: Vec<Option<Place>>,
     names: Vec<Place>,
+    /// The inode numbers of some of these, by level.
+    inodes: Vec<(usize, Place)>,
     texts: Vec<(String, Place, bool)>,
 }
 
@@ -67,6 +80,8 @@ impl Layout {
                 } else {
                     layout.texts.push((field.name.clone(), place, located));
                 }
+            } else if let Some(level) = field.name.strip_prefix('i').and_then(|n| n.parse().ok()) {
+                layout.inodes.push((level, place));
             } else if let Some(at) = NUMBERS.iter().position(|name| *name == field.name) {
                 layout.numbers[at] = Some(place);
             }
@@ -109,46 +124,61 @@ impl Layout {
         }
     }
 
-    /// The chain of names as a path within the file system: from `/` if it reaches the root.
-    /// `None` if not even the first name is known.
-    pub fn path(&self, data: &[u8]) -> Option<Vec<u8>> {
+    /// The chain of names. `None` if not even the first one is known.
+    pub fn chain(&self, data: &[u8]) -> Option<Chain> {
         let number = |number| self.number(data, number);
         // Its own parent, but not the root (where the hook tells): it has no place.
         let detached = number(Number::Root).is_some()
             && number(Number::Parent) == number(Number::Dentry)
             && number(Number::Root) != number(Number::Dentry);
+        let most = if detached { 1 } else { self.names.len() };
         let mut names = Vec::with_capacity(self.names.len());
-        let mut length = 0;
         let mut rooted = false;
-        for place in &self.names[..if detached {
-            self.names.len().min(1)
-        } else {
-            self.names.len()
-        }] {
+        for place in self.names.iter().take(most) {
             match self.located(data, place) {
                 Some(b"/") if detached => break,
                 Some(b"/") => {
                     rooted = true;
                     break;
                 }
-                Some(name) if !name.is_empty() => {
-                    length += 1 + name.len();
-                    names.push(name);
-                }
+                Some(name) if !name.is_empty() => names.push(name),
                 _ => break,
             }
         }
-        let mut path = Vec::with_capacity(length + 1);
-        for name in names.iter().rev() {
-            if rooted || !path.is_empty() {
-                path.push(b'/');
+        let inode = |level: usize| {
+            let (_, place) = self.inodes.iter().find(|(at, _)| *at == level)?;
+            Some(unsigned(
+                self.order,
+                data.get(place.offset..place.offset + place.size)?,
+            ))
+        };
+        let mut chain = Chain::default();
+        if !detached {
+            chain.parent = inode(1);
+        }
+        if !rooted {
+            // Above the uppermost one whose inode is known nothing is of use.
+            let known = self.inodes.iter().map(|(level, _)| *level);
+            let top = known
+                .filter(|&level| level > 0 && level < names.len())
+                .max();
+            if let Some(level) = top {
+                chain.top = inode(level);
+                names.truncate(level + 1);
             }
-            path.extend_from_slice(name);
         }
-        if path.is_empty() && rooted {
-            path.push(b'/');
+        let length = names.iter().map(|name| 1 + name.len()).sum::<usize>();
+        chain.path.reserve(length.max(1));
+        for name in names.iter().rev() {
+            if rooted || !chain.path.is_empty() {
+                chain.path.push(b'/');
+            }
+            chain.path.extend_from_slice(name);
         }
-        (!path.is_empty()).then_some(path)
+        if names.is_empty() && rooted {
+            chain.path.push(b'/');
+        }
+        (!chain.path.is_empty()).then_some(chain)
     }
 
     /// A string behind a `__data_loc`: its offset in the low half, its length in the high.
@@ -201,7 +231,7 @@ mod tests {
 
     fn path(names: &[&[u8]]) -> Option<Vec<u8>> {
         let (layout, data) = chain(names);
-        layout.path(&data)
+        layout.chain(&data).map(|chain| chain.path)
     }
 
     #[test]
@@ -221,7 +251,7 @@ mod tests {
     fn a_chain_survives_every_cut() {
         let (layout, data) = chain(&[b"c", b"b", b"/"]);
         for cut in 0..data.len() {
-            let _ = layout.path(&data[..cut]);
+            let _ = layout.chain(&data[..cut]);
         }
     }
 

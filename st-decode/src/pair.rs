@@ -6,6 +6,7 @@
 //! missed.
 
 use crate::event::{Attrib, Kind};
+use crate::field::Chain;
 use crate::socket::Socket;
 
 /// Entries that one thread may have waiting for what happens to their dentry: overlayfs on
@@ -46,8 +47,12 @@ pub struct Call {
 pub struct Known {
     pub dev: Option<u32>,
     pub ino: Option<u64>,
-    pub path: Option<Vec<u8>>,
-    pub old_path: Option<Vec<u8>>,
+    /// When the call was entered: nanoseconds of CLOCK_MONOTONIC.
+    pub began: u64,
+    pub path: Option<Chain>,
+    pub old_path: Option<Chain>,
+    pub dir: bool,
+    pub other_dir: Option<u64>,
     pub deleted: bool,
     pub mode: Option<u32>,
     pub rdev: Option<u32>,

@@ -1,10 +1,14 @@
 //! Resolves the paths of events and passes those that are watched.
 
-use crate::resolve::PathTree;
+use crate::pathtree::{Ask, PathTree};
 use crate::watch::Watch;
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Resolves the paths of st-decode's events, and passes those that are watched.
@@ -25,10 +29,36 @@ struct Args {
         value_parser = OsStringValueParser::new().try_map(|text| Watch::parse(text.as_bytes()))
     )]
     watch: Vec<Watch>,
+    /// Write the paths of directories that come to be watched, and whose own directories are
+    /// not known, to this named pipe, each ended by a NUL: for st-probe --answer
+    #[arg(long, value_name = "PIPE")]
+    ask: Option<PathBuf>,
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    crate::stage::main(&mut PathTree::new(args.watch))
+    let ask = match args.ask.as_deref().map(pipe).transpose() {
+        Ok(ask) => ask,
+        Err(message) => {
+            eprintln!("st-pathtree: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    crate::stage::main(&mut PathTree::new(args.watch, ask))
+}
+
+/// Opens the pipe for questions. It is never waited for: one that is full loses a question,
+/// and the answer is then given up after a while, as any that does not come.
+fn pipe(path: &Path) -> Result<Ask, String> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK);
+    let file = options.open(path);
+    let mut file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    Ok(Box::new(move |path| {
+        let _ = file.write_all(&[path, b"\0"].concat());
+    }))
 }

@@ -1,7 +1,9 @@
 //! The `event` record as st-pathtree outputs it: that of [`st_decode::event`] with paths.
 //!
-//! `fs_path`, `old_fs_path` and `deleted` are replaced by the fields of [`Paths`]; every
-//! other field stays as it was, those that st-pathtree does not know too.
+//! The fields that only st-pathtree needs (`fs_path`, `began`, `parent`, `top`, `dir`, those
+//! of the old path, `other_dir` and `deleted`) are replaced by those of [`Paths`]; every other
+//! field stays as it was, those that st-pathtree does not know too. `dir` and `shutdown`
+//! records end here.
 
 use serde::{Deserialize, Serialize};
 pub use st_decode::event::{Attrib, Bytes, Kind, Process};
@@ -10,7 +12,7 @@ pub use st_decode::event::{Attrib, Bytes, Kind, Process};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// An absolute path in the mount namespace.
+    /// An absolute path in the mount namespace of st-probe, or in `mnt_ns`.
     Complete,
     /// Only this end of the path is known.
     Partial,
@@ -38,6 +40,10 @@ pub struct Paths<'a> {
     /// How far that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_path_status: Option<Status>,
+    /// The mount namespace that the paths are of, where st-probe's own does not show the
+    /// file system: the inode number of its `/proc/PID/ns/mnt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mnt_ns: Option<u64>,
 }
 
 /// An event with its paths, for the stages that follow. The fields are those of
@@ -57,6 +63,7 @@ pub struct Event<'a> {
     #[serde(borrow)]
     pub old_path: Option<Bytes<'a>>,
     pub old_path_status: Option<Status>,
+    pub mnt_ns: Option<u64>,
     #[serde(borrow)]
     pub dev: Option<&'a str>,
     pub ino: Option<u64>,

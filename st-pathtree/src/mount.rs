@@ -2,7 +2,7 @@
 //!
 //! Format: proc_pid_mountinfo(5).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A mount.
 #[derive(Debug)]
@@ -11,6 +11,10 @@ struct Mount {
     root: Vec<u8>,
     /// Where it shows it.
     point: Vec<u8>,
+    /// Its device.
+    device: Vec<u8>,
+    /// The mount that it is on.
+    parent: Option<usize>,
     /// Indices of the mounts on directories of this one.
     children: Vec<usize>,
     /// Whether its mount point can be reached, not being covered by another mount.
@@ -33,6 +37,8 @@ pub struct Place {
 pub struct Mounts {
     mounts: Vec<Mount>,
     by_device: HashMap<Vec<u8>, Vec<usize>>,
+    /// The types of the file systems, by device.
+    types: HashMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Mounts {
@@ -57,9 +63,14 @@ impl Mounts {
                 .or_default()
                 .push(index);
             let (root, point) = (unescape(root), unescape(point));
+            if let Some(kind) = fields.skip_while(|field| *field != b"-").nth(1) {
+                table.types.insert(device.to_vec(), kind.to_vec());
+            }
             table.mounts.push(Mount {
                 root,
                 point,
+                device: device.to_vec(),
+                parent: None,
                 children: Vec::new(),
                 reachable: true,
             });
@@ -70,6 +81,7 @@ impl Mounts {
             .map(|(index, parent)| by_id.get(parent).copied().filter(|&parent| parent != index))
             .collect();
         for (index, parent) in parents.iter().enumerate() {
+            table.mounts[index].parent = *parent;
             if let Some(parent) = *parent {
                 table.mounts[parent].children.push(index);
             }
@@ -119,6 +131,38 @@ impl Mounts {
         })
     }
 
+    /// The type of a device's file system.
+    pub fn kind(&self, device: &str) -> Option<&[u8]> {
+        self.types.get(device.as_bytes()).map(Vec::as_slice)
+    }
+
+    /// What a mount is on: its mount point's device and path within that file system, and
+    /// that mount; and how many bytes the mount point's path has.
+    pub fn under(&self, mount: usize) -> Option<(&[u8], Vec<u8>, usize, usize)> {
+        let point = &self.mounts[mount].point;
+        let parent = self.mounts[mount].parent?;
+        let on = &self.mounts[parent];
+        let path = join(&on.root, below(point, &on.point)?);
+        Some((&on.device, path, parent, point.len()))
+    }
+
+    /// The devices and mount points of the mounts that another table has not.
+    pub fn new_since(&self, before: &Self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let key = |mount: &'_ Mount| {
+            (
+                mount.device.clone(),
+                mount.root.clone(),
+                mount.point.clone(),
+            )
+        };
+        let old: HashSet<_> = before.mounts.iter().map(key).collect();
+        let new = self
+            .mounts
+            .iter()
+            .filter(move |mount| !old.contains(&key(mount)));
+        new.map(|mount| (&mount.device[..], &mount.point[..]))
+    }
+
     /// The devices whose files are at or below an absolute path.
     pub fn devices_below<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.by_device.iter().filter_map(move |(device, mounts)| {
@@ -143,7 +187,7 @@ impl Mounts {
 
 /// What follows `above` in `path`: empty, or from a slash on. `None` if it is not at or
 /// below it.
-fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
+pub fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
     if above == b"/" {
         return Some(if path == b"/" { b"" } else { path });
     }

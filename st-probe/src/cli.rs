@@ -6,8 +6,10 @@ use crate::stage::FAILED;
 use crate::trace::{self, Options};
 use anyhow::Result;
 use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -28,6 +30,14 @@ struct Args {
     /// Ring buffer of each CPU, in KiB
     #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(8..=4 << 20))]
     buffer_size: u64,
+    /// Look at all directories below PATH, so that later stages know where in the file system
+    /// each is (repeatable); with it, paths below PATH are complete however deep
+    #[arg(long, value_name = "PATH", value_parser = OsStringValueParser::new().try_map(absolute))]
+    snapshot: Vec<PathBuf>,
+    /// Look also below the directories whose paths, each ended by a NUL, come through this
+    /// named pipe, from st-pathtree --ask
+    #[arg(long, value_name = "PIPE")]
+    answer: Option<PathBuf>,
     /// Tell what can be traced on this kernel, and trace nothing
     #[arg(long, conflicts_with_all = ["duration", "command"])]
     check: bool,
@@ -50,6 +60,8 @@ pub fn main() -> ExitCode {
         events,
         duration: args.duration,
         buffer_kb: args.buffer_size,
+        snapshot: args.snapshot,
+        answer: args.answer,
         command: args.command,
     };
     if !args.check && std::io::stdout().is_terminal() {
@@ -67,6 +79,15 @@ pub fn main() -> ExitCode {
             say!("{error:#}");
             ExitCode::from(FAILED)
         }
+    }
+}
+
+fn absolute(path: OsString) -> Result<PathBuf, String> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err("the path is not absolute: it must begin with /".into())
     }
 }
 

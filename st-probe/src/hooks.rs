@@ -71,7 +71,8 @@ pub enum Fetch {
     Number(&'static str, &'static str),
     /// A NUL-terminated string that the expression points to.
     String(&'static str, &'static str),
-    /// `n0`, `n1`, ...: the names from a dentry upwards, as many as the kernel accepts.
+    /// `n0`, `n1`, ...: the names from a dentry upwards, as many as the kernel accepts; and
+    /// `i1` and `iN`, the inode numbers of the parent and of the uppermost one named.
     Names(&'static str),
 }
 
@@ -104,6 +105,12 @@ pub const PROCESS: &str = "process";
 /// The event of the hooks that are always in force where the kernel has them: when a mount
 /// table may be about to change.
 pub const MOUNT: &str = "mount";
+/// The event of the hook that is always in force where the kernel has it: a file system is no
+/// longer mounted anywhere.
+pub const SHUTDOWN: &str = "shutdown";
+/// The event of the hook that sees a directory that the snapshot looks at: see
+/// [`crate::walk`].
+pub const DIRECTORY: &str = "directory";
 /// The event of the hooks that see new inodes: they serve `create`, `mkdir`, `mknod` and
 /// `symlink`.
 pub const INODE: &str = "inode";
@@ -304,7 +311,10 @@ pub const HOOKS: &[Hook] = &[
         &[
             Stack,
             Number("dev", "rd->new_dentry->d_sb->s_dev"),
+            // What has the new name already, if its address is not 0.
             Number("inode", "rd->new_dentry->d_inode"),
+            Number("ino", "rd->new_dentry->d_inode->i_ino"),
+            Number("mode", "rd->new_dentry->d_inode->i_mode"),
             Number("flags", "rd->flags"),
             Names("rd->new_dentry"),
         ],
@@ -317,6 +327,7 @@ pub const HOOKS: &[Hook] = &[
             Stack,
             Number("inode", "rd->old_dentry->d_inode"),
             Number("ino", "rd->old_dentry->d_inode->i_ino"),
+            Number("mode", "rd->old_dentry->d_inode->i_mode"),
             Names("rd->old_dentry"),
         ],
     ),
@@ -520,6 +531,27 @@ pub const HOOKS: &[Hook] = &[
     .optional(),
     hook(MOUNT, Role::Instant, Enter("security_sb_umount"), &[]).optional(),
     hook(MOUNT, Role::Instant, Enter("security_move_mount"), &[]).optional(),
+    // fs/super.c: its device number may be given to another one as soon as this is done.
+    hook(
+        SHUTDOWN,
+        Role::Instant,
+        Enter("generic_shutdown_super"),
+        &[Number("dev", "sb->s_dev")],
+    )
+    .optional(),
+    // statfs(2) does nothing to the directory, and few others call it; what a probe fetches
+    // is paid by every caller, whatever its filter.
+    hook(
+        DIRECTORY,
+        Role::Instant,
+        Enter("security_sb_statfs"),
+        &[
+            Number("dev", "dentry->d_sb->s_dev"),
+            Number("ino", "dentry->d_inode->i_ino"),
+            Names("dentry"),
+        ],
+    )
+    .optional(),
     // include/trace/events/task.h, sched.h
     hook(PROCESS, Role::Instant, Tracepoint("task/task_newtask"), &[]),
     hook(PROCESS, Role::Instant, Tracepoint("task/task_rename"), &[]),

@@ -29,6 +29,8 @@ pub mod cli;
 #[cfg(feature = "cli")]
 mod command;
 #[cfg(feature = "cli")]
+mod proc;
+#[cfg(feature = "cli")]
 mod session;
 #[cfg(feature = "cli")]
 mod signals;
@@ -38,3 +40,5 @@ mod snapshot;
 mod trace;
 #[cfg(feature = "cli")]
 mod tracefs;
+#[cfg(feature = "cli")]
+mod walk;

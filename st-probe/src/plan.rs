@@ -79,14 +79,27 @@ pub fn plan(hook: &Hook, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, St
     };
     let mut deepening = Vec::new();
     let mut line = fixed;
+    let mut parent = String::new();
     let mut expression = chain.to_owned();
-    loop {
-        let argument = context.string(&format!("{expression}->d_name.name"))?;
-        if argument.len() > MAX_ARGUMENT {
+    for level in 0.. {
+        let name = context.string(&format!("{expression}->d_name.name"))?;
+        let inode = context.number(&format!("{expression}->d_inode->i_ino"))?;
+        if name.len().max(inode.len()) > MAX_ARGUMENT {
             break;
         }
-        line.push_str(&format!(" n{}={argument}", deepening.len()));
-        deepening.push((deepening.len() as u32 + 1, line.clone()));
+        line.push_str(&format!(" n{level}={name}"));
+        let inode = format!(" i{level}={inode}");
+        deepening.push((
+            level + 1,
+            match level {
+                0 => line.clone(),
+                1 => format!("{line}{inode}"),
+                _ => format!("{line}{parent}{inode}"),
+            },
+        ));
+        if level == 1 {
+            parent = inode;
+        }
         expression.push_str("->d_parent");
     }
     deepening.reverse();
@@ -243,9 +256,17 @@ mod tests {
         let byte = btf.int("char", 1);
         let text = btf.pointer(byte);
         let name = btf.structure("qstr", 16, &[("hash_len", 0, text), ("name", 8, text)]);
-        let dentry = btf.structure("dentry", 64, &[("d_parent", 24, 6), ("d_name", 32, name)]);
+        let number = btf.int("long", 8);
+        let inode = btf.structure("inode", 80, &[("i_ino", 64, number)]);
+        let inode = btf.pointer(inode);
+        let members = [
+            ("d_parent", 24, 9),
+            ("d_name", 32, name),
+            ("d_inode", 48, inode),
+        ];
+        let dentry = btf.structure("dentry", 64, &members);
         let pointer = btf.pointer(dentry);
-        assert_eq!(pointer, 6);
+        assert_eq!(pointer, 9);
         let words = btf.array(int, 4);
         let address = btf.structure("address", 20, &[("family", 0, int), ("words", 4, words)]);
         let address = btf.pointer(address);
@@ -301,11 +322,11 @@ mod tests {
             lines.last().unwrap().1,
             "p:group/it_entry_do_it do_it n0=+0(+40(%si)):string"
         );
-        assert!(
-            lines[0]
-                .1
-                .ends_with(" n8=+0(+40(+24(+24(+24(+24(+24(+24(+24(+24(%si)))))))))):string")
+        let chain = "+24(+24(+24(+24(+24(+24(+24(+24(%si))))))))";
+        let deepest = format!(
+            " n8=+0(+40({chain})):string i1=+64(+48(+24(%si))):u64 i8=+64(+48({chain})):u64"
         );
+        assert!(lines[0].1.ends_with(&deepest), "{}", lines[0].1);
     }
 
     #[test]
@@ -325,7 +346,7 @@ mod tests {
         let btf = kernel(false);
         for (expression, lacking) in [
             ("inode", "parameter inode"),
-            ("dentry->d_inode", "d_inode"),
+            ("dentry->d_sb", "d_sb"),
             ("mode->d_name", "pointer before ->d_name"),
             ("(sock)dentry->x", "struct sock"),
         ] {

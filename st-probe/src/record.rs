@@ -48,6 +48,13 @@ pub struct Header {
     pub hooks: Vec<Hook>,
     /// Events that were asked for but cannot be traced on this kernel.
     pub unavailable: Vec<Unavailable>,
+    /// Whether st-probe looks at every directory below some, at the start and after each
+    /// [`Lost`]: a [`Walked`] follows.
+    #[serde(default)]
+    pub snapshot: bool,
+    /// Whether st-probe can be asked to look below further ones: another [`Walked`] follows.
+    #[serde(default)]
+    pub answers: bool,
     /// The command line of st-probe.
     pub command: Vec<String>,
 }
@@ -76,7 +83,7 @@ pub struct Hook {
 pub struct Field {
     /// Its name. `n0`, `n1`, ... are a chain of names: the file's own, its parent's, and
     /// so on. A name `/` ends a chain at the root of its file system; an empty one could
-    /// not be read.
+    /// not be read. `i1`, `i8`, ... are the inode numbers of what `n1`, `n8`, ... name.
     pub name: String,
     /// Bytes from the start of the record.
     pub offset: u16,
@@ -156,6 +163,25 @@ pub struct Thread<'a> {
     /// Its name.
     #[serde(borrow)]
     pub comm: Bytes<'a>,
+}
+
+/// `t` = `walked`: every directory below some was looked at, and recorded by the hook of the
+/// event `directory`, between `since` and `ts`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "walked")]
+pub struct Walked<'a> {
+    /// When that was done.
+    pub ts: u64,
+    /// When it began.
+    pub since: u64,
+    /// The directories below which it was, absolute.
+    #[serde(borrow)]
+    pub roots: Vec<Bytes<'a>>,
+    /// How many directories were seen.
+    pub directories: u64,
+    /// Whether all were: false if one could not be looked at though it is there. Those of
+    /// file systems that are not the machine's own (proc, NFS, FUSE, ...) are left out.
+    pub complete: bool,
 }
 
 /// `t` = `lost`: records that are missing here.

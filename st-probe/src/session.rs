@@ -2,7 +2,7 @@
 
 use crate::arch::Arch;
 use crate::btf::Btf;
-use crate::hooks::{EVENTS, HOOKS, Hook, INODE, MOUNT, PROCESS, Point};
+use crate::hooks::{DIRECTORY, EVENTS, HOOKS, Hook, INODE, MOUNT, PROCESS, Point, SHUTDOWN};
 use crate::plan;
 use crate::record;
 use crate::tracefs::Tracefs;
@@ -14,6 +14,9 @@ use std::path::PathBuf;
 
 /// Where the kernel shows its types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The events that are not asked for but serve those that are.
+const SERVING: [&str; 5] = [PROCESS, MOUNT, SHUTDOWN, DIRECTORY, INODE];
 
 /// Probes defined, in an instance of their own; nothing is recorded before
 /// [`Session::enable`].
@@ -33,8 +36,14 @@ pub struct Session {
 
 impl Session {
     /// Makes the instance, with ring buffers of `buffer_kb` KiB a CPU, and defines the
-    /// probes of `events`.
-    pub fn open(tracefs: Tracefs, arch: Arch, events: &[String], buffer_kb: u64) -> Result<Self> {
+    /// probes of `events`, and if a snapshot is wanted that of directories.
+    pub fn open(
+        tracefs: Tracefs,
+        arch: Arch,
+        events: &[String],
+        buffer_kb: u64,
+        snapshot: bool,
+    ) -> Result<Self> {
         let btf = fs::read(BTF).with_context(|| {
             format!("cannot read {BTF}: st-probe needs a kernel with CONFIG_DEBUG_INFO_BTF")
         })?;
@@ -60,10 +69,11 @@ impl Session {
         ] {
             session.tracefs.write(session.instance(file), text)?;
         }
-        for event in [PROCESS, MOUNT, INODE].into_iter().chain(EVENTS) {
+        for event in SERVING.into_iter().chain(EVENTS) {
             let creates = ["create", "mkdir", "mknod", "symlink"];
             let wanted = match event {
-                PROCESS | MOUNT => true,
+                PROCESS | MOUNT | SHUTDOWN => true,
+                DIRECTORY => snapshot,
                 INODE => creates
                     .iter()
                     .any(|event| events.iter().any(|asked| asked == event)),
@@ -93,7 +103,7 @@ impl Session {
         if session
             .hooks
             .iter()
-            .all(|hook| [PROCESS, MOUNT, INODE].contains(&hook.event.as_str()))
+            .all(|hook| SERVING.contains(&hook.event.as_str()))
         {
             let why = session
                 .unavailable
@@ -176,6 +186,27 @@ impl Session {
                 self.tracefs
                     .write(self.instance(&format!("{}/enable", self.place(hook))), "1")?;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel can be asked what directories are to it.
+    pub fn sees_directories(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.event == DIRECTORY)
+    }
+
+    /// Lets records of the directories that a thread looks at begin, or no more.
+    pub fn follow(&self, thread: Option<nix::unistd::Pid>) -> Result<()> {
+        for hook in HOOKS.iter().filter(|hook| hook.event == DIRECTORY) {
+            let place = self.place(hook);
+            if let Some(tid) = thread {
+                let filter = self.instance(&format!("{place}/filter"));
+                self.tracefs
+                    .write(filter, &format!("common_pid == {tid}"))?;
+            }
+            let enable = self.instance(&format!("{place}/enable"));
+            self.tracefs
+                .write(enable, if thread.is_some() { "1" } else { "0" })?;
         }
         Ok(())
     }

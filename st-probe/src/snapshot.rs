@@ -1,143 +1,150 @@
-//! What st-probe tells of the machine beside the ring buffer: processes and mounts.
+//! When the walking thread walks: at the start, after a loss, and when somebody asks.
 
-use crate::record::{Bytes, Mounts, Process, Thread};
-use crate::wire;
+use crate::session::Session;
+use crate::trace::Options;
+use crate::walk::Walker;
 use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
-use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::{ffi::OsStr, mem};
 
-/// Now, in nanoseconds of a clock.
-pub fn now(clock: ClockId) -> Result<u64> {
-    let time = clock_gettime(clock).context("cannot read a clock")?;
-    Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+/// Bytes of ring buffer that a directory's record takes at most, on the whole: nine names.
+const RECORD: u64 = 400;
+/// How long after a loss the next walk begins: it is not to add to what overruns.
+/// Nanoseconds.
+const PAUSE: u64 = 500_000_000;
+/// The longest path that is taken for a question.
+const LONGEST: usize = 1 << 16;
+
+/// What of the directories is to be looked at.
+pub struct Snapshot<'a> {
+    session: &'a Session,
+    /// `None` if nothing ever is.
+    walker: Option<Walker>,
+    roots: Vec<PathBuf>,
+    questions: Option<File>,
+    /// The beginning of a question.
+    asked: Vec<u8>,
+    /// What to look at next.
+    queue: Vec<PathBuf>,
+    walking: bool,
+    /// When to look at the roots again.
+    again: Option<u64>,
 }
 
-/// CLOCK_MONOTONIC and CLOCK_REALTIME at one instant: the closest of some tries, since we may
-/// be held up between two looks.
-pub fn clocks() -> Result<(u64, u64)> {
-    let mut closest = (u64::MAX, 0, 0);
-    for _ in 0..10 {
-        let before = now(ClockId::CLOCK_MONOTONIC)?;
-        let realtime = now(ClockId::CLOCK_REALTIME)?;
-        let after = now(ClockId::CLOCK_MONOTONIC)?;
-        closest = closest.min((after - before, before.midpoint(after), realtime));
-    }
-    Ok((closest.1, closest.2))
-}
-
-/// Hands out a `process` record, with its time, for each process alive.
-pub fn processes(mut take: impl FnMut(u64, Vec<u8>)) -> Result<()> {
-    for entry in fs::read_dir("/proc").context("cannot list /proc")? {
-        let Some(pid) = entry
-            .ok()
-            .and_then(|entry| entry.file_name().to_str()?.parse().ok())
-        else {
-            continue;
-        };
-        let ts = now(ClockId::CLOCK_MONOTONIC)?;
-        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-            continue;
-        };
-        // A thread that ends while we look has a record of its exit in the ring buffer.
-        let threads = tasks.filter_map(|task| {
-            let task = task.ok()?;
-            let comm = fs::read(task.path().join("comm")).ok()?;
-            let comm = comm.strip_suffix(b"\n").unwrap_or(&comm).to_vec();
-            Some(Thread {
-                tid: task.file_name().to_str()?.parse().ok()?,
-                comm: comm.into(),
-            })
+impl<'a> Snapshot<'a> {
+    /// As the options say.
+    pub fn new(session: &'a Session, options: &Options) -> Result<Self> {
+        let questions = options.answer.as_ref().map(|path| {
+            // It is a pipe whose writers may come and go.
+            let mut file = OpenOptions::new();
+            file.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+            file.open(path)
+                .with_context(|| format!("cannot open {}", path.display()))
         });
-        let process = Process {
-            ts,
-            pid,
-            threads: threads.collect(),
+        let questions = questions.transpose()?;
+        let allowance = (options.buffer_kb * 1024 / RECORD / 4).max(1) as usize;
+        let wanted = !options.snapshot.is_empty() || questions.is_some();
+        let walker = if wanted && session.sees_directories() {
+            Some(Walker::start(allowance)?)
+        } else {
+            None
         };
-        let mut record = Vec::new();
-        wire::write(&process, &mut record);
-        take(ts, record);
-    }
-    Ok(())
-}
-
-/// A mount table that was read.
-pub struct Table {
-    /// When.
-    pub ts: u64,
-    /// Until when the previous one is known to have held.
-    pub since: u64,
-    ns: u64,
-    mountinfo: Vec<u8>,
-}
-
-impl Table {
-    /// Its record, with how many changes were attempted since the previous one.
-    pub fn record(&self, attempts: u64) -> Vec<u8> {
-        let mountinfo = Bytes::from(&self.mountinfo[..]);
-        let mounts = Mounts {
-            ts: self.ts,
-            since: self.since,
-            attempts,
-            ns: self.ns,
-            mountinfo,
-        };
-        let mut record = Vec::new();
-        wire::write(&mounts, &mut record);
-        record
-    }
-}
-
-/// The mount table of our mount namespace, watched for changes.
-pub struct MountTable {
-    file: File,
-    ns: u64,
-    /// When the table that was last read was last known to hold.
-    checked: u64,
-}
-
-impl MountTable {
-    /// Opens it.
-    pub fn open() -> Result<Self> {
-        let file =
-            File::open("/proc/self/mountinfo").context("cannot open /proc/self/mountinfo")?;
-        let ns = fs::metadata("/proc/self/ns/mnt")
-            .context("cannot look at /proc/self/ns/mnt")?
-            .ino();
+        if wanted && walker.is_none() {
+            say!("this kernel has no function to see directories by: deep paths stay partial");
+        }
         Ok(Self {
-            file,
-            ns,
-            checked: 0,
+            session,
+            walker,
+            roots: options.snapshot.clone(),
+            questions,
+            asked: Vec::new(),
+            queue: options.snapshot.clone(),
+            walking: false,
+            again: None,
         })
     }
 
-    /// Reads it as it is now.
-    pub fn read(&mut self) -> Result<Table> {
-        let mut mountinfo = Vec::new();
-        self.file
-            .rewind()
-            .and_then(|()| self.file.read_to_end(&mut mountinfo))
-            .context("cannot read mountinfo")?;
-        let ts = now(ClockId::CLOCK_MONOTONIC)?;
-        let since = if self.checked == 0 { ts } else { self.checked };
-        self.checked = ts;
-        Ok(Table {
-            ts,
-            since,
-            ns: self.ns,
-            mountinfo,
-        })
+    /// Whether the directories below the roots are looked at.
+    pub fn is_taken(&self) -> bool {
+        self.walker.is_some() && !self.roots.is_empty()
     }
 
-    /// Notes that it was seen unchanged at `ts`.
-    pub fn unchanged(&mut self, ts: u64) {
-        self.checked = ts;
+    /// Whether questions are answered.
+    pub fn answers(&self) -> bool {
+        self.walker.is_some() && self.questions.is_some()
     }
 
-    /// To poll for POLLPRI, which says that it has changed: proc_pid_mounts(5).
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// To poll for.
+    pub fn questions(&self) -> Option<BorrowedFd<'_>> {
+        self.questions.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Notes that records were lost, those of directories or of renames maybe.
+    pub fn lost(&mut self, ts: u64) {
+        if self.is_taken() {
+            self.again = Some(ts + PAUSE);
+        }
+    }
+
+    /// Whether there is more to come.
+    pub fn is_busy(&self) -> bool {
+        self.walking || !self.queue.is_empty()
+    }
+
+    /// To be called whenever the ring buffers have been read: takes questions, lets the
+    /// walk go on or the next one begin. Returns the `walked` record, and its time, of one
+    /// that is done.
+    pub fn step(&mut self, now: u64) -> Result<Option<(u64, Vec<u8>)>> {
+        self.listen()?;
+        let Some(walker) = &self.walker else {
+            return Ok(None);
+        };
+        let done = walker.done();
+        self.walking &= done.is_none();
+        if self.again.is_some_and(|again| again <= now) {
+            self.again = None;
+            self.queue.extend(self.roots.iter().cloned());
+        }
+        if !self.walking && !self.queue.is_empty() {
+            self.session.follow(Some(walker.tid))?;
+            walker.walk(mem::take(&mut self.queue))?;
+            self.walking = true;
+        } else if done.is_some() {
+            self.session.follow(None)?;
+        }
+        walker.allow();
+        Ok(done)
+    }
+
+    /// Reads paths, each ended by a NUL.
+    fn listen(&mut self) -> Result<()> {
+        let Some(questions) = &mut self.questions else {
+            return Ok(());
+        };
+        let mut bytes = [0; 4096];
+        loop {
+            let count = match questions.read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot read what to look at"),
+            };
+            for &byte in &bytes[..count] {
+                if byte == 0 {
+                    let path = PathBuf::from(OsStr::from_bytes(&mem::take(&mut self.asked)));
+                    if path.is_absolute() && !self.queue.contains(&path) {
+                        self.queue.push(path);
+                    }
+                } else if self.asked.len() < LONGEST {
+                    self.asked.push(byte);
+                }
+            }
+        }
     }
 }

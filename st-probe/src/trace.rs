@@ -2,13 +2,14 @@
 
 use crate::arch::Arch;
 use crate::command::Command;
-use crate::hooks::{MOUNT, PROCESS};
+use crate::hooks::{DIRECTORY, MOUNT, PROCESS};
 use crate::merge::Merge;
+use crate::proc::{self, MountTable, now};
 use crate::record::{Bytes, End, Header, Lost, MAGIC, Raw, VERSION};
 use crate::ring::{self, Item};
 use crate::session::Session;
 use crate::signals::Signals;
-use crate::snapshot::{self, MountTable, now};
+use crate::snapshot::Snapshot;
 use crate::tracefs::Tracefs;
 use crate::wire;
 use anyhow::{Context, Result, bail};
@@ -21,6 +22,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long records gather before they are read, once there are some. A record is handed on
@@ -47,6 +49,10 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// KiB of ring buffer a CPU.
     pub buffer_kb: u64,
+    /// Directories to look at all directories below.
+    pub snapshot: Vec<PathBuf>,
+    /// The named pipe through which further ones come.
+    pub answer: Option<PathBuf>,
     /// The command to run meanwhile; empty: none.
     pub command: Vec<OsString>,
 }
@@ -60,7 +66,13 @@ pub fn open(options: &Options) -> Result<Session> {
     let machine = machine.machine().to_string_lossy();
     let arch = Arch::of(&machine)
         .with_context(|| format!("st-probe does not know the architecture {machine}"))?;
-    Session::open(Tracefs::find()?, arch, &options.events, options.buffer_kb)
+    Session::open(
+        Tracefs::find()?,
+        arch,
+        &options.events,
+        options.buffer_kb,
+        !options.snapshot.is_empty() || options.answer.is_some(),
+    )
 }
 
 /// Traces until something ends it; returns the exit status.
@@ -73,15 +85,16 @@ pub fn trace(options: Options) -> Result<u8> {
     for unavailable in &session.unavailable {
         say!("cannot trace {}: {}", unavailable.event, unavailable.why);
     }
-    let mut pump = Pump::new(&session)?;
+    let snapshot = Snapshot::new(&session, &options)?;
+    let mut pump = Pump::new(&session, snapshot)?;
     pump.header(&session)?;
     session.enable(|event| event == PROCESS)?;
     // Their order is that of their times: nothing else is in this source.
     let processes = pump.buffers.len();
-    snapshot::processes(|ts, record| {
+    proc::processes(|ts, record| {
         pump.merge.push(processes, ts, Entry::Record(record));
     })?;
-    session.enable(|event| event != PROCESS)?;
+    session.enable(|event| event != PROCESS && event != DIRECTORY)?;
     pump.flush()?;
     say!("tracing; Ctrl-C ends it");
     if let Some(command) = &mut command {
@@ -161,10 +174,11 @@ struct Buffer {
 }
 
 /// Moves records from the ring buffers to standard output.
-struct Pump {
+struct Pump<'a> {
     buffers: Vec<Buffer>,
-    /// The buffers, the processes and the mounts.
+    /// The buffers, the processes, the mounts and the snapshot.
     merge: Merge<Entry>,
+    snapshot: Snapshot<'a>,
     /// When the last cycle began.
     cycled: u64,
     /// How many cycles in a row have found something.
@@ -183,8 +197,8 @@ struct Pump {
     lost: u64,
 }
 
-impl Pump {
-    fn new(session: &Session) -> Result<Self> {
+impl<'a> Pump<'a> {
+    fn new(session: &Session, snapshot: Snapshot<'a>) -> Result<Self> {
         let buffers: Vec<_> = (session.buffers()?.into_iter())
             .map(|(cpu, file)| Buffer {
                 cpu,
@@ -206,8 +220,9 @@ impl Pump {
             .filter(|hook| hook.event == MOUNT)
             .map(|hook| hook.id);
         Ok(Self {
-            merge: Merge::new(buffers.len() + 2),
+            merge: Merge::new(buffers.len() + 3),
             buffers,
+            snapshot,
             cycled: 0,
             ticks: 0,
             mounts: MountTable::open()?,
@@ -233,7 +248,7 @@ impl Pump {
         let page_size = sysconf(SysconfVar::PAGE_SIZE)
             .context("cannot tell the page size")?
             .unwrap_or(0);
-        let (monotonic, realtime) = snapshot::clocks()?;
+        let (monotonic, realtime) = proc::clocks()?;
         wire::write(
             &Header {
                 magic: MAGIC.into(),
@@ -256,6 +271,8 @@ impl Pump {
                 realtime,
                 hooks: session.hooks.clone(),
                 unavailable: session.unavailable.clone(),
+                snapshot: self.snapshot.is_taken(),
+                answers: self.snapshot.answers(),
                 command: std::env::args_os()
                     .map(|word| word.to_string_lossy().into_owned())
                     .collect(),
@@ -302,6 +319,8 @@ impl Pump {
                     PollFd::new(self.buffers[source].file.as_fd(), PollFlags::POLLIN)
                 }),
             );
+            let questions = self.snapshot.questions();
+            fds.extend(questions.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         }
         match poll(
             &mut fds,
@@ -330,9 +349,13 @@ impl Pump {
     /// Returns whether there was anything, or is something left.
     fn cycle(&mut self, start: u64) -> Result<bool> {
         let found = self.drain_all(start)?;
+        if let Some((ts, record)) = self.snapshot.step(start)? {
+            let source = self.buffers.len() + 2;
+            self.merge.push(source, ts, Entry::Record(record));
+        }
         let until = std::mem::replace(&mut self.cycled, start);
         self.release(until)?;
-        let busy = found || !self.merge.is_empty();
+        let busy = found || !self.merge.is_empty() || self.snapshot.is_busy();
         self.ticks = if busy {
             self.ticks.saturating_add(1)
         } else {
@@ -441,6 +464,7 @@ impl Pump {
             buffers,
             records,
             lost,
+            snapshot,
             ..
         } = self;
         merge.release(until, |source, ts, entry| match entry {
@@ -459,6 +483,7 @@ impl Pump {
             }
             Entry::Lost(since, count) => {
                 *lost += count.unwrap_or(1);
+                snapshot.lost(ts);
                 let cpu = Some(buffers[source].cpu);
                 wire::write(
                     &Lost {

@@ -1,5 +1,4 @@
-//! Names are bytes, and paths may be deeper than one record of the kernel holds: what is
-//! reported is right, or says that it is not the whole.
+//! Names are bytes, and paths may be deeper than one record of the kernel holds.
 
 use anyhow::{Context, Result};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, open, openat};
@@ -19,8 +18,6 @@ use crate::{Case, Report, compare, sys};
 
 /// How deep the directories go. More than any record holds.
 const DEPTH: usize = 14;
-/// How many names a record holds at least.
-const ALWAYS_WHOLE: usize = 5;
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
@@ -123,65 +120,30 @@ fn deep(report: &mut Report, kind: Kind, what: &str, length: usize) -> Result<()
     }
     let got = trace.events(&mut report.problems)?;
     report.notes.push(compare::count(&got));
-    let mut whole = 0;
     for (number, (event, path)) in expected.iter().enumerate() {
-        let Some(got) = got.get(number) else {
-            report
-                .problems
-                .push(format!("missing: {event} {}", path.display()));
-            continue;
+        let problem = match got.get(number) {
+            None => Err(format!("missing: {event} {}", path.display())),
+            Some(got) => check(event, path, got),
         };
-        match check(event, path, got) {
-            Ok(true) => whole = whole.max(path.components().count()),
-            Ok(false) if number / 2 < ALWAYS_WHOLE - 1 => report.problems.push(format!(
-                "not whole at level {}: {}",
-                number / 2 + 1,
-                Value::Object(got.fields.clone())
-            )),
-            Ok(false) => {}
-            Err(problem) => report.problems.push(problem),
-        }
+        report.problems.extend(problem.err());
     }
     for got in got.iter().skip(expected.len()) {
         let fields = Value::Object(got.fields.clone());
         report.problems.push(format!("extra: {fields}"));
     }
-    let own = place.dir.components().count();
-    report.notes.push(format!(
-        "whole down to {} names below {}",
-        whole.saturating_sub(own),
-        place.dir.display()
-    ));
     Ok(())
 }
 
-/// Whether the path is whole; an error if it is wrong.
-fn check(event: &str, path: &Path, got: &Got) -> Result<bool, String> {
-    let wrong = |what: &str| {
-        Err(format!(
-            "{what}: expected {event} {}, got {}",
-            path.display(),
-            Value::Object(got.fields.clone())
-        ))
-    };
-    let Some(said) = got.get("path").as_str() else {
-        return wrong("no path");
-    };
-    if *got.get("event") != json!(event) {
-        return wrong("wrong event");
+/// Whether the event is the expected one; else what is wrong.
+fn check(event: &str, path: &Path, got: &Got) -> Result<(), String> {
+    let is = |name: &str, value: &str| *got.get(name) == json!(value);
+    let right = Path::new(got.get("path").as_str().unwrap_or_default()) == path;
+    if right && is("event", event) && is("path_status", "complete") {
+        return Ok(());
     }
-    match got.get("path_status").as_str() {
-        Some("complete") if Path::new(said) == path => Ok(true),
-        Some("complete") => wrong("WRONG PATH"),
-        // Names from the file's own upwards, none cut, none missing between.
-        Some("partial")
-            if Path::new(said).is_relative()
-                && path.ends_with(said)
-                && Path::new(said).components().count() >= ALWAYS_WHOLE =>
-        {
-            Ok(false)
-        }
-        Some("partial") => wrong("WRONG PARTIAL PATH"),
-        _ => wrong("wrong status"),
-    }
+    Err(format!(
+        "expected {event} {}, got {}",
+        path.display(),
+        Value::Object(got.fields.clone())
+    ))
 }

@@ -1,0 +1,501 @@
+//! The stage itself: from records to records with paths.
+//!
+//! Where a path depends on a directory that the snapshot has not met yet, the event waits
+//! for it, and all after it.
+
+use crate::event::{Bytes, Paths, Status};
+use crate::resolve::{Question, Resolved, Resolver};
+use crate::tree::{Found, Span, Spot, Tree};
+use crate::watch::{Watch, Watches};
+use st_decode::event::{Dir, Event, Kind, Shutdown};
+use st_decode::record::{Header, Lost, Mounts, Walked};
+use st_decode::stage::{self, RecordError, Stage};
+use st_decode::wire;
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// The fields that st-pathtree replaces, and those that it adds.
+const REPLACED: [&str; 15] = [
+    "fs_path",
+    "old_fs_path",
+    "began",
+    "parent",
+    "top",
+    "old_parent",
+    "old_top",
+    "dir",
+    "other_dir",
+    "deleted",
+    "path",
+    "path_status",
+    "old_path",
+    "old_path_status",
+    "mnt_ns",
+];
+
+/// Bytes of records that may wait.
+const MAX_WAITING: usize = 64 << 20;
+/// How long an answer is waited for, and a call may take before its path is told by what
+/// the directories are called now. Nanoseconds.
+const PATIENCE: u64 = 2_000_000_000;
+/// File systems whose directories keep their inode numbers, so that one that the snapshot
+/// has not met is none that it should have.
+const STEADY: [&[u8]; 7] = [
+    b"ext2",
+    b"ext3",
+    b"ext4",
+    b"xfs",
+    b"tmpfs",
+    b"devtmpfs",
+    b"f2fs",
+];
+
+/// Takes the paths of directories that st-probe is to look below.
+pub type Ask = Box<dyn FnMut(&[u8])>;
+
+/// Resolves paths and passes what is watched.
+#[derive(Default)]
+pub struct PathTree {
+    resolver: Resolver,
+    ask: Option<Ask>,
+    /// By device.
+    trees: HashMap<String, Tree>,
+    /// Those of file systems that are no more, and until when they were.
+    former: Vec<(u64, String, Tree)>,
+    snapshot: Snapshot,
+    /// Records that wait for the snapshot, in order.
+    waiting: VecDeque<Vec<u8>>,
+    waiting_bytes: usize,
+}
+
+/// What of the directories was or will be looked at.
+#[derive(Debug, Default)]
+struct Snapshot {
+    /// Whether there is one, and whether more can be asked for.
+    taken: bool,
+    answers: bool,
+    /// What to add to a monotonic time for nanoseconds since the Unix epoch.
+    epoch: i64,
+    /// Since when it must have been taken: records were lost before.
+    since: u64,
+    /// The roots of the one that is taken, and whether it is complete.
+    roots: Vec<Vec<u8>>,
+    complete: bool,
+    done: bool,
+    /// What was asked for: path, device, until when an answer is waited for.
+    asked: Vec<(Vec<u8>, String, u64)>,
+    /// Devices on which there may be watched directories that nobody looked at.
+    holes: HashSet<String>,
+}
+
+impl Snapshot {
+    /// Whether there is more to be learned.
+    fn is_pending(&self) -> bool {
+        self.taken && !self.done || !self.asked.is_empty()
+    }
+
+    /// Gives up waiting for answers that are late.
+    fn expire(&mut self, ts: u64) -> bool {
+        let before = self.asked.len();
+        let holes = &mut self.holes;
+        self.asked.retain(|(_, dev, until)| {
+            let late = *until < ts;
+            if late {
+                holes.insert(dev.clone());
+            }
+            !late
+        });
+        self.asked.len() < before
+    }
+
+    /// Takes a `walked` record.
+    fn walked(&mut self, walked: &Walked) {
+        let of_asked = |path: &[u8]| walked.roots.iter().any(|root| **root == *path);
+        if !walked.complete {
+            let asked = self.asked.iter().filter(|(path, ..)| of_asked(path));
+            self.holes.extend(asked.map(|(_, dev, _)| dev.clone()));
+        }
+        let before = self.asked.len();
+        self.asked.retain(|(path, ..)| !of_asked(path));
+        let answer = self.asked.len() < before;
+        if !answer && self.taken && walked.since >= self.since {
+            self.done = true;
+            self.complete = walked.complete;
+            self.roots = walked.roots.iter().map(|root| root.to_vec()).collect();
+        }
+    }
+}
+
+/// An event with where its files are.
+struct Located {
+    new: Resolved,
+    old: Option<Resolved>,
+}
+
+impl PathTree {
+    /// With these watches; without any every event passes. `ask` is given paths of
+    /// directories that came to be watched and whose own directories are not known.
+    pub fn new(watches: Vec<Watch>, ask: Option<Ask>) -> Self {
+        Self {
+            resolver: Resolver::new(Watches::new(watches)),
+            ask,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a file whose path is not whole cannot be below a watch.
+    fn is_outside(&self, dev: &str) -> bool {
+        let snapshot = &self.snapshot;
+        let covered = |(path, _): (&[u8], _)| {
+            let root = |root: &Vec<u8>| crate::mount::below(path, root).is_some();
+            snapshot.roots.iter().any(root)
+        };
+        snapshot.done
+            && snapshot.complete
+            && !snapshot.holes.contains(dev)
+            && self
+                .resolver
+                .kind(dev)
+                .is_some_and(|kind| STEADY.contains(&kind))
+            && (self.resolver.watches().iter())
+                .filter(|(_, events)| *events != Default::default())
+                .all(covered)
+    }
+
+    /// The tree of a device as it was when a call began.
+    fn tree(&self, dev: &str, began: u64) -> Option<&Tree> {
+        let former =
+            (self.former.iter()).find(|(until, former, _)| former == dev && *until > began);
+        former
+            .map(|(.., tree)| tree)
+            .or_else(|| self.trees.get(dev))
+    }
+
+    /// A path within a file system, as far as it can be known.
+    fn find(&self, event: &Event, fs_path: &[u8], top: Option<u64>) -> Found {
+        if fs_path.first() == Some(&b'/') {
+            return Found::Whole(fs_path.to_vec());
+        }
+        let tree = self.tree(event.dev.unwrap_or_default(), event.began);
+        match tree.zip(top) {
+            Some((tree, top)) => tree.path(event.began, top, fs_path),
+            None => Found::Tail(fs_path.to_vec()),
+        }
+    }
+
+    /// Resolves the paths of an event, unless it is to wait.
+    fn locate(&self, event: &Event, may_wait: bool) -> Option<Located> {
+        // An event whose very name could not be read has an empty path.
+        let new = self.find(
+            event,
+            event.fs_path.as_deref().unwrap_or_default(),
+            event.top,
+        );
+        let old = (event.old_fs_path.as_deref()).map(|path| self.find(event, path, event.old_top));
+        let partial = |found: &Found| matches!(found, Found::Tail(_));
+        let any_partial = partial(&new) || old.as_ref().is_some_and(partial);
+        if any_partial && may_wait && self.snapshot.is_pending() && !event.deleted {
+            return None;
+        }
+        let dev = event.dev.unwrap_or_default();
+        let question = Question {
+            event: event.event,
+            ts: event.ts,
+            dev,
+            outside: any_partial && self.is_outside(dev),
+        };
+        let mut new = self.resolver.resolve(question, &new, None);
+        let mut old = old.map(|old| self.resolver.resolve(question, &old, new.mount));
+        if event.deleted {
+            let named = old.as_mut().unwrap_or(&mut new);
+            if named.status == Status::Complete {
+                named.status = Status::Deleted;
+            }
+        }
+        Some(Located { new, old })
+    }
+
+    /// Learns what an event tells of directories.
+    fn learn(&mut self, event: &Event) {
+        let Some(dev) = event.dev else { return };
+        let span = Span {
+            began: event.began,
+            ts: event.ts,
+        };
+        if !self.trees.contains_key(dev) {
+            self.trees.insert(dev.to_owned(), Tree::default());
+        }
+        let Some(tree) = self.trees.get_mut(dev) else {
+            return;
+        };
+        tree.settle(if self.waiting.is_empty() {
+            event.ts.saturating_sub(PATIENCE)
+        } else {
+            0
+        });
+        let path = event.fs_path.as_deref().unwrap_or_default();
+        let old_path = event.old_fs_path.as_deref().unwrap_or_default();
+        if event.deleted {
+            return;
+        }
+        for (parent, path) in [(event.parent, path), (event.old_parent, old_path)] {
+            if let Some(parent) = parent {
+                tree.learn(event.began, parent, path);
+            }
+        }
+        let spot = |parent: Option<u64>, path| {
+            parent.map(|parent| Spot {
+                parent,
+                name: last(path),
+            })
+        };
+        let (to, from) = (spot(event.parent, path), spot(event.old_parent, old_path));
+        match (event.event, event.ino) {
+            (Kind::Mkdir, Some(ino)) => {
+                if let Some(to) = to {
+                    tree.made(span, ino, to);
+                }
+            }
+            (Kind::Rmdir, Some(ino)) => tree.gone(span, ino),
+            (Kind::Rename, ino) => {
+                let Some((from, to)) = from.zip(to) else {
+                    return;
+                };
+                let mut new = Vec::new();
+                if let (Some(other), false) = (event.other_dir, event.exchange) {
+                    tree.gone(span, other);
+                }
+                if let Some(ino) = ino.filter(|_| event.dir) {
+                    new.extend((!tree.moved(span, ino, from, to)).then_some((path, event.top)));
+                }
+                if let (Some(other), true) = (event.other_dir, event.exchange) {
+                    let whole = tree.moved(span, other, to, from);
+                    new.extend((!whole).then_some((old_path, event.old_top)));
+                }
+                for (path, top) in new {
+                    self.came(event, path, top);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes that a directory has come to a path whose own directories are not known.
+    fn came(&mut self, event: &Event, fs_path: &[u8], top: Option<u64>) {
+        let dev = event.dev.unwrap_or_default();
+        let began = event.ts;
+        let found = self.find(
+            &Event {
+                began,
+                ..event.clone()
+            },
+            fs_path,
+            top,
+        );
+        let question = Question {
+            event: event.event,
+            ts: event.ts,
+            dev,
+            outside: self.is_outside(dev),
+        };
+        let resolved = self.resolver.resolve(question, &found, None);
+        match resolved.status {
+            Status::Complete => {
+                if self.resolver.concerns(&resolved.path) {
+                    self.request(resolved.path, dev, event.ts);
+                }
+            }
+            _ if question.outside => {}
+            _ => drop(self.snapshot.holes.insert(dev.to_owned())),
+        }
+    }
+
+    /// Asks st-probe to look below a directory.
+    fn request(&mut self, path: Vec<u8>, dev: &str, ts: u64) {
+        if !self.snapshot.answers {
+            self.snapshot.holes.insert(dev.to_owned());
+            return;
+        }
+        if let Some(ask) = &mut self.ask {
+            ask(&path);
+        }
+        let until = ts.saturating_add(PATIENCE);
+        self.snapshot.asked.push((path, dev.to_owned(), until));
+    }
+
+    /// Learns of a directory that the snapshot met.
+    fn dir(&mut self, dir: &Dir) {
+        let tree = self.trees.entry(dir.dev.to_owned()).or_default();
+        if *dir.fs_path == *b"/" {
+            let parent = dir.parent.unwrap_or(dir.ino);
+            tree.seen(dir.ino, Spot { parent, name: b"" });
+        } else if let Some(parent) = dir.parent {
+            tree.learn(dir.ts, parent, &dir.fs_path);
+            let name = last(&dir.fs_path);
+            tree.seen(dir.ino, Spot { parent, name });
+        }
+    }
+
+    /// Takes a file system's tree away: its device number may be another's next.
+    fn shutdown(&mut self, ts: u64, dev: &str) {
+        if let Some(tree) = self.trees.remove(dev) {
+            if self.waiting.is_empty() {
+                self.former.clear();
+            }
+            self.former.push((ts, dev.to_owned(), tree));
+        }
+        self.snapshot.holes.remove(dev);
+        self.snapshot.asked.retain(|(_, asked, _)| asked != dev);
+    }
+
+    /// Trusts no tree any more: renames may have been lost.
+    fn lost(&mut self, lost: &Lost) {
+        let ts = lost.since.wrapping_add_signed(self.snapshot.epoch);
+        for (dev, tree) in std::mem::take(&mut self.trees) {
+            if !self.waiting.is_empty() {
+                self.former.push((ts, dev, tree));
+            }
+        }
+        self.snapshot.since = lost.ts;
+        self.snapshot.done = false;
+    }
+
+    /// Handles a record in its turn. False: it is to wait.
+    fn turn(
+        &mut self,
+        kind: &str,
+        record: &[u8],
+        may_wait: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, RecordError> {
+        match kind {
+            "event" => return Ok(self.event(&wire::read(record)?, record, may_wait, out)),
+            "mounts" => {
+                let mounts: Mounts = wire::read(record)?;
+                let new = self.resolver.mounted(&mounts);
+                // The first table's were there when the snapshot began.
+                if self.snapshot.taken && mounts.since < mounts.ts {
+                    let ts = mounts.ts.wrapping_add_signed(self.snapshot.epoch);
+                    for (dev, point) in new {
+                        self.request(point, &dev, ts);
+                    }
+                }
+            }
+            _ => {}
+        }
+        out.extend_from_slice(record);
+        Ok(true)
+    }
+
+    /// Handles an event in its turn. False: it is to wait.
+    fn event(&self, event: &Event, record: &[u8], may_wait: bool, out: &mut Vec<u8>) -> bool {
+        if !Kind::FILE.contains(&event.event) || event.dev.is_none() {
+            out.extend_from_slice(record);
+            return true;
+        }
+        let located = self.locate(event, may_wait);
+        let is_located = located.is_some();
+        if let Some(located) = located {
+            pass(record, located, out);
+        }
+        is_located
+    }
+
+    /// Lets those pass that need not wait any more; all if `may_wait` is false.
+    fn flush(&mut self, may_wait: bool, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        while let Some(record) = self.waiting.pop_front() {
+            let may_wait = may_wait && self.waiting_bytes <= MAX_WAITING;
+            let kind = wire::kind(&record).unwrap_or_default();
+            if !self.turn(kind, &record, may_wait, out)? {
+                self.waiting.push_front(record);
+                return Ok(());
+            }
+            self.waiting_bytes -= record.len();
+        }
+        self.former.clear();
+        Ok(())
+    }
+}
+
+impl Stage for PathTree {
+    const NAME: &'static str = "st-pathtree";
+    const AFTER: &'static [&'static str] = &["st-probe", "st-decode"];
+
+    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
+        let epoch = header.realtime.wrapping_sub(header.monotonic) as i64;
+        self.resolver.begin(epoch);
+        self.trees.clear();
+        self.former.clear();
+        self.snapshot = Snapshot {
+            taken: header.snapshot,
+            answers: header.answers,
+            epoch,
+            ..Snapshot::default()
+        };
+        stage::pass_header(header, record, Self::NAME, out);
+    }
+
+    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        match kind {
+            "dir" => {
+                self.dir(&wire::read(record)?);
+                return Ok(());
+            }
+            "shutdown" => {
+                let Shutdown { ts, dev } = wire::read(record)?;
+                self.shutdown(ts, dev);
+                return Ok(());
+            }
+            "event" => {
+                let event: Event = wire::read(record)?;
+                self.learn(&event);
+                if self.snapshot.expire(event.ts) {
+                    self.flush(true, out)?;
+                }
+                if self.waiting.is_empty() && self.event(&event, record, true, out) {
+                    return Ok(());
+                }
+            }
+            "walked" => {
+                self.snapshot.walked(&wire::read(record)?);
+                self.flush(true, out)?;
+            }
+            "lost" => self.lost(&wire::read(record)?),
+            "end" => self.flush(false, out)?,
+            _ => {}
+        }
+        if kind != "event" && self.waiting.is_empty() {
+            self.turn(kind, record, true, out)?;
+            return Ok(());
+        }
+        self.waiting_bytes += record.len();
+        self.waiting.push_back(record.to_vec());
+        if self.waiting_bytes > MAX_WAITING {
+            self.flush(true, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends an event with its paths, if it is wanted.
+fn pass(record: &[u8], Located { new, old }: Located, out: &mut Vec<u8>) {
+    if !new.wanted && !old.as_ref().is_some_and(|old| old.wanted) {
+        return;
+    }
+    let paths = Paths {
+        path: Bytes::from(new.path),
+        path_status: new.status,
+        old_path_status: old.as_ref().map(|old| old.status),
+        mnt_ns: new
+            .mnt_ns
+            .or_else(|| old.as_ref().and_then(|old| old.mnt_ns)),
+        old_path: old.map(|old| Bytes::from(old.path)),
+    };
+    let mut added = Vec::new();
+    wire::write(&paths, &mut added);
+    wire::merge(record, &REPLACED, &added, out);
+}
+
+/// The last name of a path.
+fn last(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
