@@ -105,6 +105,9 @@ pub const PROCESS: &str = "process";
 /// The event of the hooks that are always in force where the kernel has them: when a mount
 /// table may be about to change.
 pub const MOUNT: &str = "mount";
+/// The event of the hook that is always in force where the kernel has it: a mount namespace
+/// is made.
+pub const NAMESPACE: &str = "namespace";
 /// The event of the hook that is always in force where the kernel has it: a file system is no
 /// longer mounted anywhere.
 pub const SHUTDOWN: &str = "shutdown";
@@ -182,6 +185,9 @@ const DIRECTORIES: &str = "mode & 0x4000 && !(mode & 0xa000)";
 
 /// Neither MS_REMOUNT nor a change of propagation: include/uapi/linux/mount.h.
 const MOUNTS: &str = "!(flags & 0x1e0020)";
+
+/// CLONE_NEWNS: include/uapi/linux/sched.h.
+const NEW_NAMESPACES: &str = "flags & 0x20000";
 
 /// The table.
 pub const HOOKS: &[Hook] = &[
@@ -531,6 +537,15 @@ pub const HOOKS: &[Hook] = &[
     .optional(),
     hook(MOUNT, Role::Instant, Enter("security_sb_umount"), &[]).optional(),
     hook(MOUNT, Role::Instant, Enter("security_move_mount"), &[]).optional(),
+    // fs/namespace.c
+    hook(
+        NAMESPACE,
+        Role::Instant,
+        Enter("copy_mnt_ns"),
+        &[Number("flags", "flags")],
+    )
+    .filter(NEW_NAMESPACES)
+    .optional(),
     // fs/super.c: its device number may be given to another one as soon as this is done.
     hook(
         SHUTDOWN,

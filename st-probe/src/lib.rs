@@ -29,6 +29,8 @@ pub mod cli;
 #[cfg(feature = "cli")]
 mod command;
 #[cfg(feature = "cli")]
+mod mounts;
+#[cfg(feature = "cli")]
 mod proc;
 #[cfg(feature = "cli")]
 mod session;

@@ -2,7 +2,9 @@
 
 use crate::arch::Arch;
 use crate::btf::Btf;
-use crate::hooks::{DIRECTORY, EVENTS, HOOKS, Hook, INODE, MOUNT, PROCESS, Point, SHUTDOWN};
+use crate::hooks::{
+    DIRECTORY, EVENTS, HOOKS, Hook, INODE, MOUNT, NAMESPACE, PROCESS, Point, SHUTDOWN,
+};
 use crate::plan;
 use crate::record;
 use crate::tracefs::Tracefs;
@@ -16,7 +18,7 @@ use std::path::PathBuf;
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The events that are not asked for but serve those that are.
-const SERVING: [&str; 5] = [PROCESS, MOUNT, SHUTDOWN, DIRECTORY, INODE];
+const SERVING: [&str; 6] = [PROCESS, MOUNT, NAMESPACE, SHUTDOWN, DIRECTORY, INODE];
 
 /// Probes defined, in an instance of their own; nothing is recorded before
 /// [`Session::enable`].
@@ -72,7 +74,7 @@ impl Session {
         for event in SERVING.into_iter().chain(EVENTS) {
             let creates = ["create", "mkdir", "mknod", "symlink"];
             let wanted = match event {
-                PROCESS | MOUNT | SHUTDOWN => true,
+                PROCESS | MOUNT | NAMESPACE | SHUTDOWN => true,
                 DIRECTORY => snapshot,
                 INODE => creates
                     .iter()

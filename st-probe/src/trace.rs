@@ -2,9 +2,10 @@
 
 use crate::arch::Arch;
 use crate::command::Command;
-use crate::hooks::{DIRECTORY, MOUNT, PROCESS};
+use crate::hooks::{DIRECTORY, PROCESS};
 use crate::merge::Merge;
-use crate::proc::{self, MountTable, now};
+use crate::mounts::Mounts;
+use crate::proc::{self, now};
 use crate::record::{Bytes, End, Header, Lost, MAGIC, Raw, VERSION};
 use crate::ring::{self, Item};
 use crate::session::Session;
@@ -183,12 +184,7 @@ struct Pump<'a> {
     cycled: u64,
     /// How many cycles in a row have found something.
     ticks: u32,
-    mounts: MountTable,
-    /// A change was seen, but the table not read since.
-    mounts_changed: bool,
-    /// When somebody began to change mounts, since the table was last read.
-    attempts: Vec<u64>,
-    mount_hooks: Vec<u16>,
+    mounts: Mounts,
     page: Vec<u8>,
     out: Vec<u8>,
     stdout: File,
@@ -214,21 +210,13 @@ impl<'a> Pump<'a> {
             .context("no standard output")?;
         // Only pipes have a size; a file or terminal needs none.
         let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
-        let mount_hooks = session
-            .hooks
-            .iter()
-            .filter(|hook| hook.event == MOUNT)
-            .map(|hook| hook.id);
         Ok(Self {
             merge: Merge::new(buffers.len() + 3),
             buffers,
             snapshot,
             cycled: 0,
             ticks: 0,
-            mounts: MountTable::open()?,
-            mounts_changed: false,
-            attempts: Vec::new(),
-            mount_hooks: mount_hooks.collect(),
+            mounts: Mounts::open(&session.hooks)?,
             page: vec![0; SUB_BUFFER],
             out: Vec::new(),
             stdout: stdout.into(),
@@ -279,8 +267,7 @@ impl<'a> Pump<'a> {
             },
             &mut self.out,
         );
-        self.out.extend(self.mounts.read()?.record(0));
-        Ok(())
+        self.mounts.all(&mut self.out)
     }
 
     /// Waits for a signal, the reader's going or the deadline; while `busy`, no longer than
@@ -336,8 +323,8 @@ impl<'a> Pump<'a> {
             .collect();
         let any = |told: &[PollFlags]| told.iter().any(|told| !told.is_empty());
         self.reader_gone |= !told[1].is_empty();
-        // The kernel tells of a change once only.
-        self.mounts_changed |= told.get(2).is_some_and(|told| !told.is_empty());
+        self.mounts
+            .told(told.get(2).is_some_and(|told| !told.is_empty()));
         for (source, told) in sources.into_iter().zip(told.iter().skip(3)) {
             self.buffers[source].absent = *told == PollFlags::POLLERR;
         }
@@ -365,44 +352,25 @@ impl<'a> Pump<'a> {
     }
 
     /// Drains every buffer until it is empty or has come to `until`, and looks for a change
-    /// of the mount table. Returns whether there was anything.
+    /// of the mount tables. Returns whether there was anything.
     fn drain_all(&mut self, until: u64) -> Result<bool> {
         let mut found = false;
         for source in 0..self.buffers.len() {
             found |= self.drain(source, until)?;
         }
-        let ts = now(ClockId::CLOCK_MONOTONIC)?;
-        let mut fds = [PollFd::new(self.mounts.fd(), PollFlags::POLLPRI)];
-        while let Err(error) = poll(&mut fds, PollTimeout::ZERO) {
-            if error != nix::errno::Errno::EINTR {
-                return Err(error).context("cannot poll");
+        let tables = self.mounts.look()?;
+        // Whoever made a change has left a record before.
+        if let Some(read) = tables.iter().map(|table| table.ts).max() {
+            found = true;
+            for source in 0..self.buffers.len() {
+                self.drain(source, read)?;
             }
         }
-        let changed = fds[0].any().unwrap_or(false) || self.mounts_changed;
-        if !changed {
-            self.mounts.unchanged(ts);
-            return Ok(found);
+        for (since, record) in self.mounts.records(tables) {
+            let source = self.buffers.len() + 1;
+            self.merge.push(source, since, Entry::Record(record));
         }
-        self.mounts_changed = false;
-        let mut table = self.mounts.read()?;
-        // Whoever made the change has left a record before.
-        for source in 0..self.buffers.len() {
-            self.drain(source, table.ts)?;
-        }
-        let first = self
-            .attempts
-            .iter()
-            .copied()
-            .min()
-            .filter(|&ts| ts <= table.ts);
-        let attempts = self.attempts.iter().filter(|&&ts| ts <= table.ts).count() as u64;
-        self.attempts.retain(|&ts| ts > table.ts);
-        // Before the first attempt nothing had changed.
-        table.since = table.since.max(first.unwrap_or(0));
-        let source = self.buffers.len() + 1;
-        self.merge
-            .push(source, table.since, Entry::Record(table.record(attempts)));
-        Ok(true)
+        Ok(found)
     }
 
     /// Reads one CPU's buffer until it is empty or has come to `until`.
@@ -412,8 +380,7 @@ impl<'a> Pump<'a> {
             buffers,
             merge,
             page,
-            attempts,
-            mount_hooks,
+            mounts,
             ..
         } = self;
         let Buffer {
@@ -441,9 +408,7 @@ impl<'a> Pump<'a> {
                     *latest = ts;
                     // An event is never shorter than its common fields.
                     if data.len() >= 8 {
-                        if mount_hooks.contains(&common_type(data)) {
-                            attempts.push(ts);
-                        }
+                        mounts.note(common_type(data), ts);
                         merge.push(source, ts, Entry::Raw(data.to_vec()));
                     }
                 }
