@@ -1,6 +1,6 @@
 //! The stage itself.
 
-use crate::event::{Attrib, Bytes, Dir, Event, Kind, Process, Shutdown};
+use crate::event::{Attrib, Bytes, Dir, Event, Inode, Kind, Process, Shutdown};
 use crate::field::{Layout, Number, Order};
 use crate::pair::{Call, Dentry, Known, Thread};
 use crate::process::Processes;
@@ -239,12 +239,12 @@ impl Decoder {
             wire::write(&Shutdown { ts, dev }, out);
             return;
         }
-        let (chain, ino) = (hook.layout.chain(&raw.data), number(Number::Ino));
-        if let Some((chain, ino)) = chain.zip(ino) {
+        let chain = hook.layout.chain(&raw.data);
+        if let Some((chain, dir)) = chain.and_then(|chain| chain.own.map(|own| (chain, own))) {
             let dir = Dir {
                 ts,
                 dev,
-                ino: ino as u64,
+                dir,
                 fs_path: Bytes::from(&chain.path[..]),
                 parent: chain.parent,
                 top: chain.top,
@@ -325,7 +325,9 @@ fn enter(call: &mut Call, hook: &Hook, raw: &Raw) {
         Role::Target => known.target = hook.layout.text(data, "target").map(<[u8]>::to_vec),
         Role::Old => {
             known.old_path = hook.layout.chain(data);
-            known.dir = mode.is_some_and(is_dir);
+            if mode.is_some_and(is_dir) {
+                known.dir = known.old_path.as_ref().and_then(|chain| chain.own);
+            }
             known.ino = number(Number::Ino).map(|ino| ino as u64);
             known.inodes[0] = number(Number::Inode).map(|inode| inode as u64);
             known.deleted = number(Number::Hashed) == Some(0);
@@ -338,7 +340,7 @@ fn enter(call: &mut Call, hook: &Hook, raw: &Raw) {
             known.inodes[1] = inode;
             // Without an inode, the kernel had nothing to read the others from.
             if inode != Some(0) && mode.is_some_and(is_dir) {
-                known.other_dir = number(Number::Ino).map(|ino| ino as u64);
+                known.other_dir = known.path.as_ref().and_then(|chain| chain.own);
             }
         }
         _ => {
@@ -346,6 +348,9 @@ fn enter(call: &mut Call, hook: &Hook, raw: &Raw) {
             known.path = hook.layout.chain(data);
             known.dev = number(Number::Dev).map(|dev| dev as u32);
             known.ino = number(Number::Ino).map(|ino| ino as u64).or(known.ino);
+            if hook.event == Kind::Rmdir {
+                known.dir = known.path.as_ref().and_then(|chain| chain.own);
+            }
             known.mode = mode;
             known.rdev = number(Number::Rdev).map(|rdev| rdev as u32).filter(|_| {
                 known
@@ -416,6 +421,11 @@ fn instantiate(
         known.ino = ino;
         if matches!(event, Kind::Mkdir | Kind::Mknod) {
             known.mode = mode;
+        }
+        if event == Kind::Mkdir {
+            let parent = known.path.as_ref().and_then(|chain| chain.parent);
+            let subvolume = parent.and_then(|parent| parent.subvolume);
+            known.dir = ino.map(|ino| Inode { subvolume, ino });
         }
     }
     None

@@ -3,9 +3,9 @@
 //!
 //! Each is a map whose first key is `t`, its kind, with the fields of the struct by name; a
 //! field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
-//! A directory's *inode* is its inode number in the file system `dev`.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use st_probe::record::Bytes;
 
 /// What happened.
@@ -121,23 +121,23 @@ pub struct Event<'a> {
     pub began: u64,
     /// Inode of the directory that `fs_path` is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<u64>,
+    pub parent: Option<Inode>,
     /// Inode of the uppermost directory that `fs_path` names, where it is not whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top: Option<u64>,
+    pub top: Option<Inode>,
     /// The same as `parent` of `old_fs_path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old_parent: Option<u64>,
+    pub old_parent: Option<Inode>,
     /// The same as `top` of `old_fs_path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old_top: Option<u64>,
-    /// rename: the file is a directory.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub dir: bool,
+    pub old_top: Option<Inode>,
+    /// mkdir, rmdir, rename: inode of the directory that this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<Inode>,
     /// rename: inode of the directory that had the new name, and has the old one now if
     /// they were exchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub other_dir: Option<u64>,
+    pub other_dir: Option<Inode>,
     /// The file's name had been removed before, or never existed (O_TMPFILE): `fs_path`
     /// (`old_fs_path` in a link) is its last.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -181,6 +181,54 @@ pub struct Event<'a> {
     pub ret: Option<i32>,
 }
 
+/// Which inode of a file system: its number, or on btrfs, where that repeats in each
+/// subvolume, an array of the subvolume's number and it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Inode {
+    /// The subvolume, where the kernel could be asked for it.
+    pub subvolume: Option<u64>,
+    /// The inode number.
+    pub ino: u64,
+}
+
+impl Serialize for Inode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.subvolume {
+            Some(subvolume) => (subvolume, self.ino).serialize(serializer),
+            None => self.ino.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Inode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Inode;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("an inode number, or an array of a subvolume's number and one")
+            }
+
+            fn visit_u64<E>(self, ino: u64) -> Result<Inode, E> {
+                Ok(Inode {
+                    subvolume: None,
+                    ino,
+                })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Inode, A::Error> {
+                let missing = || serde::de::Error::invalid_length(0, &"two numbers");
+                Ok(Inode {
+                    subvolume: Some(seq.next_element()?.ok_or_else(missing)?),
+                    ino: seq.next_element()?.ok_or_else(missing)?,
+                })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
 /// `t` = `dir`: a directory as the snapshot met it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "dir")]
@@ -191,16 +239,16 @@ pub struct Dir<'a> {
     #[serde(borrow)]
     pub dev: &'a str,
     /// Its inode.
-    pub ino: u64,
+    pub dir: Inode,
     /// As in [`Event`].
     #[serde(borrow)]
     pub fs_path: Bytes<'a>,
     /// As in [`Event`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<u64>,
+    pub parent: Option<Inode>,
     /// As in [`Event`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top: Option<u64>,
+    pub top: Option<Inode>,
 }
 
 /// `t` = `shutdown`: a file system is no longer mounted anywhere; its device number may be

@@ -1,5 +1,6 @@
 //! Values in the kernel's records, by the formats that the header carries.
 
+use crate::event::Inode;
 use st_probe::record;
 
 /// The byte order of the traced machine.
@@ -26,7 +27,7 @@ numbers! {
     Mode = "mode", Rdev = "rdev", Flags = "flags", Inode = "inode", Hashed = "hashed", Valid = "valid", Uid = "uid",
     Gid = "gid", Fd = "fd", Backlog = "backlog", Addrlen = "addrlen", Family = "family", Port = "port", Num = "num",
     Addr4 = "addr4", Addr6 = "addr6_0", Type = "type", Protocol = "protocol", Pid = "pid", OldPid = "old_pid",
-    CloneFlags = "clone_flags",
+    CloneFlags = "clone_flags", Magic = "magic",
 }
 
 /// Where a value is.
@@ -43,9 +44,11 @@ pub struct Chain {
     /// From `/` if it reaches the root, else from the uppermost name that is known.
     pub path: Vec<u8>,
     /// The inode of the directory that it is in.
-    pub parent: Option<u64>,
+    pub parent: Option<Inode>,
     /// That of the uppermost directory in `path`, if that is not whole.
-    pub top: Option<u64>,
+    pub top: Option<Inode>,
+    /// Its own, if it exists.
+    pub own: Option<Inode>,
 }
 
 /// Where the values of a hook's records are.
@@ -54,9 +57,18 @@ pub struct Layout {
     order: Order,
     numbers: Vec<Option<Place>>,
     names: Vec<Place>,
-    /// The inode numbers of some of these, by level.
+    /// The inode numbers and subvolumes of some of these, by level.
     inodes: Vec<(usize, Place)>,
+    subvolumes: Vec<(usize, Place)>,
     texts: Vec<(String, Place, bool)>,
+}
+
+/// BTRFS_SUPER_MAGIC: include/uapi/linux/magic.h.
+const BTRFS: i64 = 0x9123_683e;
+
+/// N, of a name that is a letter and N.
+fn level(name: &str, letter: char) -> Option<usize> {
+    name.strip_prefix(letter)?.parse().ok()
 }
 
 impl Layout {
@@ -80,8 +92,10 @@ impl Layout {
                 } else {
                     layout.texts.push((field.name.clone(), place, located));
                 }
-            } else if let Some(level) = field.name.strip_prefix('i').and_then(|n| n.parse().ok()) {
+            } else if let Some(level) = level(&field.name, 'i') {
                 layout.inodes.push((level, place));
+            } else if let Some(level) = level(&field.name, 's') {
+                layout.subvolumes.push((level, place));
             } else if let Some(at) = NUMBERS.iter().position(|name| *name == field.name) {
                 layout.numbers[at] = Some(place);
             }
@@ -145,16 +159,22 @@ impl Layout {
                 _ => break,
             }
         }
-        let inode = |level: usize| {
-            let (_, place) = self.inodes.iter().find(|(at, _)| *at == level)?;
-            Some(unsigned(
-                self.order,
-                data.get(place.offset..place.offset + place.size)?,
-            ))
+        let at = |list: &[(usize, Place)], level: usize| {
+            let (_, place) = list.iter().find(|(at, _)| *at == level)?;
+            let bytes = data.get(place.offset..place.offset + place.size)?;
+            Some(unsigned(self.order, bytes))
         };
-        let mut chain = Chain::default();
+        let btrfs = number(Number::Magic) == Some(BTRFS);
+        let inode = |level, ino: Option<u64>| {
+            let subvolume = btrfs.then(|| at(&self.subvolumes, level)).flatten();
+            ino.map(|ino| Inode { subvolume, ino })
+        };
+        let mut chain = Chain {
+            own: inode(0, number(Number::Ino).map(|ino| ino as u64)),
+            ..Chain::default()
+        };
         if !detached {
-            chain.parent = inode(1);
+            chain.parent = inode(1, at(&self.inodes, 1));
         }
         if !rooted {
             // Above the uppermost one whose inode is known nothing is of use.
@@ -163,7 +183,7 @@ impl Layout {
                 .filter(|&level| level > 0 && level < names.len())
                 .max();
             if let Some(level) = top {
-                chain.top = inode(level);
+                chain.top = inode(level, at(&self.inodes, level));
                 names.truncate(level + 1);
             }
         }

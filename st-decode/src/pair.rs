@@ -5,7 +5,7 @@
 //! earlier call of the same thread proves that this call has ended, even if its return was
 //! missed.
 
-use crate::event::{Attrib, Kind};
+use crate::event::{Attrib, Inode, Kind};
 use crate::field::Chain;
 use crate::socket::Socket;
 
@@ -51,8 +51,8 @@ pub struct Known {
     pub began: u64,
     pub path: Option<Chain>,
     pub old_path: Option<Chain>,
-    pub dir: bool,
-    pub other_dir: Option<u64>,
+    pub dir: Option<Inode>,
+    pub other_dir: Option<Inode>,
     pub deleted: bool,
     pub mode: Option<u32>,
     pub rdev: Option<u32>,

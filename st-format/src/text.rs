@@ -18,7 +18,8 @@
 //! | unlisten | `tcp 192.0.2.1:443` |
 //!
 //! A path that is not complete is followed by `[partial]` (and begins with `.../`),
-//! `[unmounted]`, `[ambiguous]` or `[deleted]`. Records that are missing have a line too,
+//! `[unmounted]`, `[ambiguous]` or `[deleted]`; paths in another mount namespace by its number
+//! at the end of the line, `mnt_ns=4026532132`. Records that are missing have a line too,
 //! with `lost` for the event.
 
 use crate::line::{Line, Style};
@@ -190,6 +191,9 @@ fn details(line: &mut Line, event: &Event) {
         Kind::Unlisten => endpoint(line, event),
         Kind::Other if event.path.is_some() => path(line),
         Kind::Other => {}
+    }
+    if let Some(ns) = event.mnt_ns {
+        line.put(Style::Plain, format_args!("mnt_ns={ns}"));
     }
 }
 

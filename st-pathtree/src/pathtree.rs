@@ -5,9 +5,9 @@
 
 use crate::event::{Bytes, Paths, Status};
 use crate::resolve::{Question, Resolved, Resolver};
-use crate::tree::{Found, Span, Spot, Tree};
+use crate::tree::{Found, Span, Spot, Tree, key};
 use crate::watch::{Watch, Watches};
-use st_decode::event::{Dir, Event, Kind, Shutdown};
+use st_decode::event::{Dir, Event, Inode, Kind, Shutdown};
 use st_decode::record::{Header, Lost, Mounts, Walked};
 use st_decode::stage::{self, RecordError, Stage};
 use st_decode::wire;
@@ -34,12 +34,16 @@ const REPLACED: [&str; 15] = [
 
 /// Bytes of records that may wait.
 const MAX_WAITING: usize = 64 << 20;
-/// How long an answer is waited for, and a call may take before its path is told by what
-/// the directories are called now. Nanoseconds.
-const PATIENCE: u64 = 2_000_000_000;
+/// How long an answer is waited for: nanoseconds.
+const PATIENCE: u64 = 5_000_000_000;
+/// How long a call may take before its path is told by what the directories are called
+/// now: nanoseconds.
+const LONGEST_CALL: u64 = 2_000_000_000;
+/// The type of the file system whose inode numbers repeat.
+const BTRFS: &[u8] = b"btrfs";
 /// File systems whose directories keep their inode numbers, so that one that the snapshot
 /// has not met is none that it should have.
-const STEADY: [&[u8]; 7] = [
+const STEADY: [&[u8]; 9] = [
     b"ext2",
     b"ext3",
     b"ext4",
@@ -47,6 +51,8 @@ const STEADY: [&[u8]; 7] = [
     b"tmpfs",
     b"devtmpfs",
     b"f2fs",
+    b"ramfs",
+    b"rootfs",
 ];
 
 /// Takes the paths of directories that st-probe is to look below.
@@ -83,6 +89,8 @@ struct Snapshot {
     done: bool,
     /// What was asked for: path, device, until when an answer is waited for.
     asked: Vec<(Vec<u8>, String, u64)>,
+    /// Directories that were renamed meanwhile: device, key, when.
+    moved: Vec<(String, u64, u64)>,
     /// Devices on which there may be watched directories that nobody looked at.
     holes: HashSet<String>,
 }
@@ -110,14 +118,13 @@ impl Snapshot {
     /// Takes a `walked` record.
     fn walked(&mut self, walked: &Walked) {
         let of_asked = |path: &[u8]| walked.roots.iter().any(|root| **root == *path);
-        if !walked.complete {
+        if walked.answer && !walked.complete {
             let asked = self.asked.iter().filter(|(path, ..)| of_asked(path));
             self.holes.extend(asked.map(|(_, dev, _)| dev.clone()));
         }
-        let before = self.asked.len();
-        self.asked.retain(|(path, ..)| !of_asked(path));
-        let answer = self.asked.len() < before;
-        if !answer && self.taken && walked.since >= self.since {
+        if walked.answer {
+            self.asked.retain(|(path, ..)| !of_asked(path));
+        } else if walked.since >= self.since {
             self.done = true;
             self.complete = walked.complete;
             self.roots = walked.roots.iter().map(|root| root.to_vec()).collect();
@@ -145,6 +152,12 @@ impl PathTree {
     /// Whether a file whose path is not whole cannot be below a watch.
     fn is_outside(&self, dev: &str) -> bool {
         let snapshot = &self.snapshot;
+        let tree = self.trees.get(dev);
+        let steady = |kind: &[u8]| match kind {
+            // If its numbers are told.
+            BTRFS => tree.is_some_and(|tree| !tree.subvolumes.is_empty()),
+            kind => STEADY.contains(&kind),
+        };
         let covered = |(path, _): (&[u8], _)| {
             let root = |root: &Vec<u8>| crate::mount::below(path, root).is_some();
             snapshot.roots.iter().any(root)
@@ -152,10 +165,7 @@ impl PathTree {
         snapshot.done
             && snapshot.complete
             && !snapshot.holes.contains(dev)
-            && self
-                .resolver
-                .kind(dev)
-                .is_some_and(|kind| STEADY.contains(&kind))
+            && self.resolver.kind(dev).is_some_and(steady)
             && (self.resolver.watches().iter())
                 .filter(|(_, events)| *events != Default::default())
                 .all(covered)
@@ -171,12 +181,12 @@ impl PathTree {
     }
 
     /// A path within a file system, as far as it can be known.
-    fn find(&self, event: &Event, fs_path: &[u8], top: Option<u64>) -> Found {
+    fn find(&self, event: &Event, fs_path: &[u8], top: Option<Inode>) -> Found {
         if fs_path.first() == Some(&b'/') {
             return Found::Whole(fs_path.to_vec());
         }
         let tree = self.tree(event.dev.unwrap_or_default(), event.began);
-        match tree.zip(top) {
+        match tree.zip(top.and_then(key)) {
             Some((tree, top)) => tree.path(event.began, top, fs_path),
             None => Found::Tail(fs_path.to_vec()),
         }
@@ -203,8 +213,24 @@ impl PathTree {
             dev,
             outside: any_partial && self.is_outside(dev),
         };
-        let mut new = self.resolver.resolve(question, &new, None);
-        let mut old = old.map(|old| self.resolver.resolve(question, &old, new.mount));
+        // Another subvolume's directory may have the number of one on the way.
+        let unsure = |fs_path: Option<&Bytes>, top: Option<Inode>| {
+            let chained = fs_path.is_some_and(|path| path.first() == Some(&b'/'));
+            let numbered = top.is_some_and(|top| top.subvolume.is_none());
+            !chained && numbered && self.resolver.kind(dev) == Some(BTRFS)
+        };
+        let resolve = |found: &Found, fs_path, top, like| {
+            let mut resolved = self.resolver.resolve(question, found, like);
+            if resolved.status == Status::Complete && unsure(fs_path, top) {
+                resolved.status = Status::Ambiguous;
+            }
+            resolved
+        };
+        let mut new = resolve(&new, event.fs_path.as_ref(), event.top, None);
+        let mut old = old.map(|old| {
+            let like = new.mount;
+            resolve(&old, event.old_fs_path.as_ref(), event.old_top, like)
+        });
         if event.deleted {
             let named = old.as_mut().unwrap_or(&mut new);
             if named.status == Status::Complete {
@@ -216,7 +242,9 @@ impl PathTree {
 
     /// Learns what an event tells of directories.
     fn learn(&mut self, event: &Event) {
-        let Some(dev) = event.dev else { return };
+        let Some(dev) = event.dev.filter(|_| !event.deleted) else {
+            return;
+        };
         let span = Span {
             began: event.began,
             ts: event.ts,
@@ -227,85 +255,97 @@ impl PathTree {
         let Some(tree) = self.trees.get_mut(dev) else {
             return;
         };
+        let named = event
+            .parent
+            .is_some_and(|parent| parent.subvolume.is_none());
+        tree.repeats |= named && self.resolver.kind(dev) == Some(BTRFS);
         tree.settle(if self.waiting.is_empty() {
-            event.ts.saturating_sub(PATIENCE)
+            event.ts.saturating_sub(LONGEST_CALL)
         } else {
             0
         });
         let path = event.fs_path.as_deref().unwrap_or_default();
         let old_path = event.old_fs_path.as_deref().unwrap_or_default();
-        if event.deleted {
-            return;
-        }
         for (parent, path) in [(event.parent, path), (event.old_parent, old_path)] {
-            if let Some(parent) = parent {
+            if let Some(parent) = parent.and_then(key) {
                 tree.learn(event.began, parent, path);
             }
         }
-        let spot = |parent: Option<u64>, path| {
-            parent.map(|parent| Spot {
+        let spot = |parent: Option<Inode>, path| {
+            parent.and_then(key).map(|parent| Spot {
                 parent,
                 name: last(path),
             })
         };
         let (to, from) = (spot(event.parent, path), spot(event.old_parent, old_path));
-        match (event.event, event.ino) {
+        let dir = event.dir.and_then(key);
+        let other = event.other_dir.and_then(key);
+        match (event.event, dir) {
             (Kind::Mkdir, Some(ino)) => {
                 if let Some(to) = to {
                     tree.made(span, ino, to);
                 }
             }
             (Kind::Rmdir, Some(ino)) => tree.gone(span, ino),
-            (Kind::Rename, ino) => {
+            (Kind::Rename, _) => {
                 let Some((from, to)) = from.zip(to) else {
                     return;
                 };
-                let mut new = Vec::new();
-                if let (Some(other), false) = (event.other_dir, event.exchange) {
-                    tree.gone(span, other);
+                if let Some(dir) = dir {
+                    tree.moved(span, dir, from, to);
                 }
-                if let Some(ino) = ino.filter(|_| event.dir) {
-                    new.extend((!tree.moved(span, ino, from, to)).then_some((path, event.top)));
+                match other {
+                    Some(other) if event.exchange => tree.moved(span, other, to, from),
+                    Some(other) => tree.gone(span, other),
+                    None => {}
                 }
-                if let (Some(other), true) = (event.other_dir, event.exchange) {
-                    let whole = tree.moved(span, other, to, from);
-                    new.extend((!whole).then_some((old_path, event.old_top)));
-                }
-                for (path, top) in new {
-                    self.came(event, path, top);
-                }
+                let moved = dir.into_iter().chain(other.filter(|_| event.exchange));
+                let moved = moved.map(|moved| (dev.to_owned(), moved, event.ts));
+                self.snapshot.moved.extend(moved);
             }
             _ => {}
         }
+        let tops = [event.top, event.old_top].into_iter().flatten();
+        let subvolumes = tops.filter_map(|top| top.subvolume);
+        let new = subvolumes
+            .filter(|subvolume| tree.subvolumes.insert(*subvolume))
+            .count();
+        // One that was made since: it may be anywhere.
+        if new > 0 && self.snapshot.done {
+            for root in self.snapshot.roots.clone() {
+                self.request(root, dev, event.ts);
+            }
+        }
+        self.look_below_moved();
     }
 
-    /// Notes that a directory has come to a path whose own directories are not known.
-    fn came(&mut self, event: &Event, fs_path: &[u8], top: Option<u64>) {
-        let dev = event.dev.unwrap_or_default();
-        let began = event.ts;
-        let found = self.find(
-            &Event {
-                began,
-                ..event.clone()
-            },
-            fs_path,
-            top,
-        );
-        let question = Question {
-            event: event.event,
-            ts: event.ts,
-            dev,
-            outside: self.is_outside(dev),
-        };
-        let resolved = self.resolver.resolve(question, &found, None);
-        match resolved.status {
-            Status::Complete => {
-                if self.resolver.concerns(&resolved.path) {
-                    self.request(resolved.path, dev, event.ts);
+    /// Asks for the directories below those that were renamed and may have come from where
+    /// nobody looked.
+    fn look_below_moved(&mut self) {
+        if self.snapshot.moved.is_empty() || !self.snapshot.done {
+            return;
+        }
+        for (dev, dir, ts) in std::mem::take(&mut self.snapshot.moved) {
+            let tree = self.trees.get(&dev);
+            let Some(found) = tree.and_then(|tree| tree.unknown_below(dir)) else {
+                continue;
+            };
+            let question = Question {
+                event: Kind::Rename,
+                ts,
+                dev: &dev,
+                outside: false,
+            };
+            let resolved = self.resolver.resolve(question, &found, None);
+            match resolved.status {
+                Status::Complete if self.resolver.concerns(&resolved.path) => {
+                    self.request(resolved.path, &dev, ts);
                 }
+                Status::Partial if !self.is_outside(&dev) => {
+                    self.snapshot.holes.insert(dev);
+                }
+                _ => {}
             }
-            _ if question.outside => {}
-            _ => drop(self.snapshot.holes.insert(dev.to_owned())),
         }
     }
 
@@ -325,13 +365,15 @@ impl PathTree {
     /// Learns of a directory that the snapshot met.
     fn dir(&mut self, dir: &Dir) {
         let tree = self.trees.entry(dir.dev.to_owned()).or_default();
+        tree.subvolumes.extend(dir.dir.subvolume);
+        tree.repeats |= dir.dir.subvolume.is_none() && self.resolver.kind(dir.dev) == Some(BTRFS);
+        let Some(inode) = key(dir.dir) else { return };
         if *dir.fs_path == *b"/" {
-            let parent = dir.parent.unwrap_or(dir.ino);
-            tree.seen(dir.ino, Spot { parent, name: b"" });
-        } else if let Some(parent) = dir.parent {
+            tree.seen(inode, None);
+        } else if let Some(parent) = dir.parent.and_then(key) {
             tree.learn(dir.ts, parent, &dir.fs_path);
             let name = last(&dir.fs_path);
-            tree.seen(dir.ino, Spot { parent, name });
+            tree.seen(inode, Some(Spot { parent, name }));
         }
     }
 
@@ -457,6 +499,7 @@ impl Stage for PathTree {
             }
             "walked" => {
                 self.snapshot.walked(&wire::read(record)?);
+                self.look_below_moved();
                 self.flush(true, out)?;
             }
             "lost" => self.lost(&wire::read(record)?),

@@ -4,20 +4,23 @@
 //! all below it at no cost. What events change is kept for a while, so that a path can be
 //! told as it was when a call began.
 
-use std::collections::{HashMap, VecDeque};
+use st_decode::event::Inode;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// What begins a path in place of a parent.
 const ROOT: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
+/// Several directories have this inode number.
+const DOUBTFUL: u32 = u32::MAX - 2;
 /// No path has more names: more would be a circle.
-const MAX_DEPTH: usize = 1 << 16;
+const MAX_DEPTH: usize = 1 << 14;
 /// How many directories' paths are remembered that no node leads to.
 const MAX_PLACES: usize = 1 << 16;
 
 /// Where a directory is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Edge {
-    /// The parent's node, [`ROOT`] or [`UNKNOWN`].
+    /// The parent's node, [`ROOT`], [`UNKNOWN`] or [`DOUBTFUL`].
     parent: u32,
     /// The parent's [`Node::generation`].
     generation: u32,
@@ -60,6 +63,18 @@ pub enum Found {
     Tail(Vec<u8>),
 }
 
+/// The number that an inode has in a tree: on btrfs made of the subvolume's and its own.
+/// `None` if these are too large, which no file system comes near.
+pub fn key(inode: Inode) -> Option<u64> {
+    match inode.subvolume {
+        None => Some(inode.ino),
+        Some(subvolume) if subvolume < 1 << 24 && inode.ino < 1 << 40 => {
+            Some(subvolume << 40 | inode.ino)
+        }
+        Some(_) => None,
+    }
+}
+
 /// A directory's name, and the inode of the one it is in.
 #[derive(Debug, Clone, Copy)]
 pub struct Spot<'a> {
@@ -75,6 +90,11 @@ pub struct Tree {
     nodes: Vec<Node>,
     free: Vec<u32>,
     by_inode: HashMap<u64, u32>,
+    /// Whether several directories may have one inode number: on btrfs, where the kernel
+    /// cannot be asked for the subvolume.
+    pub repeats: bool,
+    /// The btrfs subvolumes that were looked for.
+    pub subvolumes: HashSet<u64>,
     /// Paths of directories that no node leads to, as chains showed them; good until a
     /// directory above is renamed.
     places: HashMap<u64, Box<[u8]>>,
@@ -142,46 +162,57 @@ impl Tree {
         }
     }
 
-    /// Learns where a directory is; the directories in it will be learned too.
-    pub fn seen(&mut self, inode: u64, spot: Spot) {
-        let edge = if spot.name.is_empty() {
-            Edge::to(ROOT)
-        } else {
-            self.edge(spot)
-        };
+    /// Learns where a directory is, the root if nowhere; those in it will be learned too.
+    pub fn seen(&mut self, inode: u64, spot: Option<Spot>) {
+        let edge = spot.map_or(Edge::to(ROOT), |spot| self.edge(spot));
         let node = self.node(inode);
         let node = &mut self.nodes[node as usize];
-        node.edge = edge;
+        let other =
+            ![UNKNOWN, edge.parent].contains(&node.edge.parent) || node.edge.name != edge.name;
+        node.edge = if self.repeats && node.edge.parent != UNKNOWN && other {
+            Edge::to(DOUBTFUL)
+        } else {
+            edge
+        };
         node.whole = true;
     }
 
     /// Learns of a new directory.
     pub fn made(&mut self, span: Span, inode: u64, spot: Spot) {
         // One that was removed unseen.
-        self.gone(span, inode);
-        self.seen(inode, spot);
+        if !self.repeats {
+            self.gone(span, inode);
+        }
+        self.seen(inode, Some(spot));
     }
 
     /// Forgets a directory.
     pub fn gone(&mut self, span: Span, inode: u64) {
         self.places.remove(&inode);
-        if let Some(node) = self.by_inode.remove(&inode) {
+        if self.repeats {
+            let node = self.node(inode);
+            self.nodes[node as usize].edge = Edge::to(DOUBTFUL);
+        } else if let Some(node) = self.by_inode.remove(&inode) {
             self.removed.entry(inode).or_default().push((span, node));
             self.undone.push_back((span.ts, Undone::Node(inode)));
         }
     }
 
-    /// Learns that a directory was renamed. Returns whether every directory below is known.
-    pub fn moved(&mut self, span: Span, inode: u64, from: Spot, to: Spot) -> bool {
+    /// Learns that a directory was renamed.
+    pub fn moved(&mut self, span: Span, inode: u64, from: Spot, to: Spot) {
         let old = self.edge(from);
         let new = self.edge(to);
         self.forget_places(&old);
         self.renamed = span.ts;
         let node = self.node(inode);
-        self.nodes[node as usize].edge = new;
+        // It may have been another one of that number.
+        self.nodes[node as usize].edge = if self.repeats {
+            Edge::to(DOUBTFUL)
+        } else {
+            new
+        };
         self.edges.entry(node).or_default().push((span, old));
         self.undone.push_back((span.ts, Undone::Edge(node)));
-        self.nodes[node as usize].whole
     }
 
     /// Forgets the paths below a directory that is being renamed.
@@ -198,6 +229,14 @@ impl Tree {
             }),
             Found::Tail(_) => self.places.clear(),
         }
+    }
+
+    /// Where a directory is now, unless every directory below is known.
+    pub fn unknown_below(&self, inode: u64) -> Option<Found> {
+        let node = &self.nodes[*self.by_inode.get(&inode)? as usize];
+        let mut names = vec![&node.edge.name[..]];
+        let above = self.climb(&node.edge, Instant::After(u64::MAX), &mut names);
+        (!node.whole).then(|| join(above, &names))
     }
 
     /// The path of what a chain showed when a call began: `tail` begins with the name of the
@@ -228,7 +267,7 @@ impl Tree {
 
     fn path_at(&self, instant: Instant, top: u64, name: &[u8], rest: &[u8]) -> Option<Found> {
         let edge = self.edge_at(self.find(top, instant)?, instant);
-        if edge.parent == UNKNOWN || *edge.name != *name {
+        if [UNKNOWN, DOUBTFUL].contains(&edge.parent) || *edge.name != *name {
             return None;
         }
         let mut names = vec![name];
@@ -290,18 +329,21 @@ impl Tree {
         instant: Instant,
         names: &mut Vec<&'a [u8]>,
     ) -> Option<&'a [u8]> {
-        while edge.parent < UNKNOWN {
+        let own = names.len();
+        while edge.parent < DOUBTFUL {
             let parent = &self.nodes[edge.parent as usize];
             if parent.generation != edge.generation || names.len() > MAX_DEPTH {
+                names.truncate(own);
                 return None;
             }
             edge = self.edge_at(edge.parent, instant);
             match edge.parent {
-                ROOT => return Some(b""),
+                ROOT => break,
                 UNKNOWN => {
                     let (Instant::Before(instant) | Instant::After(instant)) = instant;
                     return self.place(parent.inode, instant);
                 }
+                DOUBTFUL => break,
                 _ => names.push(&edge.name),
             }
         }

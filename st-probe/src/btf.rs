@@ -116,6 +116,33 @@ impl Btf {
         }
     }
 
+    /// The kernel's BTF data with a module's, which counts its types and strings on from
+    /// where those end.
+    pub fn joined(kernel: &[u8], module: &[u8]) -> Option<Vec<u8>> {
+        let sections = |data: &[u8]| {
+            let word = |at| u32_at(data, at).map(|word| word as usize);
+            let part = |header: usize, offset: usize, length: usize| {
+                let start = header.checked_add(offset)?;
+                Some(data.get(start..start.checked_add(length)?)?.to_vec())
+            };
+            let header = word(4)?;
+            let types = part(header, word(8)?, word(12)?)?;
+            Some((types, part(header, word(16)?, word(20)?)?))
+        };
+        let ((mut types, mut strings), (more, names)) = (sections(kernel)?, sections(module)?);
+        types.extend(more);
+        strings.extend(names);
+        // struct btf_header: magic, version, flags, its length, and two sections.
+        let mut data = kernel.get(..4)?.to_vec();
+        let lengths = [types.len(), strings.len()].map(|length| length as u32);
+        for word in [24, 0, lengths[0], lengths[0], lengths[1]] {
+            data.extend(u32::to_ne_bytes(word));
+        }
+        data.extend(types);
+        data.extend(strings);
+        Some(data)
+    }
+
     /// A kernel function, by name.
     pub fn function(&self, name: &str) -> Option<Function> {
         let prototype = self.field(*self.functions.get(name.as_bytes())?, 8)?;

@@ -72,7 +72,8 @@ pub enum Fetch {
     /// A NUL-terminated string that the expression points to.
     String(&'static str, &'static str),
     /// `n0`, `n1`, ...: the names from a dentry upwards, as many as the kernel accepts; and
-    /// `i1` and `iN`, the inode numbers of the parent and of the uppermost one named.
+    /// `i1` and `iN`, the inode numbers of the parent and of the uppermost one named; where
+    /// btrfs is in use also its subvolumes' `s0`, `s1` and `sN`, and `magic`.
     Names(&'static str),
 }
 

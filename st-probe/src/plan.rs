@@ -15,6 +15,10 @@ const MAX_ACTIVE: u32 = 512;
 /// for calls that may take minutes.
 const MOST_ACTIVE: u32 = 4096;
 
+/// From a dentry to the number of the btrfs subvolume that it is in (fs/btrfs/btrfs_inode.h,
+/// fs/btrfs/ctree.h); nonsense on any other file system.
+const SUBVOLUME: &str = "->d_inode^btrfs_inode.vfs_inode->root->root_key.objectid";
+
 /// A probe to define.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
@@ -78,29 +82,38 @@ pub fn plan(hook: &Hook, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, St
         });
     };
     let mut deepening = Vec::new();
+    // Inode numbers are not enough on btrfs; only its module's types tell the subvolume.
+    let subvolume = |dentry: &str| context.number(&format!("{dentry}{SUBVOLUME}"));
+    let subvolumes = subvolume(chain).is_ok();
+    if subvolumes {
+        let magic = context.number(&format!("{chain}->d_sb->s_magic"))?;
+        fixed.push_str(&format!(" magic={magic} s0={}", subvolume(chain)?));
+    }
     let mut line = fixed;
-    let mut parent = String::new();
-    let mut expression = chain.to_owned();
+    // The inodes of the levels so far.
+    let mut inodes: Vec<String> = Vec::new();
+    let mut dentry = chain.to_owned();
     for level in 0.. {
-        let name = context.string(&format!("{expression}->d_name.name"))?;
-        let inode = context.number(&format!("{expression}->d_inode->i_ino"))?;
+        let name = context.string(&format!("{dentry}->d_name.name"))?;
+        let inode = context.number(&format!("{dentry}->d_inode->i_ino"))?;
         if name.len().max(inode.len()) > MAX_ARGUMENT {
             break;
         }
         line.push_str(&format!(" n{level}={name}"));
-        let inode = format!(" i{level}={inode}");
-        deepening.push((
-            level + 1,
-            match level {
-                0 => line.clone(),
-                1 => format!("{line}{inode}"),
-                _ => format!("{line}{parent}{inode}"),
-            },
-        ));
-        if level == 1 {
-            parent = inode;
+        let mut inode = format!(" i{level}={inode}");
+        if subvolumes {
+            inode += &format!(" s{level}={}", subvolume(&dentry)?);
         }
-        expression.push_str("->d_parent");
+        inodes.push(inode);
+        // A subvolume is one pointer further away than a name.
+        let top = level - usize::from(subvolumes && level > 1);
+        let told = match level {
+            0 => String::new(),
+            _ if top > 1 => format!("{}{}", inodes[1], inodes[top]),
+            _ => inodes[1].clone(),
+        };
+        deepening.push((level as u32 + 1, format!("{line}{told}")));
+        dentry.push_str("->d_parent");
     }
     deepening.reverse();
     Ok(Probe {
@@ -118,15 +131,15 @@ struct Context<'a> {
 /// Where an expression's value is: behind so many pointers from a register.
 struct Place {
     register: &'static str,
-    offsets: Vec<u32>,
+    offsets: Vec<i64>,
     kind: u32,
 }
 
 impl Place {
-    fn argument(&self, extra: &[u32], ctype: &str) -> String {
+    fn argument(&self, extra: &[i64], ctype: &str) -> String {
         let offsets = self.offsets.iter().chain(extra);
         let value = offsets.fold(format!("%{}", self.register), |inner, offset| {
-            format!("+{offset}({inner})")
+            format!("{offset:+}({inner})")
         });
         format!("{value}:{ctype}")
     }
@@ -187,7 +200,20 @@ impl Context<'_> {
             ),
             None => None,
         };
+        // How far into its struct the pointer of before points.
+        let mut within = 0;
         while !rest.is_empty() {
+            if let Some(outer) = rest.strip_prefix('^') {
+                let (name, after) = split_word(outer);
+                let (member, after) = split_word(after.strip_prefix('.').unwrap_or(after));
+                let structure = self.btf.structure(name);
+                let structure = structure.ok_or_else(|| missing(&format!("struct {name}")))?;
+                let (offset, _) = (self.btf.member(structure, member))
+                    .ok_or_else(|| missing(&format!("{name}.{member}")))?;
+                within = i64::from(offset);
+                (target, rest) = (Some(structure), after);
+                continue;
+            }
             if let Some(member) = rest.strip_prefix("->") {
                 let (member, after) = split_word(member);
                 let structure = match (target.take(), self.btf.shape(place.kind)) {
@@ -199,7 +225,9 @@ impl Context<'_> {
                     .btf
                     .member(structure, member)
                     .ok_or_else(|| missing(member))?;
-                place.offsets.push(offset);
+                place
+                    .offsets
+                    .push(i64::from(offset) - std::mem::take(&mut within));
                 (place.kind, rest) = (kind, after);
                 continue;
             }
@@ -214,7 +242,7 @@ impl Context<'_> {
                     .btf
                     .member(place.kind, member)
                     .ok_or_else(|| missing(member))?;
-                *inner += offset;
+                *inner += i64::from(offset);
                 (place.kind, rest) = (kind, after);
             } else {
                 let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
@@ -223,11 +251,8 @@ impl Context<'_> {
                 let Shape::Array(element) = self.btf.shape(place.kind) else {
                     return Err(missing("array"));
                 };
-                *inner += index
-                    * self
-                        .btf
-                        .size(element)
-                        .ok_or_else(|| missing("element size"))?;
+                let size = (self.btf.size(element)).ok_or_else(|| missing("element size"))?;
+                *inner += i64::from(index) * i64::from(size);
                 (place.kind, rest) = (element, after);
             }
         }

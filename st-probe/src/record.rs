@@ -83,7 +83,8 @@ pub struct Hook {
 pub struct Field {
     /// Its name. `n0`, `n1`, ... are a chain of names: the file's own, its parent's, and
     /// so on. A name `/` ends a chain at the root of its file system; an empty one could
-    /// not be read. `i1`, `i8`, ... are the inode numbers of what `n1`, `n8`, ... name.
+    /// not be read. `i1`, `i8`, ... are the inode numbers of what `n1`, `n8`, ... name,
+    /// `s0`, `s1`, ... the numbers of its btrfs subvolume if `magic` is that of btrfs.
     pub name: String,
     /// Bytes from the start of the record.
     pub offset: u16,
@@ -174,6 +175,8 @@ pub struct Walked<'a> {
     pub ts: u64,
     /// When it began.
     pub since: u64,
+    /// Whether it was asked for, see [`Header::answers`].
+    pub answer: bool,
     /// The directories below which it was, absolute.
     #[serde(borrow)]
     pub roots: Vec<Bytes<'a>>,

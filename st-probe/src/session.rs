@@ -17,6 +17,8 @@ use std::path::PathBuf;
 /// Where the kernel shows its types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
+const BTRFS: &str = "/sys/kernel/btf/btrfs";
+
 /// The events that are not asked for but serve those that are.
 const SERVING: [&str; 6] = [PROCESS, MOUNT, NAMESPACE, SHUTDOWN, DIRECTORY, INODE];
 
@@ -49,7 +51,11 @@ impl Session {
         let btf = fs::read(BTF).with_context(|| {
             format!("cannot read {BTF}: st-probe needs a kernel with CONFIG_DEBUG_INFO_BTF")
         })?;
-        let btf = Btf::parse(btf).context(BTF)?;
+        // Absent where btrfs is not in use, and before Linux 5.11.
+        let joined = fs::read(BTRFS)
+            .ok()
+            .and_then(|module| Btf::joined(&btf, &module));
+        let btf = Btf::parse(joined.unwrap_or(btf)).context(BTF)?;
         let mut session = Self {
             tracefs,
             name: unique_name()?,

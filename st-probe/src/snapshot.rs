@@ -29,10 +29,10 @@ pub struct Snapshot<'a> {
     questions: Option<File>,
     /// The beginning of a question.
     asked: Vec<u8>,
-    /// What to look at next.
+    /// What somebody asked for.
     queue: Vec<PathBuf>,
     walking: bool,
-    /// When to look at the roots again.
+    /// When to look at the roots next.
     again: Option<u64>,
 }
 
@@ -63,9 +63,9 @@ impl<'a> Snapshot<'a> {
             roots: options.snapshot.clone(),
             questions,
             asked: Vec::new(),
-            queue: options.snapshot.clone(),
+            queue: Vec::new(),
             walking: false,
-            again: None,
+            again: (!options.snapshot.is_empty()).then_some(0),
         })
     }
 
@@ -93,7 +93,7 @@ impl<'a> Snapshot<'a> {
 
     /// Whether there is more to come.
     pub fn is_busy(&self) -> bool {
-        self.walking || !self.queue.is_empty()
+        self.walking || !self.queue.is_empty() || self.again.is_some()
     }
 
     /// To be called whenever the ring buffers have been read: takes questions, lets the
@@ -106,13 +106,14 @@ impl<'a> Snapshot<'a> {
         };
         let done = walker.done();
         self.walking &= done.is_none();
-        if self.again.is_some_and(|again| again <= now) {
-            self.again = None;
-            self.queue.extend(self.roots.iter().cloned());
-        }
-        if !self.walking && !self.queue.is_empty() {
+        let roots = self.again.take_if(|again| !self.walking && *again <= now);
+        if roots.is_some() {
             self.session.follow(Some(walker.tid))?;
-            walker.walk(mem::take(&mut self.queue))?;
+            walker.walk(self.roots.clone(), false)?;
+            self.walking = true;
+        } else if !self.walking && !self.queue.is_empty() {
+            self.session.follow(Some(walker.tid))?;
+            walker.walk(mem::take(&mut self.queue), true)?;
             self.walking = true;
         } else if done.is_some() {
             self.session.follow(None)?;

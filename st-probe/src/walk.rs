@@ -63,7 +63,7 @@ const NOT_WALKED: [u32; 26] = [
 pub struct Walker {
     /// The thread, for the probe's filter.
     pub tid: Pid,
-    requests: Sender<Vec<PathBuf>>,
+    requests: Sender<(Vec<PathBuf>, bool)>,
     results: Receiver<(u64, Vec<u8>)>,
     budget: Arc<Budget>,
     /// How many directories it may look at between two calls of [`Walker::allow`].
@@ -76,15 +76,15 @@ impl Walker {
         // One descriptor a level.
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read a limit")?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise a limit")?;
-        let (requests, requested) = channel::<Vec<PathBuf>>();
+        let (requests, requested) = channel::<(Vec<PathBuf>, bool)>();
         let (done, results) = channel();
         let (say_tid, tid) = channel();
         let budget = Arc::new(Budget::default());
         let own = Arc::clone(&budget);
         let work = move || -> Option<()> {
             say_tid.send(gettid()).ok()?;
-            while let Ok(roots) = requested.recv() {
-                done.send(Walk::new(&own).run(&roots).ok()?).ok()?;
+            while let Ok((roots, answer)) = requested.recv() {
+                done.send(Walk::new(&own).run(&roots, answer).ok()?).ok()?;
             }
             Some(())
         };
@@ -101,10 +101,10 @@ impl Walker {
         })
     }
 
-    /// Begins to walk below these directories.
-    pub fn walk(&self, roots: Vec<PathBuf>) -> Result<()> {
+    /// Begins to walk below these directories; `answer` if somebody asked.
+    pub fn walk(&self, roots: Vec<PathBuf>, answer: bool) -> Result<()> {
         self.requests
-            .send(roots)
+            .send((roots, answer))
             .context("the walking thread ended")
     }
 
@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn run(mut self, roots: &[PathBuf]) -> Result<(u64, Vec<u8>)> {
+    fn run(mut self, roots: &[PathBuf], answer: bool) -> Result<(u64, Vec<u8>)> {
         let since = now(ClockId::CLOCK_MONOTONIC)?;
         for root in roots {
             if let Err(error) = self.root(root) {
@@ -177,6 +177,7 @@ impl<'a> Walk<'a> {
         let walked = Walked {
             ts,
             since,
+            answer,
             roots: (roots.iter())
                 .map(|root| Bytes::from(root.as_os_str().as_bytes()))
                 .collect(),
