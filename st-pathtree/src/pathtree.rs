@@ -286,7 +286,7 @@ impl PathTree {
                     tree.made(span, ino, to);
                 }
             }
-            (Kind::Rmdir, Some(ino)) => tree.gone(span, ino),
+            (Kind::Rmdir, Some(ino)) => tree.gone(span, ino, to),
             (Kind::Rename, _) => {
                 let Some((from, to)) = from.zip(to) else {
                     return;
@@ -296,7 +296,7 @@ impl PathTree {
                 }
                 match other {
                     Some(other) if event.exchange => tree.moved(span, other, to, from),
-                    Some(other) => tree.gone(span, other),
+                    Some(other) => tree.gone(span, other, Some(to)),
                     None => {}
                 }
                 let moved = dir.into_iter().chain(other.filter(|_| event.exchange));

@@ -181,14 +181,17 @@ impl Tree {
     pub fn made(&mut self, span: Span, inode: u64, spot: Spot) {
         // One that was removed unseen.
         if !self.repeats {
-            self.gone(span, inode);
+            self.gone(span, inode, None);
         }
         self.seen(inode, Some(spot));
     }
 
-    /// Forgets a directory.
-    pub fn gone(&mut self, span: Span, inode: u64) {
+    /// Forgets a directory, which was there until now.
+    pub fn gone(&mut self, span: Span, inode: u64, spot: Option<Spot>) {
         self.places.remove(&inode);
+        if let Some(spot) = spot {
+            self.seen(inode, Some(spot));
+        }
         if self.repeats {
             let node = self.node(inode);
             self.nodes[node as usize].edge = Edge::to(DOUBTFUL);
