@@ -286,7 +286,7 @@ impl Decoder {
                 .old_path
                 .as_ref()
                 .map(|chain| Bytes::from(&chain.path[..])),
-            began: known.began.wrapping_add_signed(self.epoch),
+            began: (known.path.as_ref()).map(|_| known.began.wrapping_add_signed(self.epoch)),
             parent: known.path.as_ref().and_then(|chain| chain.parent),
             top: known.path.as_ref().and_then(|chain| chain.top),
             old_parent: known.old_path.as_ref().and_then(|chain| chain.parent),

@@ -117,8 +117,8 @@ pub struct Event<'a> {
     pub old_fs_path: Option<Bytes<'a>>,
     /// When the operation began: `fs_path` and `old_fs_path` are those of that time.
     /// Nanoseconds since the Unix epoch.
-    #[serde(default)]
-    pub began: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<u64>,
     /// Inode of the directory that `fs_path` is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Inode>,

@@ -185,9 +185,9 @@ impl PathTree {
         if fs_path.first() == Some(&b'/') {
             return Found::Whole(fs_path.to_vec());
         }
-        let tree = self.tree(event.dev.unwrap_or_default(), event.began);
+        let tree = self.tree(event.dev.unwrap_or_default(), began(event));
         match tree.zip(top.and_then(key)) {
-            Some((tree, top)) => tree.path(event.began, top, fs_path),
+            Some((tree, top)) => tree.path(began(event), top, fs_path),
             None => Found::Tail(fs_path.to_vec()),
         }
     }
@@ -246,7 +246,7 @@ impl PathTree {
             return;
         };
         let span = Span {
-            began: event.began,
+            began: began(event),
             ts: event.ts,
         };
         if !self.trees.contains_key(dev) {
@@ -268,7 +268,7 @@ impl PathTree {
         let old_path = event.old_fs_path.as_deref().unwrap_or_default();
         for (parent, path) in [(event.parent, path), (event.old_parent, old_path)] {
             if let Some(parent) = parent.and_then(key) {
-                tree.learn(event.began, parent, path);
+                tree.learn(began(event), parent, path);
             }
         }
         let spot = |parent: Option<Inode>, path| {
@@ -503,7 +503,10 @@ impl Stage for PathTree {
                 self.flush(true, out)?;
             }
             "lost" => self.lost(&wire::read(record)?),
-            "end" => self.flush(false, out)?,
+            "end" => {
+                self.snapshot.expire(u64::MAX);
+                self.flush(false, out)?;
+            }
             _ => {}
         }
         if kind != "event" && self.waiting.is_empty() {
@@ -541,4 +544,9 @@ fn pass(record: &[u8], Located { new, old }: Located, out: &mut Vec<u8>) {
 /// The last name of a path.
 fn last(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+/// When an event's call began.
+fn began(event: &Event) -> u64 {
+    event.began.unwrap_or(event.ts)
 }

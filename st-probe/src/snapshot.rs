@@ -17,6 +17,8 @@ const RECORD: u64 = 400;
 /// How long after a loss the next walk begins: it is not to add to what overruns.
 /// Nanoseconds.
 const PAUSE: u64 = 500_000_000;
+/// How long it takes at most until a question about what was seen comes: nanoseconds.
+const LINGER: u64 = 100_000_000;
 /// The longest path that is taken for a question.
 const LONGEST: usize = 1 << 16;
 
@@ -32,6 +34,8 @@ pub struct Snapshot<'a> {
     /// What somebody asked for.
     queue: Vec<PathBuf>,
     walking: bool,
+    /// When a walk was done.
+    done: u64,
     /// When to look at the roots next.
     again: Option<u64>,
 }
@@ -65,6 +69,7 @@ impl<'a> Snapshot<'a> {
             asked: Vec::new(),
             queue: Vec::new(),
             walking: false,
+            done: 0,
             again: (!options.snapshot.is_empty()).then_some(0),
         })
     }
@@ -93,7 +98,13 @@ impl<'a> Snapshot<'a> {
 
     /// Whether there is more to come.
     pub fn is_busy(&self) -> bool {
-        self.walking || !self.queue.is_empty() || self.again.is_some()
+        let next = !self.queue.is_empty() || self.again.is_some();
+        self.walker.is_some() && (self.walking || next)
+    }
+
+    /// Whether there may be more to come: what was seen last may lead to a question.
+    pub fn may_be_asked(&self, now: u64) -> bool {
+        self.is_busy() || self.answers() && now < self.done.saturating_add(LINGER)
     }
 
     /// To be called whenever the ring buffers have been read: takes questions, lets the
@@ -105,7 +116,10 @@ impl<'a> Snapshot<'a> {
             return Ok(None);
         };
         let done = walker.done();
-        self.walking &= done.is_none();
+        if done.is_some() {
+            self.walking = false;
+            self.done = now;
+        }
         let roots = self.again.take_if(|again| !self.walking && *again <= now);
         if roots.is_some() {
             self.session.follow(Some(walker.tid))?;

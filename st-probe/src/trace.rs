@@ -36,6 +36,8 @@ const SUSTAINED: u32 = 10;
 /// How long to wait for records at most: the kernel may forget to tell of one (Linux
 /// kernel/trace/ring_buffer.c, ring_buffer_poll_wait).
 const DOZE: Duration = Duration::from_secs(1);
+/// How long the end waits for the snapshot: nanoseconds.
+const FINISH: u64 = 2_000_000_000;
 /// Bytes that the pipe to the next stage should hold: what the reader may lag behind
 /// before records gather in the ring buffer.
 const PIPE: i32 = 1 << 20;
@@ -116,7 +118,9 @@ pub fn trace(options: Options) -> Result<u8> {
     Ok(command.map_or(0, |mut command| command.wait()))
 }
 
-/// Turns the wheel until something ends tracing; tells what.
+/// Turns the wheel until something ends tracing; tells what. What is being looked at for the
+/// snapshot then is waited for, since paths hang on it: as long as it takes after a command,
+/// for [`FINISH`] else, and no longer than until the next signal.
 fn run(
     pump: &mut Pump,
     signals: &mut Signals,
@@ -124,31 +128,44 @@ fn run(
     deadline: u64,
 ) -> Result<&'static str> {
     let mut busy = true;
+    let mut ending: Option<(&'static str, u64)> = None;
     loop {
-        pump.wait(signals, deadline, busy)?;
+        let until = ending.map_or(deadline, |(_, until)| until);
+        pump.wait(signals, until, busy)?;
+        let mut why = None;
         for signal in signals.take() {
             match (&mut command, signal) {
                 (_, Signal::SIGCHLD) => {}
                 // A terminal sends Ctrl-C to the command as well; tracing ends with it.
-                (Some(_), Signal::SIGINT | Signal::SIGQUIT) => {}
-                (Some(command), signal) if !Signals::urgent() => command.signal(signal),
-                _ => return Ok("signal"),
+                (Some(_), Signal::SIGINT | Signal::SIGQUIT) if ending.is_none() => {}
+                (Some(command), signal) if !Signals::urgent() && ending.is_none() => {
+                    command.signal(signal)
+                }
+                _ => why = Some("signal"),
             }
-        }
-        if command
-            .as_mut()
-            .is_some_and(|command| command.poll().is_some())
-        {
-            return Ok("command");
         }
         let start = now(ClockId::CLOCK_MONOTONIC)?;
         busy = pump.cycle(start)?;
         if pump.reader_gone {
             return Ok("reader");
         }
-        if start >= deadline {
-            return Ok("duration");
+        if let Some((why_first, until)) = ending {
+            let urgent = why.is_some() && Signals::urgent();
+            if urgent || start >= until || !pump.snapshot.may_be_asked(start) {
+                return Ok(why_first);
+            }
+            continue;
         }
+        let over = |command: &mut Command| command.poll().is_some();
+        let finish = start.saturating_add(FINISH);
+        ending = if command.as_mut().is_some_and(|command| over(command)) {
+            Some(("command", u64::MAX))
+        } else if start >= deadline {
+            Some(("duration", finish))
+        } else {
+            why.map(|why| (why, finish))
+        };
+        busy |= ending.is_some();
     }
 }
 

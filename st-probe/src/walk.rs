@@ -154,7 +154,14 @@ struct Walk<'a> {
 struct Level {
     dir: Dir,
     names: Vec<CString>,
+    /// How often it may be listed again, and whether it should: a name was gone, which may
+    /// have been changed to another one.
+    again: u32,
+    changed: bool,
 }
+
+/// How often a directory is listed: it may change all the time.
+const LISTINGS: u32 = 5;
 
 impl<'a> Walk<'a> {
     fn new(budget: &'a Budget) -> Self {
@@ -208,12 +215,21 @@ impl<'a> Walk<'a> {
         levels.extend(self.cross(AT_FDCWD, &path)?);
         while let Some(level) = levels.last_mut() {
             let Some(name) = level.names.pop() else {
-                levels.pop();
+                if level.changed && level.again > 0 {
+                    level.names = list(&mut level.dir)?;
+                    level.again -= 1;
+                    level.changed = false;
+                } else {
+                    levels.pop();
+                }
                 continue;
             };
             match self.child(&level.dir, &name) {
                 Ok(child) => levels.extend(child),
-                Err(error) => self.failed(error),
+                Err(error) => {
+                    level.changed = true;
+                    self.failed(error);
+                }
             }
         }
         Ok(())
@@ -259,19 +275,28 @@ impl<'a> Walk<'a> {
         }
         self.directories += 1;
         let mut dir = Dir::from_fd(fd)?;
-        let mut names = Vec::new();
-        for entry in dir.iter() {
-            let entry = entry?;
-            let name = entry.file_name();
-            // Not every file system tells the type.
-            if matches!(entry.file_type(), Some(Type::Directory) | None)
-                && !matches!(name.to_bytes(), b"." | b"..")
-            {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(Some(Level { dir, names }))
+        Ok(Some(Level {
+            names: list(&mut dir)?,
+            dir,
+            again: LISTINGS - 1,
+            changed: false,
+        }))
     }
+}
+
+/// The names in a directory that may be subdirectories: not every file system tells the type.
+fn list(dir: &mut Dir) -> nix::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(entry.file_type(), Some(Type::Directory) | None)
+            && !matches!(name.to_bytes(), b"." | b"..")
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Opens a directory to list it, without a trace in its access time where that is allowed.

@@ -11,22 +11,25 @@
 //! reported, exactly: see [`compare`]. It prints a line a case, `ok NAME` or `FAIL NAME`
 //! followed by details, and at the end `N passed, N failed`; it exits with 1 if any failed.
 //! With FILTER it runs the cases whose names contain it. After each case, tracefs must be
-//! as it was before.
+//! as it was before. `--inside` is for itself: see [`inside`].
 #![deny(unsafe_code)]
 
 mod attributes;
 mod compare;
+mod container;
 mod disturb;
 mod failures;
 mod files;
 mod fs;
 mod full;
+mod inside;
 mod listening;
 mod log;
 mod mounts;
 mod names;
 mod options;
 mod overlay;
+mod paths;
 mod processes;
 mod program;
 mod replay;
@@ -95,7 +98,9 @@ fn cases() -> Vec<Case> {
         sockets::cases(),
         listening::cases(),
         names::cases(),
+        paths::cases(),
         mounts::cases(),
+        container::cases(),
         watches::cases(),
         options::cases(),
         processes::cases(),
@@ -108,7 +113,17 @@ fn cases() -> Vec<Case> {
 }
 
 fn main() -> ExitCode {
-    let filter = std::env::args().nth(1).unwrap_or_default();
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let filter = arguments.first().cloned().unwrap_or_default();
+    if filter == inside::OPTION {
+        return match inside::run(&arguments[1..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("kernel-tests: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if !Path::new("/vm/command").exists() {
         eprintln!("kernel-tests: runs inside scripts/vm only");
         return ExitCode::from(2);
