@@ -43,4 +43,4 @@ mod trace;
 #[cfg(feature = "cli")]
 mod tracefs;
 #[cfg(feature = "cli")]
-mod walk;
+pub mod walk;

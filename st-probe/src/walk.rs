@@ -113,6 +113,11 @@ impl Walker {
         self.budget.refill(self.allowance);
     }
 
+    /// Waits for the `walked` record of a walk, and its time.
+    pub fn wait(&self) -> Result<(u64, Vec<u8>)> {
+        self.results.recv().context("the walking thread ended")
+    }
+
     /// A `walked` record and its time, once a walk is done.
     pub fn done(&self) -> Option<(u64, Vec<u8>)> {
         self.results.try_recv().ok()

@@ -4,6 +4,8 @@
 //! bench-load files|dirs|opens DIR SECONDS
 //! bench-load latency DIR COUNT TRACER [ARG...]
 //! bench-load usage FILE PROGRAM [ARG...]
+//! bench-load tree DIR COUNT
+//! bench-load walk DIR
 //! ```
 //!
 //! The first repeats one cycle of operations in DIR and prints, on one line: cycles timed,
@@ -12,6 +14,8 @@
 //! TRACER runs, how many nanoseconds after each the line about it arrived: one a line.
 //! `usage` runs PROGRAM and appends to FILE, on one line: its name, seconds elapsed, CPU
 //! seconds as a user and in the kernel, and the largest resident set in KiB.
+//! `tree` makes COUNT directories below DIR; `walk` looks at all directories below DIR as
+//! st-probe does, with nobody to record it, and prints how many, and the seconds it took.
 #![deny(unsafe_code)]
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +23,9 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeVal;
 use nix::unistd::Pid;
+use st_probe::record::Walked;
+use st_probe::walk::Walker;
+use st_probe::wire;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -43,12 +50,38 @@ fn main() -> Result<()> {
         ["latency", dir, count, tracer, ref rest @ ..] => {
             latency(Path::new(dir), count.parse()?, tracer, rest)
         }
+        ["tree", dir, count] => tree(Path::new(dir), count.parse()?),
+        ["walk", dir] => walk(Path::new(dir)),
         [load, dir, seconds] => {
             let seconds = Duration::from_secs_f64(seconds.parse()?);
             repeat(load, Path::new(dir), seconds)
         }
         _ => bail!("see the head of tests/bench/main.rs"),
     }
+}
+
+/// Makes directories, some dozen in each, as deep as that takes.
+fn tree(dir: &Path, count: usize) -> Result<()> {
+    let mut dirs = vec![dir.to_owned()];
+    for number in 0..count {
+        let new = dirs[number / 12].join(format!("component-{number}"));
+        fs::create_dir(&new)?;
+        dirs.push(new);
+    }
+    Ok(())
+}
+
+/// Walks at its own pace.
+fn walk(dir: &Path) -> Result<()> {
+    let walker = Walker::start(usize::MAX)?;
+    let start = Instant::now();
+    walker.walk(vec![dir.to_owned()], false)?;
+    walker.allow();
+    let (_, record) = walker.wait()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let walked: Walked = wire::read(&record)?;
+    println!("{} {seconds:.3}", walked.directories);
+    Ok(())
 }
 
 /// Repeats the cycle of a load for so long.

@@ -34,6 +34,7 @@ mod processes;
 mod program;
 mod replay;
 mod sockets;
+mod spaces;
 #[allow(unsafe_code)]
 mod sys;
 mod trace;
@@ -100,6 +101,7 @@ fn cases() -> Vec<Case> {
         names::cases(),
         paths::cases(),
         mounts::cases(),
+        spaces::cases(),
         container::cases(),
         watches::cases(),
         options::cases(),
