@@ -1,4 +1,5 @@
 # What the recordings here hold: run by scripts/make-recordings in a VM, below st-probe.
+# no-snapshot.raw is one of an earlier st-probe, on Linux 6.1.
 mkdir -p /srv/www/cache /srv/log
 cd /srv
 echo hello >www/index.html
