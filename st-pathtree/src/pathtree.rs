@@ -11,7 +11,7 @@ use st_decode::event::{Dir, Event, Inode, Kind, Shutdown};
 use st_decode::record::{Header, Lost, Mounts, Walked};
 use st_decode::stage::{self, RecordError, Stage};
 use st_decode::wire;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 /// The fields that st-pathtree replaces, and those that it adds.
 const REPLACED: [&str; 15] = [
@@ -87,12 +87,24 @@ struct Snapshot {
     roots: Vec<Vec<u8>>,
     complete: bool,
     done: bool,
-    /// What was asked for: path, device, until when an answer is waited for.
-    asked: Vec<(Vec<u8>, String, u64)>,
+    /// What was asked for.
+    asked: Vec<Asked>,
     /// Directories that were renamed meanwhile: device, key, when.
     moved: Vec<(String, u64, u64)>,
-    /// Devices on which there may be watched directories that nobody looked at.
-    holes: HashSet<String>,
+    /// Devices on which there may be watched directories that nobody looked at, and until
+    /// when.
+    holes: HashMap<String, u64>,
+}
+
+/// A question to st-probe.
+#[derive(Debug)]
+struct Asked {
+    path: Vec<u8>,
+    dev: String,
+    /// The directory, if it is one that was renamed.
+    dir: Option<u64>,
+    /// Until when an answer is waited for: nanoseconds since the Unix epoch.
+    until: u64,
 }
 
 impl Snapshot {
@@ -101,34 +113,40 @@ impl Snapshot {
         self.taken && !self.done || !self.asked.is_empty()
     }
 
-    /// Gives up waiting for answers that are late.
-    fn expire(&mut self, ts: u64) -> bool {
-        let before = self.asked.len();
-        let holes = &mut self.holes;
-        self.asked.retain(|(_, dev, until)| {
-            let late = *until < ts;
-            if late {
-                holes.insert(dev.clone());
-            }
-            !late
-        });
-        self.asked.len() < before
+    /// Notes that until some time there may be watched directories that nobody looked at.
+    fn hole(&mut self, dev: &str, until: u64) {
+        let known = self.holes.entry(dev.to_owned()).or_insert(until);
+        *known = until.max(*known);
     }
 
-    /// Takes a `walked` record.
-    fn walked(&mut self, walked: &Walked) {
-        let of_asked = |path: &[u8]| walked.roots.iter().any(|root| **root == *path);
-        if walked.answer && !walked.complete {
-            let asked = self.asked.iter().filter(|(path, ..)| of_asked(path));
-            self.holes.extend(asked.map(|(_, dev, _)| dev.clone()));
+    /// Gives up waiting for answers that are late.
+    fn expire(&mut self, ts: u64) -> bool {
+        let (late, asked) = std::mem::take(&mut self.asked)
+            .into_iter()
+            .partition(|asked| asked.until < ts);
+        self.asked = asked;
+        for late in &late as &Vec<Asked> {
+            self.hole(&late.dev, u64::MAX);
         }
+        !late.is_empty()
+    }
+
+    /// Takes a `walked` record; returns the questions that it answers.
+    fn walked(&mut self, walked: &Walked) -> Vec<Asked> {
         if walked.answer {
-            self.asked.retain(|(path, ..)| !of_asked(path));
-        } else if walked.since >= self.since {
+            let answers = |asked: &Asked| walked.roots.iter().any(|root| **root == *asked.path);
+            let (answered, asked) = std::mem::take(&mut self.asked)
+                .into_iter()
+                .partition(answers);
+            self.asked = asked;
+            return answered;
+        }
+        if walked.since >= self.since {
             self.done = true;
             self.complete = walked.complete;
             self.roots = walked.roots.iter().map(|root| root.to_vec()).collect();
         }
+        Vec::new()
     }
 }
 
@@ -150,7 +168,7 @@ impl PathTree {
     }
 
     /// Whether a file whose path is not whole cannot be below a watch.
-    fn is_outside(&self, dev: &str) -> bool {
+    fn is_outside(&self, dev: &str, ts: u64) -> bool {
         let snapshot = &self.snapshot;
         let tree = self.trees.get(dev);
         let steady = |kind: &[u8]| match kind {
@@ -164,7 +182,7 @@ impl PathTree {
         };
         snapshot.done
             && snapshot.complete
-            && !snapshot.holes.contains(dev)
+            && snapshot.holes.get(dev).is_none_or(|until| *until < ts)
             && self.resolver.kind(dev).is_some_and(steady)
             && (self.resolver.watches().iter())
                 .filter(|(_, events)| *events != Default::default())
@@ -211,7 +229,7 @@ impl PathTree {
             event: event.event,
             ts: event.ts,
             dev,
-            outside: any_partial && self.is_outside(dev),
+            outside: any_partial && self.is_outside(dev, event.ts),
         };
         // Another subvolume's directory may have the number of one on the way.
         let unsure = |fs_path: Option<&Bytes>, top: Option<Inode>| {
@@ -313,7 +331,7 @@ impl PathTree {
         // One that was made since: it may be anywhere.
         if new > 0 && self.snapshot.done {
             for root in self.snapshot.roots.clone() {
-                self.request(root, dev, event.ts);
+                self.request(root, dev, None, event.ts);
             }
         }
         self.look_below_moved();
@@ -339,27 +357,47 @@ impl PathTree {
             let resolved = self.resolver.resolve(question, &found, None);
             match resolved.status {
                 Status::Complete if self.resolver.concerns(&resolved.path) => {
-                    self.request(resolved.path, &dev, ts);
+                    self.request(resolved.path, &dev, Some(dir), ts);
                 }
-                Status::Partial if !self.is_outside(&dev) => {
-                    self.snapshot.holes.insert(dev);
+                Status::Partial if !self.is_outside(&dev, ts) => {
+                    self.snapshot.hole(&dev, u64::MAX);
                 }
                 _ => {}
             }
         }
     }
 
-    /// Asks st-probe to look below a directory.
-    fn request(&mut self, path: Vec<u8>, dev: &str, ts: u64) {
+    /// Asks st-probe to look below a directory, `dir` if that was renamed.
+    fn request(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: u64) {
         if !self.snapshot.answers {
-            self.snapshot.holes.insert(dev.to_owned());
+            self.snapshot.hole(dev, u64::MAX);
             return;
         }
         if let Some(ask) = &mut self.ask {
             ask(&path);
         }
-        let until = ts.saturating_add(PATIENCE);
-        self.snapshot.asked.push((path, dev.to_owned(), until));
+        self.snapshot.asked.push(Asked {
+            path,
+            dev: dev.to_owned(),
+            dir,
+            until: ts.saturating_add(PATIENCE),
+        });
+    }
+
+    /// Takes a `walked` record.
+    fn walked(&mut self, walked: &Walked) {
+        let ts = walked.ts.wrapping_add_signed(self.snapshot.epoch);
+        for Asked { dev, dir, .. } in self.snapshot.walked(walked) {
+            let tree = self.trees.get(&dev);
+            let unmet = |dir| tree.is_some_and(|tree| tree.unknown_below(dir).is_some());
+            if !walked.complete {
+                self.snapshot.hole(&dev, u64::MAX);
+            } else if dir.is_some_and(unmet) {
+                // It had been moved on when it was looked for.
+                self.snapshot.hole(&dev, ts);
+            }
+        }
+        self.look_below_moved();
     }
 
     /// Learns of a directory that the snapshot met.
@@ -386,7 +424,7 @@ impl PathTree {
             self.former.push((ts, dev.to_owned(), tree));
         }
         self.snapshot.holes.remove(dev);
-        self.snapshot.asked.retain(|(_, asked, _)| asked != dev);
+        self.snapshot.asked.retain(|asked| asked.dev != dev);
     }
 
     /// Trusts no tree any more: renames may have been lost.
@@ -418,7 +456,7 @@ impl PathTree {
                 if self.snapshot.taken && mounts.since < mounts.ts {
                     let ts = mounts.ts.wrapping_add_signed(self.snapshot.epoch);
                     for (dev, point) in new {
-                        self.request(point, &dev, ts);
+                        self.request(point, &dev, None, ts);
                     }
                 }
             }
@@ -498,8 +536,7 @@ impl Stage for PathTree {
                 }
             }
             "walked" => {
-                self.snapshot.walked(&wire::read(record)?);
-                self.look_below_moved();
+                self.walked(&wire::read(record)?);
                 self.flush(true, out)?;
             }
             "lost" => self.lost(&wire::read(record)?),

@@ -86,7 +86,7 @@ pub fn parse(output: &[u8], problems: &mut Vec<String>) -> Vec<Got> {
 }
 
 /// What tells two events of one thread apart well enough to set them side by side.
-fn key(fields: &Map<String, Value>) -> String {
+pub fn key(fields: &Map<String, Value>) -> String {
     let field = |name| fields.get(name).unwrap_or(&Value::Null);
     let path = match field("path") {
         // Socket events have no path.

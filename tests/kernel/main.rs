@@ -32,14 +32,18 @@ mod overlay;
 mod paths;
 mod processes;
 mod program;
+mod programs;
 mod replay;
 mod sockets;
 mod spaces;
+mod strace;
 #[allow(unsafe_code)]
 mod sys;
 mod trace;
 mod tracefs;
+mod tree;
 mod watches;
+mod witness;
 
 use anyhow::Result;
 use nix::sys::stat::{Mode, umask};
@@ -103,6 +107,7 @@ fn cases() -> Vec<Case> {
         mounts::cases(),
         spaces::cases(),
         container::cases(),
+        programs::cases(),
         watches::cases(),
         options::cases(),
         processes::cases(),

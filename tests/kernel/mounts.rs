@@ -209,7 +209,7 @@ fn brief(report: &mut Report) -> Result<()> {
 }
 
 /// Creates a file, and waits until that is printed: the mount has then been noticed.
-fn create(log: &mut Log, trace: &Trace, path: &Path) -> Result<()> {
+pub fn create(log: &mut Log, trace: &Trace, path: &Path) -> Result<()> {
     log.made("create", path, || sys::creat(path, 0o644))?;
     let patience = Duration::from_secs(20);
     if !trace

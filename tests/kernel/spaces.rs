@@ -26,6 +26,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("spaces/snapshots", snapshots),
         Case::new("spaces/private", private),
+        Case::new("spaces/passing", passing),
         Case::new("spaces/lost", lost),
     ]
 }
@@ -205,6 +206,48 @@ fn private(report: &mut Report) -> Result<()> {
     for got in got.iter().skip(expected.len()) {
         let fields = Value::Object(got.fields.clone());
         report.problems.push(format!("extra: {fields}"));
+    }
+    Ok(())
+}
+
+/// A deep directory comes from where nobody looked, and goes faster than anybody can look:
+/// what was done in it meanwhile is told, by the right path or the end of it.
+fn passing(report: &mut Report) -> Result<()> {
+    let place = Kind::Ext4.place("passing")?;
+    let (watched, outside) = (place.dir.join("watched"), place.dir.join("outside"));
+    fs::create_dir(&watched)?;
+    fs::create_dir_all(outside.join(DEEP))?;
+    let trace = Trace::start(everything(&watched))?;
+    let mut paths = Vec::new();
+    for number in 0..20 {
+        let guest = watched.join(format!("guest{number}"));
+        let path = guest.join(DEEP).join(format!("file{number}"));
+        fs::rename(&outside, &guest)?;
+        sys::creat(&path, 0o644)?;
+        fs::rename(&guest, &outside)?;
+        paths.extend([guest.clone(), path, outside.clone()]);
+    }
+    let got = trace.events(&mut report.problems)?;
+    let whole = got
+        .iter()
+        .filter(|got| got.get("path_status").as_str() == Some("complete"));
+    report.notes.push(format!(
+        "{} of {} paths are whole",
+        whole.count(),
+        got.len()
+    ));
+    for (number, path) in paths.iter().enumerate() {
+        if !got.get(number).is_some_and(|got| is_end(got, path)) {
+            let got = got.get(number).map(|got| Value::Object(got.fields.clone()));
+            report
+                .problems
+                .push(format!("expected {}, got {got:?}", path.display()));
+        }
+    }
+    if got.len() > paths.len() {
+        report
+            .problems
+            .push(format!("{} more", got.len() - paths.len()));
     }
     Ok(())
 }

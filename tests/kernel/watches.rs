@@ -8,8 +8,9 @@ use std::path::Path;
 
 use crate::attributes::{MODE, chmod};
 use crate::files::{errno, mode, rename};
-use crate::fs::{Kind, Place};
+use crate::fs::{self as file_systems, Kind, Place};
 use crate::log::{Expected, Log};
+use crate::mounts::create;
 use crate::trace::{Trace, finish, watch, worked};
 use crate::{Case, Report, sys};
 
@@ -85,6 +86,11 @@ const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "single-file",
+        watches: &[("all", "f")],
+        reported: &["create f", "link f a/l"],
+    },
+    Row {
         name: "names-that-begin-alike",
         watches: &[("create", "ab")],
         reported: &["create ab/f"],
@@ -98,14 +104,93 @@ const ROWS: &[Row] = &[
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    ROWS.iter()
-        .map(|row| {
-            Case::new(
-                format!("watches/{}", row.name),
-                move |report: &mut Report| watched(report, row),
-            )
-        })
-        .collect()
+    let rows = ROWS.iter().map(|row| {
+        Case::new(
+            format!("watches/{}", row.name),
+            move |report: &mut Report| watched(report, row),
+        )
+    });
+    let others = [
+        Case::new("watches/root", |report: &mut Report| {
+            let place = Kind::Ext4.place("watches-root")?;
+            other(report, &place, Path::new("/"), deep)
+        }),
+        Case::new("watches/symlink", |report: &mut Report| {
+            let place = Kind::Ext4.place("watches-symlink")?;
+            let link = place.dir.with_extension("link");
+            std::os::unix::fs::symlink(&place.dir, &link)?;
+            other(report, &place, &link, deep)
+        }),
+        Case::new("watches/mount-point", |report: &mut Report| {
+            let place = Kind::Tmpfs.place("watches-mount-point")?;
+            file_systems::tmpfs(&place.dir, None)?;
+            let place = Place::new(place.dir);
+            let result = other(report, &place, &place.dir, deep);
+            file_systems::unmount(&place.dir)?;
+            result
+        }),
+        Case::new("watches/comes-and-goes", comes_and_goes),
+    ];
+    rows.chain(others).collect()
+}
+
+/// Traces all below `watched` while something is done in `place`.
+fn other(
+    report: &mut Report,
+    place: &Place,
+    watched: &Path,
+    work: fn(&mut Log, &Trace) -> Result<()>,
+) -> Result<()> {
+    fs::create_dir_all(place.dir.join(BEFORE))?;
+    let mut arguments = vec!["--json".into()];
+    arguments.extend(watch("all", watched));
+    let trace = Trace::start(arguments)?;
+    let mut log = Log::new(place);
+    let result = work(&mut log, &trace);
+    let expected = worked(report, vec![(log, result)]);
+    finish(report, trace, &expected)
+}
+
+/// Deeper than any record holds.
+const BEFORE: &str = "before/1/2/3/4/5/6/7/8/9/10/11/12";
+
+fn deep(log: &mut Log, _: &Trace) -> Result<()> {
+    let path = log.path(BEFORE).join("file");
+    log.made("create", &path, || sys::creat(&path, 0o644))?;
+    log.removed("delete", &path, || unlink(&path))
+}
+
+/// A watched directory is not there, is made, removed, made again by a rename, and then by
+/// a mount.
+fn comes_and_goes(report: &mut Report) -> Result<()> {
+    let mut place = Kind::Ext4.place("watches-comes")?;
+    place.dev = None;
+    other(report, &place, &place.dir.join("watched"), |log, trace| {
+        let watched = log.path("watched");
+        for _ in 0..2 {
+            log.made("mkdir", &watched, || mkdir(&watched, mode(0o755)))?;
+            let path = watched.join("file");
+            log.made("create", &path, || sys::creat(&path, 0o644))?;
+            log.removed("delete", &path, || unlink(&path))?;
+            log.removed("rmdir", &watched, || errno(fs::remove_dir(&watched)))?;
+        }
+        let before = log.path("before");
+        let no_flags = RenameFlags::empty();
+        log.named("rename", &before, &watched, || {
+            rename(&before, &watched, no_flags)
+        })?;
+        let bottom = watched.join(Path::new(BEFORE).strip_prefix("before")?);
+        create(log, trace, &bottom.join("file"))?;
+        log.named("rename", &watched, &before, || {
+            rename(&watched, &before, no_flags)
+        })?;
+        // It is no longer where it was watched.
+        log.silent("create", || sys::creat(&before.join("unseen"), 0o644))?;
+        log.made("mkdir", &watched, || mkdir(&watched, mode(0o755)))?;
+        file_systems::tmpfs(&watched, None)?;
+        create(log, trace, &watched.join("in-memory"))?;
+        file_systems::unmount(&watched)
+    })
 }
 
 fn watched(report: &mut Report, row: &Row) -> Result<()> {
