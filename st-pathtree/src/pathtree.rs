@@ -397,6 +397,13 @@ impl PathTree {
                 self.snapshot.hole(&dev, ts);
             }
         }
+        // Those that the snapshot did not meet may have been below a watch for a while.
+        for (dev, dir, _) in self.snapshot.moved.clone() {
+            let tree = self.trees.get(&dev);
+            if tree.is_some_and(|tree| tree.unknown_below(dir).is_some()) {
+                self.snapshot.hole(&dev, ts);
+            }
+        }
         self.look_below_moved();
     }
 
