@@ -86,14 +86,73 @@ impl Mounts {
                 table.mounts[parent].children.push(index);
             }
         }
-        table.cover(&parents);
+        table.cover();
         table
     }
 
+    /// Follows renames of directories of a device, each from a path within its file system to
+    /// another, if that is known: mounts on what is below move with them, and mounts of what
+    /// is below show another directory. Returns whether there was any.
+    pub fn renamed(&mut self, device: &str, renames: &[(&[u8], Option<&[u8]>)]) -> bool {
+        let device = device.as_bytes();
+        let moved = |path: &[u8]| {
+            let renamed = |(from, to): &(&[u8], Option<&[u8]>)| {
+                below(path, from).map(|rest| to.map(|to| join(to, rest)))
+            };
+            renames.iter().find_map(renamed)
+        };
+        let mut changed = false;
+        // Where each mount is in its parent's file system; `None` if that is not known.
+        let mut on = Vec::with_capacity(self.mounts.len());
+        for index in 0..self.mounts.len() {
+            let under = self.under(index);
+            on.push(under.and_then(|(parent, path, ..)| {
+                let to = (parent == device).then(|| moved(&path)).flatten();
+                changed |= to.is_some();
+                to.unwrap_or(Some(path))
+            }));
+        }
+        for mount in self
+            .mounts
+            .iter_mut()
+            .filter(|mount| mount.device == device)
+        {
+            if let Some(root) = moved(&mount.root) {
+                // A root that no path within the file system is at or below.
+                mount.root = root.unwrap_or_default();
+                changed = true;
+            }
+        }
+        if changed {
+            self.place(&on);
+            self.cover();
+        }
+        changed
+    }
+
+    /// Gives every mount on another one its mount point, from where it is in that one's file
+    /// system.
+    fn place(&mut self, on: &[Option<Vec<u8>>]) {
+        let tops = (0..self.mounts.len()).filter(|&index| self.mounts[index].parent.is_none());
+        let mut next: Vec<usize> = tops.collect();
+        while let Some(parent) = next.pop() {
+            for child in self.mounts[parent].children.clone() {
+                let Mount { root, point, .. } = &self.mounts[parent];
+                let rest = on[child].as_ref().and_then(|path| below(path, root));
+                let point = rest
+                    .filter(|_| !point.is_empty())
+                    .map(|rest| join(point, rest));
+                // Where nothing is: a path is never empty.
+                self.mounts[child].point = point.unwrap_or_default();
+                next.push(child);
+            }
+        }
+    }
+
     /// Finds the mounts whose mount points are covered.
-    fn cover(&mut self, parents: &[Option<usize>]) {
+    fn cover(&mut self) {
         let covered = |index: usize| {
-            let Some(parent) = parents[index] else {
+            let Some(parent) = self.mounts[index].parent else {
                 return false;
             };
             let point = &self.mounts[index].point;
@@ -106,9 +165,12 @@ impl Mounts {
         };
         let covered: Vec<bool> = (0..self.mounts.len()).map(covered).collect();
         for index in 0..self.mounts.len() {
-            let chain = std::iter::successors(Some(index), |&index| parents[index]);
+            let parent = |&index: &usize| self.mounts[index].parent;
+            let mut chain = std::iter::successors(Some(index), parent).take(covered.len());
             // A table that is no tree must not keep us for ever.
-            self.mounts[index].reachable = !chain.take(parents.len()).any(|index| covered[index]);
+            let hidden = |index: usize| covered[index] || self.mounts[index].point.is_empty();
+            let reachable = !chain.any(hidden);
+            self.mounts[index].reachable = reachable;
         }
     }
 
@@ -191,8 +253,8 @@ pub fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
     if above == b"/" {
         return Some(if path == b"/" { b"" } else { path });
     }
-    path.strip_prefix(above)
-        .filter(|rest| rest.is_empty() || rest[0] == b'/')
+    let rest = path.strip_prefix(above).filter(|_| !above.is_empty());
+    rest.filter(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 fn join(point: &[u8], rest: &[u8]) -> Vec<u8> {
@@ -293,6 +355,41 @@ mod tests {
         assert_eq!(devices("/w/m"), "0:9 8:2");
         assert_eq!(devices("/home/u"), "8:3");
         assert_eq!(devices("/"), "0:5 0:9 8:1 8:2 8:3");
+    }
+
+    #[test]
+    fn mounts_move_with_the_directories_that_they_are_on() {
+        let mut mounts = Mounts::parse(TABLE.as_bytes());
+        let paths = |mounts: &Mounts, device: &str, path: &str| {
+            let visible = mounts
+                .places(device, path.as_bytes())
+                .filter(|place| place.visible);
+            let paths = visible.map(|place| String::from_utf8(place.path).unwrap());
+            paths.collect::<Vec<_>>()
+        };
+        assert!(!mounts.renamed("8:1", &[(b"/x", Some(b"/y"))]));
+        assert!(mounts.renamed("8:1", &[(b"/w", Some(b"/v/u"))]));
+        assert_eq!(paths(&mounts, "8:2", "/x"), ["/v/u/m/x"]);
+        assert_eq!(paths(&mounts, "0:9", "/x"), ["/v/u/m/t/x"]);
+        assert_eq!(
+            paths(&mounts, "8:1", "/v/u/a/f"),
+            ["/v/u/a/f", "/alias x/f"]
+        );
+        // Exchanged.
+        let exchange: [(&[u8], Option<&[u8]>); 2] =
+            [(b"/v", Some(b"/alias x")), (b"/alias x", Some(b"/v"))];
+        assert!(mounts.renamed("8:1", &exchange));
+        assert_eq!(paths(&mounts, "0:9", "/x"), ["/alias x/u/m/t/x"]);
+        assert_eq!(
+            paths(&mounts, "8:1", "/alias x/u/a/f"),
+            ["/alias x/u/a/f", "/v/f"]
+        );
+        // To where nobody knows.
+        assert!(mounts.renamed("8:1", &[(b"/alias x", None)]));
+        assert_eq!(paths(&mounts, "0:9", "/x"), [""; 0]);
+        // Something unknown is mounted there.
+        assert_eq!(paths(&mounts, "8:1", "/v/f"), [""; 0]);
+        assert_eq!(paths(&mounts, "8:1", "/y/f"), ["/y/f"]);
     }
 
     #[test]

@@ -474,17 +474,42 @@ impl PathTree {
     }
 
     /// Handles an event in its turn. False: it is to wait.
-    fn event(&self, event: &Event, record: &[u8], may_wait: bool, out: &mut Vec<u8>) -> bool {
+    fn event(&mut self, event: &Event, record: &[u8], may_wait: bool, out: &mut Vec<u8>) -> bool {
         if !Kind::FILE.contains(&event.event) || event.dev.is_none() {
             out.extend_from_slice(record);
             return true;
         }
-        let located = self.locate(event, may_wait);
-        let is_located = located.is_some();
-        if let Some(located) = located {
-            pass(record, located, out);
+        let Some(located) = self.locate(event, may_wait) else {
+            return false;
+        };
+        if event.dir.is_some() && event.event == Kind::Rename {
+            self.carry(event);
         }
-        is_located
+        pass(record, located, out);
+        true
+    }
+
+    /// Lets mounts move with the directories that they are on.
+    fn carry(&mut self, event: &Event) {
+        let path = |fs_path: Option<&Bytes>, top| match self.find(
+            event,
+            fs_path.map_or(&[], |path| path),
+            top,
+        ) {
+            Found::Whole(path) => Some(path),
+            Found::Tail(_) => None,
+        };
+        let old = path(event.old_fs_path.as_ref(), event.old_top);
+        let new = path(event.fs_path.as_ref(), event.top);
+        let dev = event.dev.unwrap_or_default();
+        let mut renames = Vec::new();
+        if let Some(old) = &old {
+            renames.push((&old[..], new.as_deref()));
+        }
+        if let (Some(new), true) = (&new, event.exchange) {
+            renames.push((&new[..], old.as_deref()));
+        }
+        self.resolver.renamed(event.ts, dev, &renames);
     }
 
     /// Lets those pass that need not wait any more; all if `may_wait` is false.

@@ -57,6 +57,27 @@ struct Table {
     wanted: HashMap<Vec<u8>, Events>,
 }
 
+impl Table {
+    fn new(mounts: Mounts, watches: &Watches) -> Self {
+        let mut table = Self {
+            mounts,
+            wanted: HashMap::new(),
+        };
+        table.watch(watches);
+        table
+    }
+
+    fn watch(&mut self, watches: &Watches) {
+        self.wanted.clear();
+        for (path, events) in watches.iter() {
+            for device in self.mounts.devices_below(path) {
+                let sum = self.wanted.entry(device.to_vec()).or_default();
+                *sum = sum.and(events);
+            }
+        }
+    }
+}
+
 /// Resolves paths, by the watches and the mounts of all namespaces.
 #[derive(Debug, Default)]
 pub struct Resolver {
@@ -92,14 +113,7 @@ impl Resolver {
     /// Takes a mount table. Returns the devices and mount points of mounts that are new on
     /// the host, at, above or below a watch.
     pub fn mounted(&mut self, record: &record::Mounts) -> Vec<(String, Vec<u8>)> {
-        let mounts = Mounts::parse(&record.mountinfo);
-        let mut wanted: HashMap<Vec<u8>, Events> = HashMap::new();
-        for (path, events) in self.watches.iter() {
-            for device in mounts.devices_below(path) {
-                let sum = wanted.entry(device.to_vec()).or_default();
-                *sum = sum.and(events);
-            }
-        }
+        let table = Table::new(Mounts::parse(&record.mountinfo), &self.watches);
         let is_host = self.host.as_ref().is_none_or(|host| host.ns == record.ns);
         let namespace = if is_host {
             self.host.get_or_insert_default()
@@ -117,7 +131,7 @@ impl Resolver {
             &mut self.others[known]
         };
         namespace.ns = record.ns;
-        namespace.before = std::mem::replace(&mut namespace.now, Table { mounts, wanted });
+        namespace.before = std::mem::replace(&mut namespace.now, table);
         namespace.attempts = record.attempts;
         namespace.changed = record.ts.wrapping_add_signed(self.epoch);
         let Some(host) = self.host.as_ref().filter(|_| is_host) else {
@@ -128,6 +142,23 @@ impl Resolver {
         watched
             .map(|(dev, point)| (String::from_utf8_lossy(dev).into_owned(), point.to_vec()))
             .collect()
+    }
+
+    /// Follows renames of directories, see [`Mounts::renamed`]. A table that was read later
+    /// knows of them.
+    pub fn renamed(&mut self, ts: u64, dev: &str, renames: &[(&[u8], Option<&[u8]>)]) {
+        for namespace in self.host.iter_mut().chain(&mut self.others) {
+            let later = ts > namespace.changed;
+            let tables = [
+                Some(&mut namespace.before),
+                later.then_some(&mut namespace.now),
+            ];
+            for table in tables.into_iter().flatten() {
+                if table.mounts.renamed(dev, renames) {
+                    table.watch(&self.watches);
+                }
+            }
+        }
     }
 
     /// Whether events at or below a path may be wanted.
