@@ -482,7 +482,8 @@ impl PathTree {
         let Some(located) = self.locate(event, may_wait) else {
             return false;
         };
-        if event.dir.is_some() && event.event == Kind::Rename {
+        let dirs = event.dir.or(event.other_dir);
+        if dirs.is_some() && event.event == Kind::Rename {
             self.carry(event);
         }
         pass(record, located, out);

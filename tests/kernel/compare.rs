@@ -137,17 +137,25 @@ fn compare_thread(expected: &[&Expected], got: &[&Got], problems: &mut Vec<Strin
         got.iter().map(|event| key(&event.fields)).collect(),
     );
     let same = |e: usize, g: usize| keys.0[e] == keys.1[g];
-    // common[e][g]: how many of expected[e..] and got[g..] go together.
-    let mut common = vec![vec![0u32; got.len() + 1]; expected.len() + 1];
-    for e in (0..expected.len()).rev() {
-        for g in (0..got.len()).rev() {
-            common[e][g] = if same(e, g) {
+    // Mostly that is all of them.
+    let begin = (keys.0.iter().zip(&keys.1))
+        .take_while(|(expected, got)| expected == got)
+        .count();
+    // common[e][g]: how many of expected[begin + e..] and got[begin + g..] go together.
+    let mut common = vec![vec![0u32; got.len() - begin + 1]; expected.len() - begin + 1];
+    for e in (0..expected.len() - begin).rev() {
+        for g in (0..got.len() - begin).rev() {
+            common[e][g] = if same(begin + e, begin + g) {
                 common[e + 1][g + 1] + 1
             } else {
                 common[e + 1][g].max(common[e][g + 1])
             };
         }
     }
+    let fewer = |e: usize, g: usize| {
+        let (e, g) = (e - begin, g - begin);
+        common[e + 1][g] >= common[e][g + 1]
+    };
     let (mut e, mut g) = (0, 0);
     let (mut missing, mut extra) = (Vec::new(), Vec::new());
     while e < expected.len() || g < got.len() {
@@ -158,7 +166,7 @@ fn compare_thread(expected: &[&Expected], got: &[&Got], problems: &mut Vec<Strin
                 problems.extend(differences);
             }
             (e, g) = (e + 1, g + 1);
-        } else if g == got.len() || (e < expected.len() && common[e + 1][g] >= common[e][g + 1]) {
+        } else if g == got.len() || (e < expected.len() && fewer(e, g)) {
             missing.push(e);
             e += 1;
         } else {

@@ -231,7 +231,9 @@ pub struct Mount {
 
 /// The mount that shows a path: the last one at the longest prefix.
 pub fn mount_of(path: &Path) -> Result<Option<Mount>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    // Names of mount points may be anything.
+    let table = fs::read("/proc/self/mountinfo")?;
+    let table = String::from_utf8_lossy(&table);
     let mounts = table.lines().filter_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(2);

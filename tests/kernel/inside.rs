@@ -33,7 +33,7 @@ pub const MARK: &str = "inside-";
 const DEPTH: usize = 12;
 
 /// Works in each of `dirs` when it is let.
-pub fn run(dirs: &[String]) -> Result<()> {
+pub fn run(dirs: &[std::ffi::OsString]) -> Result<()> {
     println!("{READY}");
     let mut gate = File::open(Path::new(VOLUME).join(GATE))?;
     let mut byte = [0];

@@ -42,7 +42,7 @@ pub struct Span {
 }
 
 /// CLOCK_REALTIME in nanoseconds.
-fn now() -> u64 {
+pub fn now() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_REALTIME).expect("CLOCK_REALTIME is always there");
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }

@@ -33,6 +33,7 @@ mod paths;
 mod processes;
 mod program;
 mod programs;
+mod random;
 mod replay;
 mod sockets;
 mod spaces;
@@ -108,6 +109,7 @@ fn cases() -> Vec<Case> {
         spaces::cases(),
         container::cases(),
         programs::cases(),
+        random::cases(),
         watches::cases(),
         options::cases(),
         processes::cases(),
@@ -120,16 +122,20 @@ fn cases() -> Vec<Case> {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let filter = arguments.first().cloned().unwrap_or_default();
-    if filter == inside::OPTION {
-        return match inside::run(&arguments[1..]) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("kernel-tests: {error:#}");
-                ExitCode::FAILURE
-            }
-        };
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let filter = arguments.first().map(|filter| filter.to_string_lossy());
+    let filter = filter.unwrap_or_default();
+    // What a case runs as a process of its own.
+    let part = if filter == inside::OPTION {
+        Some(inside::run(&arguments[1..]))
+    } else {
+        random::worker(&arguments)
+    };
+    if let Some(result) = part {
+        if let Err(error) = &result {
+            eprintln!("kernel-tests: {error:#}");
+        }
+        return ExitCode::from(u8::from(result.is_err()));
     }
     if !Path::new("/vm/command").exists() {
         eprintln!("kernel-tests: runs inside scripts/vm only");
@@ -140,7 +146,7 @@ fn main() -> ExitCode {
 
     let (mut passed, mut failed) = (0, 0);
     for case in cases() {
-        if !case.name.contains(&filter) {
+        if !case.name.contains(&*filter) {
             continue;
         }
         let report = case.run();

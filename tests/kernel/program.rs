@@ -133,9 +133,22 @@ impl Program {
 
     /// Waits until its standard output contains `bytes`; false if it does not come.
     pub fn wait_out(&self, patience: Duration, bytes: &[u8]) -> bool {
-        let contains = |state: &State| state.out.windows(bytes.len()).any(|window| window == bytes);
+        self.wait_out_after(0, patience, bytes)
+    }
+
+    /// The same, without a look at the first `seen` bytes.
+    pub fn wait_out_after(&self, seen: usize, patience: Duration, bytes: &[u8]) -> bool {
+        let contains = |state: &State| {
+            let mut windows = state.out[seen..].windows(bytes.len());
+            windows.any(|window| window == bytes)
+        };
         let (state, _) = self.wait(patience, |state| contains(state) || self.is_over(state));
         contains(&state)
+    }
+
+    /// How many bytes of its standard output have come.
+    pub fn seen(&self) -> usize {
+        self.shared.0.lock().expect(UNPOISONED).out.len()
     }
 
     /// Whether it has ended and all of its output is here.

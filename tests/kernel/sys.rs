@@ -39,6 +39,12 @@ pub fn disconnect(socket: BorrowedFd) -> Result<()> {
     Errno::result(unsafe { libc::connect(socket.as_raw_fd(), &address, length) }).map(drop)
 }
 
+/// Gives the thread a working directory of its own: unshare(2).
+pub fn unshare_working_directory() -> Result<()> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::unshare(libc::CLONE_FS) }).map(drop)
+}
+
 /// include/uapi/linux/io_uring.h: struct io_sqring_offsets, io_cqring_offsets. Only the
 /// last three words differ, and of those only `array` (`cqes`) is used here.
 #[repr(C)]
