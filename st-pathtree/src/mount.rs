@@ -30,6 +30,8 @@ pub struct Place {
     pub path: Vec<u8>,
     /// Whether it leads to the file: no other mount covers it.
     pub visible: bool,
+    /// Whether it is the mount point: the mount does not show the file's own name.
+    pub root: bool,
 }
 
 /// The mounts of one namespace, in the order in which they were made.
@@ -183,12 +185,14 @@ impl Mounts {
         mounts.iter().filter_map(move |&index| {
             let mount = &self.mounts[index];
             let rest = below(path, &mount.root)?;
+            let root = rest.is_empty();
             let path = join(&mount.point, rest);
             let visible = mount.reachable && !self.covered_within(mount, &path);
             Some(Place {
                 mount: index,
                 path,
                 visible,
+                root,
             })
         })
     }

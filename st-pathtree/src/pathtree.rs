@@ -229,6 +229,7 @@ impl PathTree {
             event: event.event,
             ts: event.ts,
             dev,
+            named: event.event != Kind::Attrib,
             outside: any_partial && self.is_outside(dev, event.ts),
         };
         // Another subvolume's directory may have the number of one on the way.
@@ -352,6 +353,7 @@ impl PathTree {
                 event: Kind::Rename,
                 ts,
                 dev: &dev,
+                named: true,
                 outside: false,
             };
             let resolved = self.resolver.resolve(question, &found, None);

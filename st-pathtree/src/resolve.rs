@@ -17,6 +17,8 @@ pub struct Question<'a> {
     pub ts: u64,
     /// The device of its file system.
     pub dev: &'a str,
+    /// Whether it happened to its name, not to what that names.
+    pub named: bool,
     /// Whether, where its path is not whole, it cannot be below a watch.
     pub outside: bool,
 }
@@ -295,6 +297,7 @@ impl Resolver {
             };
             let question = Question {
                 dev: std::str::from_utf8(device).unwrap_or_default(),
+                named: false,
                 ..question
             };
             let found = host.and_then(|host| self.best(host, question, &path, None));
@@ -329,7 +332,9 @@ impl Resolver {
                 best
             }
         };
-        mounts.places(question.dev, fs_path).reduce(first_best)
+        // All but attrib are about a name, which a mount of the file itself does not show.
+        let shows = |place: &Place| !question.named || !place.root;
+        (mounts.places(question.dev, fs_path).filter(shows)).reduce(first_best)
     }
 
     fn wants(&self, path: &[u8], kind: Kind) -> bool {
