@@ -9,6 +9,7 @@ pub mod event;
 pub mod mount;
 pub mod pathtree;
 pub mod resolve;
+mod snapshot;
 pub mod tree;
 pub mod watch;
 

@@ -5,6 +5,7 @@
 
 use crate::event::{Bytes, Paths, Status};
 use crate::resolve::{Question, Resolved, Resolver};
+use crate::snapshot::{Asked, Snapshot};
 use crate::tree::{Found, Span, Spot, Tree, key};
 use crate::watch::{Watch, Watches};
 use st_decode::event::{Dir, Event, Inode, Kind, Shutdown};
@@ -34,8 +35,6 @@ const REPLACED: [&str; 15] = [
 
 /// Bytes of records that may wait.
 const MAX_WAITING: usize = 64 << 20;
-/// How long an answer is waited for: nanoseconds.
-const PATIENCE: u64 = 5_000_000_000;
 /// How long a call may take before its path is told by what the directories are called
 /// now: nanoseconds.
 const LONGEST_CALL: u64 = 2_000_000_000;
@@ -71,83 +70,6 @@ pub struct PathTree {
     /// Records that wait for the snapshot, in order.
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
-}
-
-/// What of the directories was or will be looked at.
-#[derive(Debug, Default)]
-struct Snapshot {
-    /// Whether there is one, and whether more can be asked for.
-    taken: bool,
-    answers: bool,
-    /// What to add to a monotonic time for nanoseconds since the Unix epoch.
-    epoch: i64,
-    /// Since when it must have been taken: records were lost before.
-    since: u64,
-    /// The roots of the one that is taken, and whether it is complete.
-    roots: Vec<Vec<u8>>,
-    complete: bool,
-    done: bool,
-    /// What was asked for.
-    asked: Vec<Asked>,
-    /// Directories that were renamed meanwhile: device, key, when.
-    moved: Vec<(String, u64, u64)>,
-    /// Devices on which there may be watched directories that nobody looked at, and until
-    /// when.
-    holes: HashMap<String, u64>,
-}
-
-/// A question to st-probe.
-#[derive(Debug)]
-struct Asked {
-    path: Vec<u8>,
-    dev: String,
-    /// The directory, if it is one that was renamed.
-    dir: Option<u64>,
-    /// Until when an answer is waited for: nanoseconds since the Unix epoch.
-    until: u64,
-}
-
-impl Snapshot {
-    /// Whether there is more to be learned.
-    fn is_pending(&self) -> bool {
-        self.taken && !self.done || !self.asked.is_empty()
-    }
-
-    /// Notes that until some time there may be watched directories that nobody looked at.
-    fn hole(&mut self, dev: &str, until: u64) {
-        let known = self.holes.entry(dev.to_owned()).or_insert(until);
-        *known = until.max(*known);
-    }
-
-    /// Gives up waiting for answers that are late.
-    fn expire(&mut self, ts: u64) -> bool {
-        let (late, asked) = std::mem::take(&mut self.asked)
-            .into_iter()
-            .partition(|asked| asked.until < ts);
-        self.asked = asked;
-        for late in &late as &Vec<Asked> {
-            self.hole(&late.dev, u64::MAX);
-        }
-        !late.is_empty()
-    }
-
-    /// Takes a `walked` record; returns the questions that it answers.
-    fn walked(&mut self, walked: &Walked) -> Vec<Asked> {
-        if walked.answer {
-            let answers = |asked: &Asked| walked.roots.iter().any(|root| **root == *asked.path);
-            let (answered, asked) = std::mem::take(&mut self.asked)
-                .into_iter()
-                .partition(answers);
-            self.asked = asked;
-            return answered;
-        }
-        if walked.since >= self.since {
-            self.done = true;
-            self.complete = walked.complete;
-            self.roots = walked.roots.iter().map(|root| root.to_vec()).collect();
-        }
-        Vec::new()
-    }
 }
 
 /// An event with where its files are.
@@ -320,7 +242,9 @@ impl PathTree {
                 }
                 let moved = dir.into_iter().chain(other.filter(|_| event.exchange));
                 let moved = moved.map(|moved| (dev.to_owned(), moved, event.ts));
-                self.snapshot.moved.extend(moved);
+                if self.snapshot.taken {
+                    self.snapshot.moved.extend(moved);
+                }
             }
             _ => {}
         }
@@ -378,12 +302,7 @@ impl PathTree {
         if let Some(ask) = &mut self.ask {
             ask(&path);
         }
-        self.snapshot.asked.push(Asked {
-            path,
-            dev: dev.to_owned(),
-            dir,
-            until: ts.saturating_add(PATIENCE),
-        });
+        self.snapshot.ask(path, dev, dir, ts);
     }
 
     /// Takes a `walked` record.
