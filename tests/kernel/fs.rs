@@ -1,12 +1,16 @@
 //! The file systems to test on, each mounted when first needed.
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
+
+use crate::program::PATIENCE;
 
 /// A kind of file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,9 +193,17 @@ pub fn make_read_only(at: &Path) -> Result<()> {
         .with_context(|| format!("cannot remount {} read-only", at.display()))
 }
 
-/// Unmounts what is mounted there.
+/// Unmounts what is mounted there, as soon as nobody looks at it any more: st-probe may.
 pub fn unmount(at: &Path) -> Result<()> {
-    umount2(at, MntFlags::empty()).with_context(|| format!("cannot unmount {}", at.display()))
+    let begun = Instant::now();
+    loop {
+        match umount2(at, MntFlags::empty()) {
+            Err(Errno::EBUSY) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+            result => {
+                return result.with_context(|| format!("cannot unmount {}", at.display()));
+            }
+        }
+    }
 }
 
 /// Makes a file system on a sparse image and mounts it.
