@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::attributes::{MODE, chmod};
 use crate::files::{errno, mode, rename};
-use crate::fs::{self as file_systems, Kind};
+use crate::fs::{self as file_systems, Kind, Place};
 use crate::log::Log;
 use crate::trace::{Trace, everything, four, one};
 use crate::{Case, Report, sys};
@@ -41,6 +41,9 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::new("mounts/inside", inside));
     cases.push(Case::new("mounts/inside-before", inside_before));
     cases.push(Case::new("mounts/brief", brief));
+    cases.push(Case::new("mounts/stacked", stacked));
+    cases.push(Case::new("mounts/overlay-on-overlay", overlay_on_overlay));
+    cases.push(Case::new("mounts/carried", carried));
     cases
 }
 
@@ -155,6 +158,89 @@ fn inside(report: &mut Report) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// File systems one on the other at one mount point.
+fn stacked(report: &mut Report) -> Result<()> {
+    let mut place = Kind::Ext4.place("mounts-stacked")?;
+    place.dev = None;
+    let at = place.dir.join("at");
+    file_systems::tmpfs(&at, None)?;
+    one(report, &place, everything(&place.dir), |log, trace| {
+        create(log, trace, &at.join("lower"))?;
+        file_systems::tmpfs(&at, None)?;
+        create(log, trace, &at.join("upper"))?;
+        file_systems::unmount(&at)?;
+        create(log, trace, &at.join("lower-again"))?;
+        file_systems::unmount(&at)?;
+        create(log, trace, &at.join("lowest"))
+    })
+}
+
+/// An overlay whose lower layer is a directory of another one, deep.
+fn overlay_on_overlay(report: &mut Report) -> Result<()> {
+    let lower = Kind::Overlay.place("mounts-lower")?;
+    let deep = "1/2/3/4/5/6/7/8/9/10/11/12";
+    fs::create_dir_all(lower.dir.join(deep))?;
+    let base = Kind::Ext4.place("mounts-over")?;
+    let [upper, work, at] = ["upper", "work", "at"].map(|name| base.dir.join(name));
+    for dir in [&upper, &work, &at] {
+        fs::create_dir(dir)?;
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.dir.display(),
+        upper.display(),
+        work.display()
+    );
+    file_systems::run(
+        std::process::Command::new("mount")
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(&at),
+    )?;
+    let mut place = Place::new(&at);
+    place.inos = false;
+    let result = one(report, &place, everything(&at), |log, _| {
+        let bottom = log.path(deep);
+        let (file, new) = (bottom.join("file"), bottom.join("new"));
+        log.made("create", &file, || sys::creat(&file, 0o644))?;
+        log.named("rename", &file, &new, || {
+            rename(&file, &new, RenameFlags::empty())
+        })?;
+        let dir = bottom.join("dir");
+        log.made("mkdir", &dir, || mkdir(&dir, mode(0o755)))
+    });
+    file_systems::unmount(&at)?;
+    result
+}
+
+/// A directory is renamed with a file system mounted below it, out of the watch and back.
+fn carried(report: &mut Report) -> Result<()> {
+    let mut place = Kind::Ext4.place("mounts-carried")?;
+    place.dev = None;
+    let outside = place.dir.with_extension("outside");
+    let dir = place.dir.join("dir");
+    file_systems::tmpfs(&dir.join("a/b"), None)?;
+    let renamed = place.dir.join("renamed");
+    let result = one(report, &place, everything(&place.dir), |log, _| {
+        let move_to = |log: &mut Log, from: &Path, to: &Path| -> Result<()> {
+            log.named("rename", from, to, || {
+                rename(from, to, RenameFlags::empty())
+            })?;
+            Ok(())
+        };
+        move_to(log, &dir, &renamed)?;
+        let file = renamed.join("a/b/here");
+        log.made("create", &file, || sys::creat(&file, 0o644))?;
+        move_to(log, &renamed, &outside)?;
+        log.silent("create", || sys::creat(&outside.join("a/b/unseen"), 0o644))?;
+        move_to(log, &outside, &dir)?;
+        let file = dir.join("a/b/back");
+        log.made("create", &file, || sys::creat(&file, 0o644))
+            .map(drop)
+    });
+    file_systems::unmount(&dir.join("a/b"))?;
+    result
 }
 
 /// A mount that comes and goes faster than anybody can look, on a device number that was
