@@ -38,6 +38,8 @@ const MAX_WAITING: usize = 64 << 20;
 /// How long a call may take before its path is told by what the directories are called
 /// now: nanoseconds.
 const LONGEST_CALL: u64 = 2_000_000_000;
+/// The events that happen to directories, and to file systems.
+const FOLLOWED: [&str; 4] = ["mkdir", "rmdir", "rename", "shutdown"];
 /// The type of the file system whose inode numbers repeat.
 const BTRFS: &[u8] = b"btrfs";
 /// File systems whose directories keep their inode numbers, so that one that the snapshot
@@ -62,6 +64,9 @@ pub type Ask = Box<dyn FnMut(&[u8])>;
 pub struct PathTree {
     resolver: Resolver,
     ask: Option<Ask>,
+    /// Whether the stream tells all that happens to directories: else nothing that is
+    /// remembered of them could be trusted.
+    follows: bool,
     /// By device.
     trees: HashMap<String, Tree>,
     /// Those of file systems that are no more, and until when they were.
@@ -183,7 +188,8 @@ impl PathTree {
 
     /// Learns what an event tells of directories.
     fn learn(&mut self, event: &Event) {
-        let Some(dev) = event.dev.filter(|_| !event.deleted) else {
+        let learns = self.follows && !event.deleted;
+        let Some(dev) = event.dev.filter(|_| learns) else {
             return;
         };
         let span = Span {
@@ -457,10 +463,12 @@ impl Stage for PathTree {
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
         let epoch = header.realtime.wrapping_sub(header.monotonic) as i64;
         self.resolver.begin(epoch);
+        let traced = |event: &&str| header.hooks.iter().any(|hook| hook.event == **event);
+        self.follows = FOLLOWED.iter().all(traced);
         self.trees.clear();
         self.former.clear();
         self.snapshot = Snapshot {
-            taken: header.snapshot,
+            taken: header.snapshot && self.follows,
             answers: header.answers,
             epoch,
             ..Snapshot::default()
@@ -471,7 +479,10 @@ impl Stage for PathTree {
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         match kind {
             "dir" => {
-                self.dir(&wire::read(record)?);
+                let dir = wire::read(record)?;
+                if self.follows {
+                    self.dir(&dir);
+                }
                 return Ok(());
             }
             "shutdown" => {

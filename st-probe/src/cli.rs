@@ -56,6 +56,18 @@ pub fn main() -> ExitCode {
     if events.is_empty() {
         events = EVENTS.map(String::from).to_vec();
     }
+    let followed = ["mkdir", "rmdir", "rename"];
+    if !args.snapshot.is_empty()
+        && followed
+            .iter()
+            .any(|name| !events.contains(&(*name).into()))
+    {
+        say!(
+            "a snapshot grows old: trace {} with --snapshot",
+            followed.join(", ")
+        );
+        return ExitCode::from(2);
+    }
     let options = Options {
         events,
         duration: args.duration,

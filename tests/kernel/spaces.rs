@@ -265,7 +265,7 @@ fn lost(report: &mut Report) -> Result<()> {
     let dir = place.dir.display().to_string();
     let deep = place.dir.join("before").join(DEEP);
     fs::create_dir_all(&deep)?;
-    let script = "st-probe --buffer-size 64 --event create,rename --snapshot $1 |
+    let script = "st-probe --buffer-size 64 --event create,mkdir,rmdir,rename --snapshot $1 |
         st-decode | st-pathtree --watch all=$1 | st-format --output json";
     let program = Program::start(Command::new("sh").args(["-c", script, "sh", &dir]))?;
     program.wait_err("it said that it is tracing", says_tracing)?;
