@@ -33,6 +33,7 @@ use self::rng::Random;
 use crate::fs::{Kind, Place};
 use crate::log::now;
 use crate::program::PATIENCE;
+use crate::spaces::tells_subvolumes;
 use crate::trace::{Trace, finish, watch};
 use crate::{Case, Report, sys};
 
@@ -70,7 +71,11 @@ fn number(name: &str) -> Result<Option<u64>> {
 fn random(report: &mut Report, mode: Mode) -> Result<()> {
     let seed = number("SYSTRACER_SEED")?.unwrap_or_else(now);
     let operations = number("SYSTRACER_OPERATIONS")?.unwrap_or(OPERATIONS);
-    let others = [Kind::Tmpfs, Kind::Xfs, Kind::Btrfs, Kind::Overlay];
+    let mut others = vec![Kind::Tmpfs, Kind::Xfs, Kind::Overlay];
+    // Where inode numbers repeat, paths say that they may be others.
+    if tells_subvolumes() {
+        others.push(Kind::Btrfs);
+    }
     let other = others[Random::new(seed).below(others.len())];
     report.notes.push(format!("seed {seed}"));
     for (number, kind) in [Kind::Ext4, other].into_iter().enumerate() {
