@@ -1,6 +1,7 @@
 //! Turns st-probe's raw stream into typed events.
 
 use crate::decode::Decoder;
+use crate::event::Kind;
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -13,10 +14,19 @@ use std::process::ExitCode;
     version,
     after_help = "Exit status: 0 done, 1 failed, 2 usage, 4 input cut or corrupt."
 )]
-struct Args {}
+struct Args {
+    /// Tell also when a process executes another program
+    #[arg(long)]
+    exec: bool,
+    /// Tell also when a process ends
+    #[arg(long)]
+    exit: bool,
+}
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let Args {} = Args::parse();
-    crate::stage::main(&mut Decoder::default())
+    let args = Args::parse();
+    let wanted = [(args.exec, Kind::Exec), (args.exit, Kind::Exit)];
+    let wanted = wanted.into_iter().filter(|(wanted, _)| *wanted);
+    crate::stage::main(&mut Decoder::new(wanted.map(|(_, kind)| kind).collect()))
 }

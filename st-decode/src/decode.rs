@@ -1,11 +1,11 @@
 //! The stage itself.
 
-use crate::event::{Attrib, Bytes, Dir, Event, Inode, Kind, Process, Shutdown};
+use crate::event::{Attrib, Bytes, Dir, Event, Fork, Image, Inode, Kind, Shutdown, Unload};
 use crate::field::{Layout, Number, Order};
 use crate::pair::{Call, Dentry, Known, Thread};
-use crate::process::Processes;
+use crate::process::{File, Processes, Told};
 use crate::socket::Socket;
-use st_probe::record::{Header, Raw};
+use st_probe::record::{Header, Process, Raw};
 use st_probe::stage::{self, RecordError, Stage};
 use st_probe::wire;
 use std::collections::HashMap;
@@ -66,6 +66,18 @@ pub struct Decoder {
     processes: Processes,
     threads: HashMap<i32, Thread>,
     seq: u64,
+    /// The events on processes that are wanted.
+    wanted: Vec<Kind>,
+}
+
+impl Decoder {
+    /// One that tells also these events on processes.
+    pub fn new(wanted: Vec<Kind>) -> Self {
+        Self {
+            wanted,
+            ..Self::default()
+        }
+    }
 }
 
 impl Stage for Decoder {
@@ -82,7 +94,7 @@ impl Stage for Decoder {
         self.hooks.clear();
         for hook in &header.hooks {
             let role = match hook.role.as_str() {
-                _ if hook.event == "process" => Role::Task,
+                _ if ["process", "alive"].contains(&hook.event.as_str()) => Role::Task,
                 _ if hook.event == "directory" => Role::Directory,
                 _ if hook.event == "shutdown" => Role::Shutdown,
                 "entry" => Role::Entry,
@@ -124,7 +136,8 @@ impl Stage for Decoder {
         }
         self.epoch = header.realtime.wrapping_sub(header.monotonic) as i64;
         self.stack_delta = header.stack_delta;
-        self.processes = Processes::default();
+        let ends = |hook: &st_probe::record::Hook| hook.point == "exit_files";
+        self.processes.begin_stream(header.hooks.iter().any(ends));
         self.threads.clear();
         stage::pass_header(header, record, Self::NAME, out);
     }
@@ -136,9 +149,23 @@ impl Stage for Decoder {
                 self.raw(&raw, out);
                 return Ok(());
             }
-            "process" => self.processes.alive(&wire::read(record)?),
-            // A return may be among what was lost: its call must not meet another's.
-            "lost" => self.threads.clear(),
+            "process" => {
+                let process: Process = wire::read(record)?;
+                out.extend_from_slice(record);
+                let mut told = Vec::new();
+                self.processes.alive(&process, &mut told);
+                let ts = process.ts.wrapping_add_signed(self.epoch);
+                for told in told {
+                    self.told(ts, told, out);
+                }
+                return Ok(());
+            }
+            // A return may be among what was lost: its call must not meet another's. So may
+            // the end of a process whose number another one has now.
+            "lost" => {
+                self.threads.clear();
+                self.processes.lost();
+            }
             _ => {}
         }
         out.extend_from_slice(record);
@@ -157,8 +184,16 @@ impl Decoder {
             return;
         };
         if hook.role == Role::Task {
-            if let Some(ended) = self.processes.learn(&hook.place, tid, &hook.layout, data) {
-                self.threads.remove(&ended);
+            let ts = raw.ts.wrapping_add_signed(self.epoch);
+            let mut told = Vec::new();
+            let record = (&hook.layout, data);
+            (self.processes).learn(&hook.place, tid, ts, record, &mut told);
+            for told in told {
+                match told {
+                    Told::Exec => self.process(raw, tid, Kind::Exec, None, out),
+                    Told::Exit(status) => self.process(raw, tid, Kind::Exit, Some(status), out),
+                    told => self.told(ts, told, out),
+                }
             }
             return;
         }
@@ -227,6 +262,57 @@ impl Decoder {
         }
     }
 
+    /// Appends what is told of processes.
+    fn told(&mut self, ts: u64, told: Told, out: &mut Vec<u8>) {
+        match told {
+            Told::Thread(tid) => drop(self.threads.remove(&tid)),
+            Told::Fork { parent, pid } => wire::write(&Fork { ts, parent, pid }, out),
+            Told::Unload(image) => wire::write(&Unload { image }, out),
+            Told::Image(image, File::Path(path, deleted)) => {
+                let image = Image {
+                    ts,
+                    image,
+                    path: Some(path.into()),
+                    deleted,
+                    ..Image::default()
+                };
+                wire::write(&image, out);
+            }
+            Told::Image(image, File::Chain(dev, chain, deleted)) => {
+                let image = Image {
+                    ts,
+                    image,
+                    dev: Some(&device(dev)),
+                    fs_path: Some(Bytes::from(&chain.path[..])),
+                    parent: chain.parent,
+                    top: chain.top,
+                    deleted,
+                    ..Image::default()
+                };
+                wire::write(&image, out);
+            }
+            Told::Exec | Told::Exit(_) => {}
+        }
+    }
+
+    /// Appends an event on a process, if it is wanted.
+    fn process(
+        &mut self,
+        raw: &Raw,
+        tid: i32,
+        event: Kind,
+        status: Option<i32>,
+        out: &mut Vec<u8>,
+    ) {
+        if self.wanted.contains(&event) {
+            let known = Known {
+                wait_status: status,
+                ..Known::default()
+            };
+            self.emit(raw, tid, event, &known, None, out);
+        }
+    }
+
     /// Appends what a record tells of a file system.
     fn file_system(&self, raw: &Raw, hook: &Hook, out: &mut Vec<u8>) {
         let number = |number| hook.layout.number(&raw.data, number);
@@ -263,7 +349,6 @@ impl Decoder {
         ret: Option<i32>,
         out: &mut Vec<u8>,
     ) {
-        let (pid, comm) = self.processes.find(tid);
         let socket = known.socket.as_ref();
         let (dev, rdev) = (known.dev.map(device), known.rdev.map(device));
         let event = Event {
@@ -271,11 +356,9 @@ impl Decoder {
             ts: raw.ts.wrapping_add_signed(self.epoch),
             seq: self.seq,
             cpu: raw.cpu,
-            process: Process {
-                pid,
-                tid,
-                comm: comm.map(Bytes::from),
-            },
+            process: self.processes.who(tid),
+            ancestors: self.processes.ancestors(tid),
+            image: self.processes.image(tid),
             dev: dev.as_deref(),
             ino: known.ino,
             fs_path: known
@@ -306,6 +389,11 @@ impl Decoder {
             port: socket.and_then(|socket| socket.port),
             backlog: socket.and_then(|socket| socket.backlog),
             ret,
+            // wait(2): the signal in the low seven bits, else the status above.
+            status: (known.wait_status.filter(|status| status & 0x7f == 0))
+                .map(|status| (status >> 8) as u8),
+            signal: (known.wait_status.map(|status| (status & 0x7f) as u8))
+                .filter(|signal| *signal != 0),
         };
         wire::write(&event, out);
         self.seq += 1;

@@ -1,12 +1,12 @@
-//! The records that st-decode outputs in place of `raw`, in MessagePack: [`Event`], [`Dir`]
-//! and [`Shutdown`].
+//! The records that st-decode outputs in place of `raw`, in MessagePack: [`Event`], [`Fork`],
+//! [`Image`], [`Unload`], [`Dir`] and [`Shutdown`].
 //!
 //! Each is a map whose first key is `t`, its kind, with the fields of the struct by name; a
 //! field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-pub use st_probe::record::Bytes;
+pub use st_probe::record::{Bytes, Ids};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,6 +36,10 @@ pub enum Kind {
     Listen,
     /// A socket ceased to listen.
     Unlisten,
+    /// A process began to execute another program.
+    Exec,
+    /// A process ended.
+    Exit,
     /// An event of a later version: it is handed on as it is.
     #[serde(other)]
     #[default]
@@ -59,6 +63,16 @@ impl Kind {
     /// The events on sockets.
     pub const SOCKET: [Self; 3] = [Self::Connect, Self::Listen, Self::Unlisten];
 
+    /// The events on processes, which are told on request only.
+    pub const PROCESS: [Self; 2] = [Self::Exec, Self::Exit];
+
+    /// Every event.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (Self::FILE.into_iter())
+            .chain(Self::SOCKET)
+            .chain(Self::PROCESS)
+    }
+
     /// Its name in streams and options.
     pub fn name(self) -> &'static str {
         match self {
@@ -74,16 +88,15 @@ impl Kind {
             Self::Connect => "connect",
             Self::Listen => "listen",
             Self::Unlisten => "unlisten",
+            Self::Exec => "exec",
+            Self::Exit => "exit",
             Self::Other => "other",
         }
     }
 
     /// The event that has this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::FILE
-            .into_iter()
-            .chain(Self::SOCKET)
-            .find(|kind| kind.name() == name)
+        Self::all().find(|kind| kind.name() == name)
     }
 }
 
@@ -102,6 +115,12 @@ pub struct Event<'a> {
     /// Who did it.
     #[serde(borrow)]
     pub process: Process<'a>,
+    /// The process's parent, the parent's parent, and so on: 8 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
+    pub ancestors: Vec<Ancestor<'a>>,
+    /// [`Image::image`] of what the process executes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<u64>,
     /// Device number of the file system, `major:minor`, as in proc_pid_mountinfo(5).
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub dev: Option<&'a str>,
@@ -179,6 +198,12 @@ pub struct Event<'a> {
     /// connect: 0, or a negative errno(3); EINPROGRESS is not a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ret: Option<i32>,
+    /// exit: the exit status, unless a signal killed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u8>,
+    /// exit: the signal that killed it, signal(7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<u8>,
 }
 
 /// Which inode of a file system: its number, or on btrfs, where that repeats in each
@@ -263,7 +288,55 @@ pub struct Shutdown<'a> {
     pub dev: &'a str,
 }
 
-/// Who did it. What is not known is absent.
+/// `t` = `fork`: a process began another one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "fork")]
+pub struct Fork {
+    /// When: nanoseconds since the Unix epoch.
+    pub ts: u64,
+    /// The process that did.
+    pub parent: i32,
+    /// The new one.
+    pub pid: i32,
+}
+
+/// `t` = `image`: a file that processes execute.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "image")]
+pub struct Image<'a> {
+    /// When: nanoseconds since the Unix epoch.
+    pub ts: u64,
+    /// Its number: no other one in the stream has it.
+    pub image: u64,
+    /// Its path, where st-probe has read that.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub path: Option<Bytes<'a>>,
+    /// As in [`Event`].
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub dev: Option<&'a str>,
+    /// As in [`Event`].
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub fs_path: Option<Bytes<'a>>,
+    /// As in [`Event`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Inode>,
+    /// As in [`Event`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<Inode>,
+    /// As in [`Event`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub deleted: bool,
+}
+
+/// `t` = `unload`: nobody executes an image any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "unload")]
+pub struct Unload {
+    /// Its number.
+    pub image: u64,
+}
+
+/// Who did it. What is not known is absent. Ids are those of the initial namespaces.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Process<'a> {
     /// The process (the kernel's tgid).
@@ -271,7 +344,49 @@ pub struct Process<'a> {
     pub pid: Option<i32>,
     /// The thread.
     pub tid: i32,
+    /// The process's parent; 0 if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ppid: Option<i32>,
+    /// The thread's real user ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// ... and group: credentials(7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Its effective user, where that is another one ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub euid: Option<u32>,
+    /// ... and group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egid: Option<u32>,
     /// The thread's name.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub comm: Option<Bytes<'a>>,
+    /// The arguments that the process was executed with, as far as 512 bytes hold them.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub argv: Option<Vec<Bytes<'a>>>,
+    /// Whether there were more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub argv_cut: bool,
+    /// When the process began: nanoseconds since the Unix epoch; to a clock tick (10 ms) if
+    /// that was before tracing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<u64>,
+    /// The path of its cgroup: of cgroup v2, or where all are in the root of that, of the
+    /// first hierarchy where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub cgroup: Option<Bytes<'a>>,
+    /// The container that the cgroup names: see [`crate::container`].
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub container: Option<Bytes<'a>>,
+}
+
+/// A process that an event's process descends from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ancestor<'a> {
+    /// Its id.
+    pub pid: i32,
+    /// The name of its first thread.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub comm: Option<Bytes<'a>>,
 }

@@ -27,7 +27,9 @@ numbers! {
     Mode = "mode", Rdev = "rdev", Flags = "flags", Inode = "inode", Hashed = "hashed", Valid = "valid", Uid = "uid",
     Gid = "gid", Fd = "fd", Backlog = "backlog", Addrlen = "addrlen", Family = "family", Port = "port", Num = "num",
     Addr4 = "addr4", Addr6 = "addr6_0", Type = "type", Protocol = "protocol", Pid = "pid", OldPid = "old_pid",
-    CloneFlags = "clone_flags", Magic = "magic",
+    CloneFlags = "clone_flags", Magic = "magic", Ppid = "ppid", Reaper = "reaper", Euid = "euid", Egid = "egid",
+    Argc = "argc", User = "a0", GroupCode = "group_code", Code = "code", Value = "value", Subreaper = "subreaper",
+    Mm = "mm", File = "file", DstRoot = "dst_root",
 }
 
 /// Where a value is.
@@ -136,6 +138,20 @@ impl Layout {
         } else {
             up_to_nul(data.get(place.offset..place.offset + place.size)?)
         }
+    }
+
+    /// The path of a cgroup, if its names reach the root.
+    pub fn cgroup(&self, data: &[u8]) -> Option<Vec<u8>> {
+        let mut names = Vec::new();
+        loop {
+            match self.text(data, &format!("c{}", names.len()))? {
+                b"" if names.is_empty() => return Some(b"/".to_vec()),
+                b"" => break,
+                name => names.push(name),
+            }
+        }
+        let name = |name: &&[u8]| [b"/", *name].concat();
+        Some(names.iter().rev().flat_map(name).collect())
     }
 
     /// The chain of names. `None` if not even the first one is known.

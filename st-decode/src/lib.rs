@@ -5,6 +5,7 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod container;
 pub mod decode;
 pub mod event;
 mod field;

@@ -63,6 +63,8 @@ pub struct Known {
     pub attrib: Option<Attrib>,
     pub fd: Option<i32>,
     pub socket: Option<Socket>,
+    /// exit: as of wait(2).
+    pub wait_status: Option<i32>,
 }
 
 /// One thread's calls.

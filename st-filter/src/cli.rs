@@ -2,12 +2,14 @@
 
 use crate::Filter;
 use crate::expression::Expression;
+use crate::family::{Family, Root};
 use crate::glob::Glob;
 use crate::predicate::{self, Network, PathPattern, Ports};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use st_pathtree::event::Kind;
 use st_pathtree::stage;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 #[command(version, after_help = PATTERNS)]
 struct Args {
     /// What happened: create, mkdir, mknod, delete, rmdir, rename, attrib, symlink, link,
-    /// connect, listen, unlisten
+    /// connect, listen, unlisten, exec, exit
     #[arg(long, value_name = "EVENT,...", value_delimiter = ',', value_parser = predicate::event)]
     event: Vec<Kind>,
 
@@ -34,6 +36,24 @@ struct Args {
     /// The process
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(0..))]
     pid: Vec<i32>,
+
+    /// The process or any that descends from it, daemons too; the word `command` is the process
+    /// of the command that st-probe ran, and every process if it ran none
+    #[arg(long, value_name = "PID")]
+    tree: Vec<Root>,
+
+    /// The real user, by number
+    #[arg(long, value_name = "UID")]
+    uid: Vec<u32>,
+
+    /// The path of what the process executes, as with --path
+    #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
+        .try_map(|pattern| PathPattern::new(pattern.as_bytes())))]
+    exe: Vec<PathPattern>,
+
+    /// The container, or the beginning of its id
+    #[arg(long, value_name = "ID", value_parser = OsStringValueParser::new())]
+    container: Vec<OsString>,
 
     /// The thread's name, of which the kernel keeps 15 bytes
     #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
@@ -63,25 +83,28 @@ component: --path 'src/*.rs'. Of a path known in part only that part is matched.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 4 input cut or corrupt.";
 
-impl From<Args> for Expression {
+impl From<Args> for Filter {
     fn from(args: Args) -> Self {
-        Self {
+        let expression = Expression {
             events: args.event,
             pids: args.pid,
+            uids: args.uid,
             comms: args.comm,
+            exes: args.exe,
+            containers: args.container,
             paths: args.path,
             addrs: args.addr,
             ports: args.port,
             invert: args.invert,
-        }
+        };
+        let family = (!args.tree.is_empty()).then(|| Family::new(args.tree));
+        Self { expression, family }
     }
 }
 
 /// Runs st-filter as a program.
 pub fn main() -> ExitCode {
-    stage::main(&mut Filter {
-        expression: Args::parse().into(),
-    })
+    stage::main(&mut Filter::from(Args::parse()))
 }
 
 #[cfg(test)]
@@ -130,7 +153,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(args.event, [Kind::Create, Kind::Mkdir, Kind::Connect]);
-        let expression = Expression::from(args);
+        let Filter { expression, family } = Filter::from(args);
+        assert!(family.is_none());
         assert_eq!(expression.pids, [1, 2]);
         assert_eq!((expression.paths.len(), expression.comms.len()), (2, 2));
         assert_eq!((expression.addrs.len(), expression.ports.len()), (2, 2));
@@ -149,6 +173,8 @@ mod tests {
             (["--addr", "192.0.2.0/40"], "0 to 32"),
             (["--port", "http"], "8000-8999"),
             (["--pid", "init"], "init"),
+            (["--tree", "make"], "'command'"),
+            (["--uid", "root"], "root"),
         ] {
             let error = parse(&args).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{args:?}");

@@ -3,7 +3,9 @@
 use crate::glob::Glob;
 use crate::predicate::{Network, PathPattern, Ports};
 use st_pathtree::event::{Event, Kind};
+use std::ffi::OsString;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 
 /// What an event must be like. An empty list asks for nothing; an event that lacks what a
 /// list asks about does not match.
@@ -13,8 +15,14 @@ pub struct Expression {
     pub events: Vec<Kind>,
     /// The process.
     pub pids: Vec<i32>,
+    /// The real user.
+    pub uids: Vec<u32>,
     /// The thread's name.
     pub comms: Vec<Glob>,
+    /// The path of what the process executes.
+    pub exes: Vec<PathPattern>,
+    /// The container, or the beginning of its id.
+    pub containers: Vec<OsString>,
     /// The path, or the old one.
     pub paths: Vec<PathPattern>,
     /// The address of a socket's event.
@@ -26,9 +34,9 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Whether it matches.
-    pub fn matches(&self, event: &Event) -> bool {
-        self.holds(event) != self.invert
+    /// Whether it matches; `within` if the event is one of the processes that it must be of.
+    pub fn matches(&self, event: &Event, within: bool) -> bool {
+        (within && self.holds(event)) != self.invert
     }
 
     // What costs little comes first: an address must be parsed, a path searched.
@@ -42,6 +50,10 @@ impl Expression {
             || event.process.pid,
             |wanted, pid| wanted == pid,
         ) && any(
+            &self.uids,
+            || event.process.uid,
+            |wanted, uid| wanted == uid,
+        ) && any(
             &self.ports,
             || event.port,
             |ports, &port| ports.contain(port),
@@ -49,6 +61,14 @@ impl Expression {
             &self.comms,
             || event.process.comm.as_deref(),
             |glob, comm| glob.matches(comm),
+        ) && any(
+            &self.containers,
+            || event.process.container.as_deref(),
+            |wanted, id| id.starts_with(wanted.as_bytes()),
+        ) && any(
+            &self.exes,
+            || event.process.exe.as_deref(),
+            |pattern, exe| pattern.matches(exe),
         ) && any(
             &self.addrs,
             || event.addr?.parse::<IpAddr>().ok(),
@@ -96,9 +116,8 @@ mod tests {
             seq: 0,
             cpu: 0,
             process: Process {
-                pid: None,
                 tid: 41,
-                comm: None,
+                ..Process::default()
             },
             ..Event::default()
         }
@@ -110,6 +129,10 @@ mod tests {
                 pid: Some(40),
                 tid: 41,
                 comm: Some(Bytes::from(&b"git"[..])),
+                uid: Some(1000),
+                exe: Some(Bytes::from(&b"/usr/bin/git"[..])),
+                container: Some(Bytes::from(&b"0123abcd"[..])),
+                ..Process::default()
             },
             path: Some(Bytes::from(&b"/srv/new"[..])),
             old_path: Some(Bytes::from(&b"/tmp/old"[..])),
@@ -128,11 +151,11 @@ mod tests {
     #[test]
     fn nothing_asked_matches_everything_and_inverted_nothing() {
         let mut expression = Expression::default();
-        assert!(expression.matches(&rename()));
-        assert!(expression.matches(&event(Kind::Other)));
+        assert!(expression.matches(&rename(), true));
+        assert!(expression.matches(&event(Kind::Other), true));
         expression.invert = true;
-        assert!(!expression.matches(&rename()));
-        assert!(!expression.matches(&event(Kind::Other)));
+        assert!(!expression.matches(&rename(), true));
+        assert!(!expression.matches(&event(Kind::Other), true));
     }
 
     #[test]
@@ -141,8 +164,8 @@ mod tests {
             events: vec![kind("create").unwrap(), kind("rename").unwrap()],
             ..Expression::default()
         };
-        assert!(expression.matches(&rename()));
-        assert!(!expression.matches(&connect()));
+        assert!(expression.matches(&rename(), true));
+        assert!(!expression.matches(&connect(), true));
     }
 
     #[test]
@@ -154,9 +177,9 @@ mod tests {
             paths: vec![path("/srv/*")],
             ..Expression::default()
         };
-        assert!(expression.matches(&rename()));
+        assert!(expression.matches(&rename(), true));
         expression.comms = vec![glob("tar")];
-        assert!(!expression.matches(&rename()));
+        assert!(!expression.matches(&rename(), true));
     }
 
     #[test]
@@ -167,13 +190,13 @@ mod tests {
             invert: true,
             ..Expression::default()
         };
-        assert!(expression.matches(&rename()), "only one of two held");
-        assert!(expression.matches(&connect()), "neither held");
+        assert!(expression.matches(&rename(), true), "only one of two held");
+        assert!(expression.matches(&connect(), true), "neither held");
         let expression = Expression {
             pids: vec![40],
             ..expression
         };
-        assert!(!expression.matches(&rename()), "both held");
+        assert!(!expression.matches(&rename(), true), "both held");
     }
 
     #[test]
@@ -183,8 +206,8 @@ mod tests {
                 paths: vec![path("/nowhere"), path(pattern)],
                 ..Expression::default()
             };
-            assert!(expression.matches(&rename()), "{pattern}");
-            assert!(!expression.matches(&connect()), "{pattern}");
+            assert!(expression.matches(&rename(), true), "{pattern}");
+            assert!(!expression.matches(&connect(), true), "{pattern}");
         }
     }
 
@@ -194,8 +217,47 @@ mod tests {
             pids: vec![41],
             ..Expression::default()
         };
-        assert!(!expression.matches(&rename()));
-        assert!(!expression.matches(&connect()), "whose process is unknown");
+        assert!(!expression.matches(&rename(), true));
+        assert!(
+            !expression.matches(&connect(), true),
+            "whose process is unknown"
+        );
+    }
+
+    #[test]
+    fn users_executables_and_containers() {
+        let expression = Expression {
+            uids: vec![0, 1000],
+            exes: vec![path("/usr/bin/*")],
+            containers: vec!["0123".into()],
+            ..Expression::default()
+        };
+        assert!(expression.matches(&rename(), true));
+        assert!(!expression.matches(&event(Kind::Rename), true), "unknown");
+        for other in [
+            Expression {
+                uids: vec![0],
+                ..expression.clone()
+            },
+            Expression {
+                exes: vec![path("gi")],
+                ..expression.clone()
+            },
+            Expression {
+                containers: vec!["123".into()],
+                ..expression.clone()
+            },
+        ] {
+            assert!(!other.matches(&rename(), true), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_outside_is_inside_of_the_inverse() {
+        let mut expression = Expression::default();
+        assert!(!expression.matches(&rename(), false));
+        expression.invert = true;
+        assert!(expression.matches(&rename(), false));
     }
 
     #[test]
@@ -208,7 +270,7 @@ mod tests {
             ports: vec!["22".parse().unwrap(), "400-500".parse().unwrap()],
             ..Expression::default()
         };
-        assert!(expression.matches(&connect()));
+        assert!(expression.matches(&connect(), true));
         for other in [
             Event {
                 port: Some(80),
@@ -232,7 +294,7 @@ mod tests {
             },
             rename(),
         ] {
-            assert!(!expression.matches(&other), "{other:?}");
+            assert!(!expression.matches(&other, true), "{other:?}");
         }
     }
 }

@@ -6,10 +6,12 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod expression;
+pub mod family;
 pub mod glob;
 pub mod predicate;
 
 use expression::Expression;
+use family::Family;
 use st_pathtree::event::Event;
 use st_pathtree::record::Header;
 use st_pathtree::stage::{self, RecordError, Stage};
@@ -20,6 +22,8 @@ use st_pathtree::wire;
 pub struct Filter {
     /// What an event must be like to pass.
     pub expression: Expression,
+    /// Whose it must be.
+    pub family: Option<Family>,
 }
 
 impl Stage for Filter {
@@ -28,13 +32,29 @@ impl Stage for Filter {
     const REPEATABLE: bool = true;
 
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
+        if let Some(family) = &mut self.family {
+            family.begin(header);
+        }
         stage::pass_header(header, record, Self::NAME, out);
     }
 
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        if kind != "event" || self.expression.matches(&wire::read::<Event>(record)?) {
-            out.extend(record);
+        match (kind, &mut self.family) {
+            ("event", family) => {
+                let event: Event = wire::read(record)?;
+                // Without a process, it may be anybody's.
+                let pid = event.process.pid;
+                let within = |family: &mut Family| pid.is_some_and(|pid| family.contains(pid));
+                let within = family.as_mut().is_none_or(within);
+                if !self.expression.matches(&event, within) {
+                    return Ok(());
+                }
+            }
+            ("process", Some(family)) => family.alive(&wire::read(record)?),
+            ("fork", Some(family)) => family.fork(&wire::read(record)?),
+            _ => {}
         }
+        out.extend(record);
         Ok(())
     }
 }
@@ -70,7 +90,10 @@ mod tests {
     }
 
     fn filter(expression: Expression) -> Filter {
-        Filter { expression }
+        Filter {
+            expression,
+            family: None,
+        }
     }
 
     #[test]

@@ -10,11 +10,7 @@ use std::str::FromStr;
 /// The event of this name.
 pub fn event(name: &str) -> Result<Kind, String> {
     Kind::from_name(name).ok_or_else(|| {
-        let names: Vec<&str> = Kind::FILE
-            .into_iter()
-            .chain(Kind::SOCKET)
-            .map(Kind::name)
-            .collect();
+        let names: Vec<&str> = Kind::all().map(Kind::name).collect();
         format!("no such event; the events are {}", names.join(", "))
     })
 }

@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::json::Json;
-use crate::text::Text;
+use crate::text::{Show, Text};
 use clap::{Parser, ValueEnum};
 use st_pathtree::stage;
 use std::ffi::OsStr;
@@ -28,6 +28,33 @@ struct Args {
     /// and NO_COLOR is not set
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     color: Color,
+
+    /// What text shows of a process beside its name and id, at the end of the line
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
+    show: Vec<Shown>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shown {
+    /// Its real user, and its effective one if that is another
+    Uid,
+    /// The path of what it executes
+    Exe,
+    /// Its arguments
+    Argv,
+    /// The id of its container
+    Container,
+}
+
+impl From<Shown> for Show {
+    fn from(shown: Shown) -> Self {
+        match shown {
+            Shown::Uid => Self::Uid,
+            Shown::Exe => Self::Exe,
+            Shown::Argv => Self::Argv,
+            Shown::Container => Self::Container,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,11 +93,15 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     match args.output {
         Output::Json => stage::main(&mut Json::default()),
-        Output::Text => stage::main(&mut Text::new(args.color.wanted(
-            std::io::stdout().is_terminal(),
-            std::env::var_os("NO_COLOR").as_deref(),
-            std::env::var_os("TERM").as_deref(),
-        ))),
+        Output::Text => {
+            let color = args.color.wanted(
+                std::io::stdout().is_terminal(),
+                std::env::var_os("NO_COLOR").as_deref(),
+                std::env::var_os("TERM").as_deref(),
+            );
+            let show = args.show.into_iter().map(Show::from).collect();
+            stage::main(&mut Text::new(color, show))
+        }
     }
 }
 

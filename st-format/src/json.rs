@@ -25,12 +25,13 @@ use st_pathtree::wire;
 const MAX_DEPTH: usize = 32;
 
 /// What a reader of an event wants to see first, in this order.
-const FIRST: [&[u8]; 9] = [
+const FIRST: [&[u8]; 10] = [
     b"event",
     b"ts",
     b"seq",
     b"cpu",
     b"process",
+    b"ancestors",
     b"path",
     b"path_status",
     b"old_path",
@@ -54,7 +55,7 @@ impl Stage for Json {
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         let start = out.len();
         let rendered = match kind {
-            "mounts" | "process" | "walked" | "dir" | "end" => return Ok(()),
+            "mounts" | "process" | "fork" | "walked" | "dir" | "end" => return Ok(()),
             "event" => event(record, out),
             "lost" => self.lost(record, out),
             _ => value(record, 0, out).map(|_| ()),

@@ -10,6 +10,7 @@ pub mod escape;
 pub mod json;
 mod line;
 pub mod mode;
+mod signal;
 #[cfg(test)]
 mod testing;
 pub mod text;

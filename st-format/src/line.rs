@@ -67,20 +67,31 @@ impl<'a> Line<'a> {
 
     /// A path, and a mark if it is not complete.
     pub fn path(&mut self, path: Option<&Bytes>, status: Option<Status>) {
+        match path {
+            Some(path) => self.named_path("", path, status),
+            None => self.word(None),
+        }
+    }
+
+    /// The same, behind a name.
+    pub fn named_path(&mut self, name: &str, path: &Bytes, status: Option<Status>) {
         let mark = match status {
-            None | Some(Status::Complete) => return self.word(path.map(|path| &**path)),
+            None | Some(Status::Complete) => "",
             Some(Status::Partial) => "[partial]",
             Some(Status::Unmounted) => "[unmounted]",
             Some(Status::Ambiguous) => "[ambiguous]",
             Some(Status::Deleted) => "[deleted]",
         };
-        match path {
-            Some(path) if status == Some(Status::Partial) => {
-                self.word(Some(&[b".../", &**path].concat()));
+        self.column(0, Style::Plain, |out| {
+            out.extend(name.as_bytes());
+            match status {
+                Some(Status::Partial) => escape::word(&[b".../", &**path].concat(), out),
+                _ => escape::word(path, out),
             }
-            _ => self.word(path.map(|path| &**path)),
+        });
+        if !mark.is_empty() {
+            self.put(Style::Alarm, format_args!("{mark}"));
         }
-        self.put(Style::Alarm, format_args!("{mark}"));
     }
 
     /// Permissions: `rw-r--r-- (0644)`.

@@ -14,6 +14,7 @@ pub fn event(event: Kind) -> Event<'static> {
             pid: Some(40),
             tid: 41,
             comm: Some((&b"cat"[..]).into()),
+            ..Process::default()
         },
         ..Event::default()
     }

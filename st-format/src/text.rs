@@ -16,15 +16,18 @@
 //! | connect | `tcp 192.0.2.1:443`, and the error's name if there is one |
 //! | listen | `tcp [2001:db8::1]:443 backlog 128` |
 //! | unlisten | `tcp 192.0.2.1:443` |
+//! | exec | `PATH argv=[make -j2] uid=0` |
+//! | exit | `status 1`, or `signal 9 SIGKILL` if that killed it |
 //!
 //! A path that is not complete is followed by `[partial]` (and begins with `.../`),
 //! `[unmounted]`, `[ambiguous]` or `[deleted]`; paths in another mount namespace by its number
 //! at the end of the line, `mnt_ns=4026532132`. Records that are missing have a line too,
-//! with `lost` for the event.
+//! with `lost` for the event. What else is asked for of the process stands at the end of the
+//! line: see [`Show`].
 
 use crate::line::{Line, Style};
 use crate::time::Clock;
-use crate::{errno, escape, put};
+use crate::{errno, escape, put, signal};
 use st_pathtree::event::{Bytes, Event, Kind};
 use st_pathtree::record::{Header, Lost};
 use st_pathtree::stage::{RecordError, Stage};
@@ -33,18 +36,33 @@ use st_pathtree::wire;
 const EVENT_WIDTH: usize = 8;
 const WHO_WIDTH: usize = 24;
 
+/// What can be shown of a process beside its name and id. What is not known is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// `uid=1000`, the real user, and `euid=0` if the effective one is another.
+    Uid,
+    /// `exe=/usr/bin/make`, what it executes.
+    Exe,
+    /// `argv=[make -j2]`, its arguments; `...` if there are more.
+    Argv,
+    /// `container=3fa8...`, the container's id.
+    Container,
+}
+
 /// The stage that renders text.
 #[derive(Debug, Default)]
 pub struct Text {
     color: bool,
+    show: Vec<Show>,
     clock: Clock,
 }
 
 impl Text {
-    /// With or without colour.
-    pub fn new(color: bool) -> Self {
+    /// With or without colour, and with what is to be shown of processes.
+    pub fn new(color: bool, show: Vec<Show>) -> Self {
         Self {
             color,
+            show,
             clock: Clock::default(),
         }
     }
@@ -57,6 +75,12 @@ impl Text {
         });
         line.column(WHO_WIDTH, Style::Plain, |out| who(event, out));
         details(&mut line, event);
+        for show in &self.show {
+            // An exec tells these itself.
+            if event.event != Kind::Exec || ![Show::Argv, Show::Uid].contains(show) {
+                process(&mut line, event, *show);
+            }
+        }
         line.end();
     }
 
@@ -117,7 +141,7 @@ fn class(kind: Kind) -> Style {
         Kind::Delete | Kind::Rmdir => Style::Red,
         Kind::Rename | Kind::Attrib => Style::Yellow,
         Kind::Connect | Kind::Listen | Kind::Unlisten => Style::Cyan,
-        Kind::Other => Style::Plain,
+        Kind::Exec | Kind::Exit | Kind::Other => Style::Plain,
     }
 }
 
@@ -189,11 +213,68 @@ fn details(line: &mut Line, event: &Event) {
             }
         }
         Kind::Unlisten => endpoint(line, event),
+        Kind::Exec => {
+            path(line);
+            process(line, event, Show::Argv);
+            process(line, event, Show::Uid);
+        }
+        Kind::Exit => match (event.signal, event.status) {
+            (Some(signal), _) => {
+                let name = signal::name(signal).unwrap_or_default();
+                line.put(Style::Alarm, format_args!("signal {signal} {name}"));
+            }
+            (None, Some(0)) => line.put(Style::Plain, format_args!("status 0")),
+            (None, Some(status)) => line.put(Style::Alarm, format_args!("status {status}")),
+            (None, None) => line.word(None),
+        },
         Kind::Other if event.path.is_some() => path(line),
         Kind::Other => {}
     }
     if let Some(ns) = event.mnt_ns {
         line.put(Style::Plain, format_args!("mnt_ns={ns}"));
+    }
+}
+
+/// A part of who it was.
+fn process(line: &mut Line, event: &Event, show: Show) {
+    let process = &event.process;
+    match show {
+        Show::Uid => {
+            for (name, id) in [("uid", process.uid), ("euid", process.euid)] {
+                if let Some(id) = id {
+                    line.put(Style::Plain, format_args!("{name}={id}"));
+                }
+            }
+        }
+        Show::Exe => {
+            if let Some(exe) = &process.exe {
+                line.named_path("exe=", exe, process.exe_status);
+            }
+            if let Some(ns) = process.exe_mnt_ns {
+                line.put(Style::Plain, format_args!("exe_mnt_ns={ns}"));
+            }
+        }
+        Show::Argv => {
+            let Some(argv) = &process.argv else { return };
+            line.column(0, Style::Plain, |out| {
+                out.extend(b"argv=[");
+                for (place, word) in argv.iter().enumerate() {
+                    if place > 0 {
+                        out.push(b' ');
+                    }
+                    escape::word(word, out);
+                }
+                out.extend(if process.argv_cut { &b"...]"[..] } else { b"]" });
+            });
+        }
+        Show::Container => {
+            if let Some(container) = &process.container {
+                line.column(0, Style::Plain, |out| {
+                    out.extend(b"container=");
+                    escape::word(container, out);
+                });
+            }
+        }
     }
 }
 

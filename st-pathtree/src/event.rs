@@ -1,12 +1,12 @@
 //! The `event` record as st-pathtree outputs it: that of [`st_decode::event`] with paths.
 //!
 //! The fields that only st-pathtree needs (`fs_path`, `began`, `parent`, `top`, `dir`, those
-//! of the old path, `other_dir` and `deleted`) are replaced by those of [`Paths`]; every other
-//! field stays as it was, those that st-pathtree does not know too. `dir` and `shutdown`
-//! records end here.
+//! of the old path, `other_dir` and `deleted`) are replaced by those of [`Paths`], `image` by
+//! those of [`Executable`] in `process`; every other field stays as it was, those that
+//! st-pathtree does not know too. `dir`, `shutdown`, `image` and `unload` records end here.
 
 use serde::{Deserialize, Serialize};
-pub use st_decode::event::{Attrib, Bytes, Kind, Process};
+pub use st_decode::event::{Ancestor, Attrib, Bytes, Fork, Kind};
 
 /// How far a path is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,47 @@ pub struct Paths<'a> {
     pub mnt_ns: Option<u64>,
 }
 
+/// What st-pathtree adds to `process`, where it is known.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Executable<'a> {
+    /// The path of the file that the process executes, as it was when it began to; bytes.
+    pub exe: Bytes<'a>,
+    /// How far it is known, if it is not complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe_status: Option<Status>,
+    /// The mount namespace that it is of, as in [`Paths`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe_mnt_ns: Option<u64>,
+}
+
+/// Who did it: the fields of [`Executable`] and [`st_decode::event::Process`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[allow(missing_docs)]
+pub struct Process<'a> {
+    pub pid: Option<i32>,
+    pub tid: i32,
+    pub ppid: Option<i32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub euid: Option<u32>,
+    pub egid: Option<u32>,
+    #[serde(borrow)]
+    pub comm: Option<Bytes<'a>>,
+    #[serde(borrow)]
+    pub exe: Option<Bytes<'a>>,
+    pub exe_status: Option<Status>,
+    pub exe_mnt_ns: Option<u64>,
+    #[serde(borrow)]
+    pub argv: Option<Vec<Bytes<'a>>>,
+    #[serde(default)]
+    pub argv_cut: bool,
+    pub start: Option<u64>,
+    #[serde(borrow)]
+    pub cgroup: Option<Bytes<'a>>,
+    #[serde(borrow)]
+    pub container: Option<Bytes<'a>>,
+}
+
 /// An event with its paths, for the stages that follow. The fields are those of
 /// [`Paths`] and [`st_decode::event::Event`].
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -57,6 +98,8 @@ pub struct Event<'a> {
     pub cpu: u32,
     #[serde(borrow)]
     pub process: Process<'a>,
+    #[serde(default, borrow)]
+    pub ancestors: Vec<Ancestor<'a>>,
     #[serde(borrow)]
     pub path: Option<Bytes<'a>>,
     pub path_status: Option<Status>,
@@ -85,4 +128,6 @@ pub struct Event<'a> {
     pub port: Option<u16>,
     pub backlog: Option<i32>,
     pub ret: Option<i32>,
+    pub status: Option<u8>,
+    pub signal: Option<u8>,
 }

@@ -6,7 +6,8 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod event;
-pub mod mount;
+pub mod image;
+mod mount;
 pub mod pathtree;
 pub mod resolve;
 mod snapshot;

@@ -4,17 +4,18 @@
 //! for it, and all after it.
 
 use crate::event::{Bytes, Paths, Status};
+use crate::image::{self, Images};
 use crate::resolve::{Question, Resolved, Resolver};
 use crate::snapshot::{Asked, Snapshot};
 use crate::tree::{Found, Span, Spot, Tree, key};
 use crate::watch::{Watch, Watches};
-use st_decode::event::{Dir, Event, Inode, Kind, Shutdown};
+use st_decode::event::{Dir, Event, Image, Inode, Kind, Shutdown, Unload};
 use st_decode::record::{Header, Lost, Mounts, Walked};
 use st_decode::stage::{self, RecordError, Stage};
-use st_decode::wire;
+use st_decode::wire::{self, Entry};
 use std::collections::{HashMap, VecDeque};
 
-/// The fields that st-pathtree replaces, and those that it adds.
+/// The fields that st-pathtree replaces by those of [`Paths`], and these.
 const REPLACED: [&str; 15] = [
     "fs_path",
     "old_fs_path",
@@ -72,6 +73,7 @@ pub struct PathTree {
     /// Those of file systems that are no more, and until when they were.
     former: Vec<(u64, String, Tree)>,
     snapshot: Snapshot,
+    images: Images,
     /// Records that wait for the snapshot, in order.
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
@@ -156,7 +158,7 @@ impl PathTree {
             event: event.event,
             ts: event.ts,
             dev,
-            named: event.event != Kind::Attrib,
+            named: ![Kind::Attrib, Kind::Exec].contains(&event.event),
             outside: any_partial && self.is_outside(dev, event.ts),
         };
         // Another subvolume's directory may have the number of one on the way.
@@ -178,8 +180,10 @@ impl PathTree {
             resolve(&old, event.old_fs_path.as_ref(), event.old_top, like)
         });
         if event.deleted {
+            // What is in no directory, such as a memfd, has no more of a path than its name.
+            let whole = event.parent.is_none() && event.old_fs_path.is_none();
             let named = old.as_mut().unwrap_or(&mut new);
-            if named.status == Status::Complete {
+            if named.status == Status::Complete || whole {
                 named.status = Status::Deleted;
             }
         }
@@ -383,6 +387,14 @@ impl PathTree {
     ) -> Result<bool, RecordError> {
         match kind {
             "event" => return Ok(self.event(&wire::read(record)?, record, may_wait, out)),
+            "image" => return Ok(self.image(&wire::read(record)?, may_wait)),
+            "unload" => {
+                let Unload { image } = wire::read(record)?;
+                self.images.unload(image);
+                return Ok(true);
+            }
+            // The processes of before are no longer known.
+            "lost" => self.images.clear(),
             "mounts" => {
                 let mounts: Mounts = wire::read(record)?;
                 let new = self.resolver.mounted(&mounts);
@@ -402,19 +414,41 @@ impl PathTree {
 
     /// Handles an event in its turn. False: it is to wait.
     fn event(&mut self, event: &Event, record: &[u8], may_wait: bool, out: &mut Vec<u8>) -> bool {
-        if !Kind::FILE.contains(&event.event) || event.dev.is_none() {
-            out.extend_from_slice(record);
-            return true;
-        }
-        let Some(located) = self.locate(event, may_wait) else {
-            return false;
+        let located = if Kind::FILE.contains(&event.event) && event.dev.is_some() {
+            let Some(located) = self.locate(event, may_wait) else {
+                return false;
+            };
+            Some(located)
+        } else {
+            let image = event.image.filter(|_| event.event == Kind::Exec);
+            let executed = image.and_then(|image| self.images.path(image));
+            executed.cloned().map(|new| Located { new, old: None })
         };
         let dirs = event.dir.or(event.other_dir);
         if dirs.is_some() && event.event == Kind::Rename {
             self.carry(event);
         }
-        pass(record, located, out);
+        let unwatched = |located: &Located| {
+            let old = located.old.as_ref();
+            !located.new.wanted && !old.is_some_and(|old| old.wanted)
+        };
+        if !Kind::FILE.contains(&event.event) || !located.as_ref().is_some_and(unwatched) {
+            pass(record, located, self.images.attribute(event, record), out);
+        }
         true
+    }
+
+    /// Handles an image in its turn. False: it is to wait.
+    fn image(&mut self, image: &Image, may_wait: bool) -> bool {
+        let resolved = image::read(image).or_else(|| {
+            let located = self.locate(&image::event(image), may_wait)?;
+            Some(located.new)
+        });
+        let found = resolved.is_some();
+        if let Some(resolved) = resolved {
+            self.images.load(image.image, resolved);
+        }
+        found
     }
 
     /// Lets mounts move with the directories that they are on.
@@ -500,6 +534,13 @@ impl Stage for PathTree {
                     return Ok(());
                 }
             }
+            "image" => {
+                let image: Image = wire::read(record)?;
+                self.learn(&image::event(&image));
+                if self.waiting.is_empty() && self.image(&image, true) {
+                    return Ok(());
+                }
+            }
             "walked" => {
                 self.walked(&wire::read(record)?);
                 self.flush(true, out)?;
@@ -511,7 +552,7 @@ impl Stage for PathTree {
             }
             _ => {}
         }
-        if kind != "event" && self.waiting.is_empty() {
+        if !["event", "image"].contains(&kind) && self.waiting.is_empty() {
             self.turn(kind, record, true, out)?;
             return Ok(());
         }
@@ -524,23 +565,30 @@ impl Stage for PathTree {
     }
 }
 
-/// Appends an event with its paths, if it is wanted.
-fn pass(record: &[u8], Located { new, old }: Located, out: &mut Vec<u8>) {
-    if !new.wanted && !old.as_ref().is_some_and(|old| old.wanted) {
-        return;
-    }
-    let paths = Paths {
-        path: Bytes::from(new.path),
-        path_status: new.status,
-        old_path_status: old.as_ref().map(|old| old.status),
-        mnt_ns: new
-            .mnt_ns
-            .or_else(|| old.as_ref().and_then(|old| old.mnt_ns)),
-        old_path: old.map(|old| Bytes::from(old.path)),
-    };
+/// Appends an event with its paths, if it has any, and with `process` in place of its own.
+fn pass(record: &[u8], located: Option<Located>, process: Option<Vec<u8>>, out: &mut Vec<u8>) {
     let mut added = Vec::new();
-    wire::write(&paths, &mut added);
-    wire::merge(record, &REPLACED, &added, out);
+    let mut replaced = vec!["image"];
+    if let Some(Located { new, old }) = located {
+        let paths = Paths {
+            path: Bytes::from(new.path),
+            path_status: new.status,
+            old_path_status: old.as_ref().map(|old| old.status),
+            mnt_ns: new
+                .mnt_ns
+                .or_else(|| old.as_ref().and_then(|old| old.mnt_ns)),
+            old_path: old.map(|old| Bytes::from(old.path)),
+        };
+        wire::write(&paths, &mut added);
+        replaced.extend(REPLACED);
+    }
+    let process = process.as_deref().map(|value| Entry {
+        name: b"process",
+        key: b"\xa7process",
+        value,
+    });
+    replaced.extend(process.map(|_| "process"));
+    wire::merge(record, &replaced, wire::fields(&added).chain(process), out);
 }
 
 /// The last name of a path.

@@ -3,8 +3,9 @@
 use st_decode::record::Walked;
 use std::collections::HashMap;
 
-/// How long an answer is waited for: nanoseconds.
-const PATIENCE: u64 = 5_000_000_000;
+/// How long an answer is waited for: nanoseconds. st-probe always answers, however long its
+/// machine takes; a question can only be lost on the way.
+const PATIENCE: u64 = 30_000_000_000;
 
 /// What of the directories was or will be looked at.
 #[derive(Debug, Default)]

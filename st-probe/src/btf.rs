@@ -193,31 +193,39 @@ impl Btf {
     /// A member of a struct: its offset in bytes and its type. Members of anonymous structs
     /// and unions inside count as the struct's own, as in C.
     pub fn member(&self, structure: u32, name: &str) -> Option<(u32, u32)> {
-        self.member_within(structure, name, MAX_DEPTH)
+        let (at, width, kind) = self.member_within(structure, name, MAX_DEPTH)?;
+        (width == 0 && at % 8 == 0).then_some((at / 8, kind))
     }
 
-    fn member_within(&self, structure: u32, name: &str, depth: u32) -> Option<(u32, u32)> {
+    /// A bit field of a struct: its offset and its width in bits.
+    pub fn bit_field(&self, structure: u32, name: &str) -> Option<(u32, u32)> {
+        let (at, width, _) = self.member_within(structure, name, MAX_DEPTH)?;
+        (width > 0).then_some((at, width))
+    }
+
+    /// A member's offset in bits, its width if it is a bit field, else 0, and its type.
+    fn member_within(&self, structure: u32, name: &str, depth: u32) -> Option<(u32, u32, u32)> {
         let Shape::Struct(structure) = self.shape(structure) else {
             return None;
         };
         let depth = depth.checked_sub(1)?;
         let info = self.field(structure, 4)?;
-        let has_bitfields = info >> 31 == 1;
+        let has_bit_fields = info >> 31 == 1;
         for i in 0..info & 0xffff {
             let at = self.start(structure)? + 12 + 12 * i as usize;
-            let (member, kind, mut bits) = (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
-            let mut bitfield = false;
-            if has_bitfields {
-                bitfield = bits >> 24 != 0;
-                bits &= 0xff_ffff;
-            }
+            let (member, kind, bits) = (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
+            let (bits, width) = if has_bit_fields {
+                (bits & 0xff_ffff, bits >> 24)
+            } else {
+                (bits, 0)
+            };
             let member = self.string(member)?;
             if member == name {
-                return (!bitfield && bits % 8 == 0).then_some((bits / 8, kind));
+                return Some((bits, width, kind));
             }
             if member.is_empty() {
-                if let Some((offset, kind)) = self.member_within(kind, name, depth) {
-                    return Some((bits / 8 + offset, kind));
+                if let Some((inner, width, kind)) = self.member_within(kind, name, depth) {
+                    return Some((bits.checked_add(inner)?, width, kind));
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Records file and socket operations from the kernel's ring buffer to standard output.
 
-use crate::hooks::EVENTS;
+use crate::hooks::{EVENTS, OF_PROCESSES, PROCESS};
 use crate::signals::Signals;
 use crate::stage::FAILED;
 use crate::trace::{self, Options};
@@ -21,7 +21,8 @@ use std::time::Duration;
 #[derive(Parser)]
 #[command(name = "st-probe", version, after_help = EXIT_STATUS)]
 struct Args {
-    /// Events to trace, separated by commas; all unless given
+    /// Events to trace, separated by commas; all unless given. Whose they are is always recorded,
+    /// exec and exit with it
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = EVENTS)]
     event: Vec<String>,
     /// End after so many seconds
@@ -117,11 +118,15 @@ fn check(options: &Options) -> Result<u8> {
     let session = trace::open(options)?;
     let mut table = format!("{:<9} {:<4} {:<6} HOOKS\n", "EVENT", "OK", "NAMES");
     for event in &options.events {
-        let hooks = || session.hooks.iter().filter(|hook| hook.event == *event);
+        let told_by = match OF_PROCESSES.contains(&event.as_str()) {
+            true => PROCESS,
+            false => event,
+        };
+        let hooks = || session.hooks.iter().filter(|hook| hook.event == told_by);
         if let Some(unavailable) = session
             .unavailable
             .iter()
-            .find(|unavailable| unavailable.event == *event)
+            .find(|unavailable| unavailable.event == told_by)
         {
             table += &format!("{event:<9} {:<4} {:<6} {}\n", "no", "-", unavailable.why);
             continue;

@@ -11,7 +11,8 @@ use std::os::unix::ffi::OsStringExt;
 
 /// A child process that waits to become the command.
 pub struct Command {
-    pid: Pid,
+    /// The child.
+    pub pid: Pid,
     go: Option<OwnedFd>,
     status: Option<u8>,
 }

@@ -71,6 +71,13 @@ pub enum Fetch {
     Number(&'static str, &'static str),
     /// A NUL-terminated string that the expression points to.
     String(&'static str, &'static str),
+    /// A flag, the last member of the expression: a bit field, or from 7.x on a number.
+    Flag(&'static str, &'static str),
+    /// `a0`, `a1`, ...: [`ARGV`] bytes of the traced process's own memory, from the address
+    /// that the expression is, in words of 8 bytes.
+    User(&'static str),
+    /// `c0`, `c1`, ...: the names from a cgroup's kernfs node upwards; the root's is empty.
+    Cgroup(&'static str),
     /// `n0`, `n1`, ...: the names from a dentry upwards, as many as the kernel accepts; and
     /// `i1` and `iN`, the inode numbers of the parent and of the uppermost one named; where
     /// btrfs is in use also its subvolumes' `s0`, `s1` and `sN`, and `magic`.
@@ -96,13 +103,17 @@ pub struct Hook {
 }
 
 /// The events that can be asked for.
-pub const EVENTS: [&str; 12] = [
+pub const EVENTS: [&str; 14] = [
     "create", "mkdir", "mknod", "delete", "rmdir", "rename", "attrib", "symlink", "link",
-    "connect", "listen", "unlisten",
+    "connect", "listen", "unlisten", "exec", "exit",
 ];
+/// Those of them that the hooks of [`PROCESS`] tell.
+pub const OF_PROCESSES: [&str; 2] = ["exec", "exit"];
 
 /// The event of the hooks that are always in force: who the processes are.
 pub const PROCESS: &str = "process";
+/// The event of the hook that sees what st-probe looks at in /proc: see [`crate::census`].
+pub const ALIVE: &str = "alive";
 /// The event of the hooks that are always in force where the kernel has them: when a mount
 /// table may be about to change.
 pub const MOUNT: &str = "mount";
@@ -119,7 +130,7 @@ pub const DIRECTORY: &str = "directory";
 /// `symlink`.
 pub const INODE: &str = "inode";
 
-use Fetch::{Names, Number, Return, Stack, String};
+use Fetch::{Cgroup, Flag, Names, Number, Return, Stack, String, User};
 use Point::{Enter, Leave, Tracepoint};
 
 const fn hook(event: &'static str, role: Role, point: Point, fetch: &'static [Fetch]) -> Hook {
@@ -187,6 +198,12 @@ const DIRECTORIES: &str = "mode & 0x4000 && !(mode & 0xa000)";
 /// Neither MS_REMOUNT nor a change of propagation: include/uapi/linux/mount.h.
 const MOUNTS: &str = "!(flags & 0x1e0020)";
 
+/// The last thread of its process.
+const LAST: &str = "live == 0";
+/// PR_SET_CHILD_SUBREAPER: include/uapi/linux/prctl.h.
+const SUBREAPER: &str = "option == 36";
+/// CLONE_INTO_CGROUP: include/uapi/linux/sched.h.
+const INTO_CGROUP: &str = "flags & 0x200000000";
 /// CLONE_NEWNS: include/uapi/linux/sched.h.
 const NEW_NAMESPACES: &str = "flags & 0x20000";
 
@@ -568,7 +585,7 @@ pub const HOOKS: &[Hook] = &[
         ],
     )
     .optional(),
-    // include/trace/events/task.h, sched.h
+    // include/trace/events/task.h, sched.h, cgroup.h
     hook(PROCESS, Role::Instant, Tracepoint("task/task_newtask"), &[]),
     hook(PROCESS, Role::Instant, Tracepoint("task/task_rename"), &[]),
     hook(
@@ -583,4 +600,114 @@ pub const HOOKS: &[Hook] = &[
         Tracepoint("sched/sched_process_exit"),
         &[],
     ),
+    hook(
+        PROCESS,
+        Role::Instant,
+        Tracepoint("cgroup/cgroup_attach_task"),
+        &[],
+    )
+    .optional(),
+    // kernel/cgroup/cgroup.c: a process that begins in another cgroup than its parent's does
+    // not pass cgroup_attach_task. Before task_newtask.
+    hook(
+        PROCESS,
+        Role::Instant,
+        Enter("cgroup_post_fork"),
+        &[
+            Number("pid", "child->pid"),
+            Number("flags", "kargs->flags"),
+            Cgroup("kargs->cgrp->kn"),
+        ],
+    )
+    .filter(INTO_CGROUP)
+    .optional(),
+    // kernel/sched/core.c: what task_newtask leaves out. Just after it.
+    hook(
+        PROCESS,
+        Role::Instant,
+        Enter("wake_up_new_task"),
+        &[
+            Number("pid", "p->pid"),
+            Number("ppid", "p->real_parent->tgid"),
+            Number(
+                "reaper",
+                "p->nsproxy->pid_ns_for_children->child_reaper->tgid",
+            ),
+        ],
+    )
+    .optional(),
+    // kernel/cred.c, also at every exec.
+    hook(
+        PROCESS,
+        Role::Instant,
+        Enter("commit_creds"),
+        &[
+            Number("uid", "new->uid.val"),
+            Number("gid", "new->gid.val"),
+            Number("euid", "new->euid.val"),
+            Number("egid", "new->egid.val"),
+        ],
+    ),
+    // fs/exec.c begin_new_exec(): the arguments are where the new stack will be; bprm->file is
+    // what is executed in the end, an interpreter of a script.
+    hook(
+        PROCESS,
+        Role::Instant,
+        Enter("security_bprm_committed_creds"),
+        &[
+            Number("dentry", "bprm->file->f_path.dentry"),
+            Number("parent", "bprm->file->f_path.dentry->d_parent"),
+            Number("root", "bprm->file->f_path.dentry->d_sb->s_root"),
+            Number("hashed", "bprm->file->f_path.dentry->d_hash.pprev"),
+            Number("dev", "bprm->file->f_path.dentry->d_sb->s_dev"),
+            Number("argc", "bprm->argc"),
+            User("bprm->p"),
+            Names("bprm->file->f_path.dentry"),
+        ],
+    ),
+    // kernel/exit.c do_exit(), after sched_process_exit: how the process is seen to have ended
+    // (wait_task_zombie()).
+    hook(
+        PROCESS,
+        Role::Instant,
+        Enter("exit_files"),
+        &[
+            Number("pid", "tsk->tgid"),
+            Number("live", "tsk->signal->live.counter"),
+            Number("flags", "tsk->signal->flags"),
+            Number("group_code", "tsk->signal->group_exit_code"),
+            Number("code", "tsk->group_leader->exit_code"),
+        ],
+    )
+    .filter(LAST),
+    // kernel/sys.c: who inherits orphans.
+    hook(
+        PROCESS,
+        Role::Instant,
+        Enter("security_task_prctl"),
+        &[Number("option", "option"), Number("value", "arg2")],
+    )
+    .filter(SUBREAPER)
+    .optional(),
+    // kernel/ptrace.c ptrace_may_access(), when st-probe looks at /proc/PID/exe: what is told
+    // nowhere in /proc.
+    hook(
+        ALIVE,
+        Role::Instant,
+        Enter("security_ptrace_access_check"),
+        &[
+            Number("pid", "child->tgid"),
+            Flag("subreaper", "child->signal->is_child_subreaper"),
+            // There is nothing behind those that are 0.
+            Number("mm", "child->mm"),
+            Number("file", "child->mm->exe_file"),
+            Number("dentry", "child->mm->exe_file->f_path.dentry"),
+            Number("parent", "child->mm->exe_file->f_path.dentry->d_parent"),
+            Number("root", "child->mm->exe_file->f_path.dentry->d_sb->s_root"),
+            Number("hashed", "child->mm->exe_file->f_path.dentry->d_hash.pprev"),
+            Number("dev", "child->mm->exe_file->f_path.dentry->d_sb->s_dev"),
+            Names("child->mm->exe_file->f_path.dentry"),
+        ],
+    )
+    .optional(),
 ];

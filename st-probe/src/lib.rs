@@ -25,6 +25,8 @@ pub mod stage;
 pub mod wire;
 
 #[cfg(feature = "cli")]
+mod census;
+#[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
 mod command;

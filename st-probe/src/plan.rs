@@ -5,6 +5,7 @@
 use crate::arch::Arch;
 use crate::btf::{Btf, Function, Shape};
 use crate::hooks::{Fetch, Hook, Point};
+use crate::record::ARGV;
 
 /// The longest fetch argument that the kernel takes (kernel/trace/trace_probe.h,
 /// MAX_ARGSTR_LEN).
@@ -55,7 +56,7 @@ pub fn plan(hook: &Hook, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, St
         function,
     };
     let mut fixed = format!("{letter}:{group}/{} {name}", hook.name());
-    let mut chain = None;
+    let (mut chain, mut cgroup) = (None, None);
     for fetch in hook.fetch {
         match *fetch {
             Fetch::Stack => fixed.push_str(" sp=$stack"),
@@ -73,8 +74,19 @@ pub fn plan(hook: &Hook, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, St
             Fetch::String(name, expression) => {
                 fixed.push_str(&format!(" {name}={}", context.string(expression)?))
             }
+            Fetch::Flag(name, expression) => {
+                let flag = (context.number(expression)).or_else(|_| context.bit(expression))?;
+                fixed.push_str(&format!(" {name}={flag}"));
+            }
+            Fetch::User(expression) => fixed.push_str(&context.user(expression)?),
             Fetch::Names(expression) => chain = Some(expression),
+            Fetch::Cgroup(expression) => cgroup = Some(expression),
         }
+    }
+    if let Some(cgroup) = cgroup {
+        return Ok(Probe {
+            definitions: context.cgroups(cgroup, fixed)?,
+        });
     }
     let Some(chain) = chain else {
         return Ok(Probe {
@@ -136,12 +148,14 @@ struct Place {
 }
 
 impl Place {
-    fn argument(&self, extra: &[i64], ctype: &str) -> String {
-        let offsets = self.offsets.iter().chain(extra);
-        let value = offsets.fold(format!("%{}", self.register), |inner, offset| {
-            format!("{offset:+}({inner})")
-        });
-        format!("{value}:{ctype}")
+    fn argument(mut self, extra: &[i64], ctype: &str) -> String {
+        self.offsets.extend(extra);
+        format!("{}:{ctype}", self.value())
+    }
+
+    fn value(&self) -> String {
+        let register = format!("%{}", self.register);
+        (self.offsets.iter()).fold(register, |inner, offset| format!("{offset:+}({inner})"))
     }
 }
 
@@ -158,6 +172,46 @@ impl Context<'_> {
 
     fn string(&self, expression: &str) -> Result<String, String> {
         Ok(self.place(expression)?.argument(&[0], "string"))
+    }
+
+    fn bit(&self, expression: &str) -> Result<String, String> {
+        let missing = || format!("'{expression}' of {}() is no bit field", self.name);
+        let (pointer, member) = expression.rsplit_once("->").ok_or_else(missing)?;
+        let mut place = self.place(pointer)?;
+        let Shape::Pointer(structure) = self.btf.shape(place.kind) else {
+            return Err(missing());
+        };
+        let (at, width) = (self.btf.bit_field(structure, member)).ok_or_else(missing)?;
+        place.offsets.push(i64::from(at / 32 * 4));
+        Ok(place.argument(&[], &format!("b{width}@{}/32", at % 32)))
+    }
+
+    /// An array of user memory is refused, so it is fetched a word at a time.
+    fn user(&self, expression: &str) -> Result<String, String> {
+        let address = self.place(expression)?.value();
+        let word = |i| format!(" a{i}=+u{}({address}):u64", 8 * i);
+        Ok((0..ARGV / 8).map(word).collect())
+    }
+
+    /// The probes that fetch a cgroup's names, of the most to one.
+    fn cgroups(&self, node: &str, fixed: String) -> Result<Vec<(u32, String)>, String> {
+        let mut node = node.to_owned();
+        let mut line = fixed;
+        let mut deepening = Vec::new();
+        for level in 0.. {
+            let name = self.string(&format!("{node}->name"))?;
+            if name.len() > MAX_ARGUMENT {
+                break;
+            }
+            line.push_str(&format!(" c{level}={name}"));
+            deepening.push((level + 1, line.clone()));
+            // Since 6.15 it must not be used without a lock.
+            let parent = ["parent", "__parent"].map(|parent| format!("{node}->{parent}"));
+            let parent = parent.into_iter().find(|parent| self.place(parent).is_ok());
+            node = parent.ok_or_else(|| format!("'{node}' has no parent"))?;
+        }
+        deepening.reverse();
+        Ok(deepening)
     }
 
     /// Resolves an expression of the hook table.

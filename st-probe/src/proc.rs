@@ -1,10 +1,15 @@
-//! What st-probe tells of the machine beside the ring buffer: clocks and processes.
+//! What st-probe tells of the machine beside the ring buffer: clocks and processes, as proc(5)
+//! shows them.
 
-use crate::record::{Process, Thread};
-use crate::wire;
+use crate::record::{ARGV, Bytes, Cgroup, Ids, Process, Thread};
 use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_gettime};
-use std::fs;
+use nix::unistd::{SysconfVar, sysconf};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Now, in nanoseconds of a clock.
 pub fn now(clock: ClockId) -> Result<u64> {
@@ -12,50 +17,240 @@ pub fn now(clock: ClockId) -> Result<u64> {
     Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-/// CLOCK_MONOTONIC and CLOCK_REALTIME at one instant: the closest of some tries, since we may
-/// be held up between two looks.
-pub fn clocks() -> Result<(u64, u64)> {
+/// One clock and CLOCK_REALTIME at one instant: the closest of some tries, since we may be held
+/// up between two looks.
+pub fn clocks(clock: ClockId) -> Result<(u64, u64)> {
     let mut closest = (u64::MAX, 0, 0);
     for _ in 0..10 {
-        let before = now(ClockId::CLOCK_MONOTONIC)?;
+        let before = now(clock)?;
         let realtime = now(ClockId::CLOCK_REALTIME)?;
-        let after = now(ClockId::CLOCK_MONOTONIC)?;
+        let after = now(clock)?;
         closest = closest.min((after - before, before.midpoint(after), realtime));
     }
     Ok((closest.1, closest.2))
 }
 
-/// Hands out a `process` record, with its time, for each process alive.
-pub fn processes(mut take: impl FnMut(u64, Vec<u8>)) -> Result<()> {
-    for entry in fs::read_dir("/proc").context("cannot list /proc")? {
-        let Some(pid) = entry
-            .ok()
-            .and_then(|entry| entry.file_name().to_str()?.parse().ok())
-        else {
-            continue;
-        };
-        let ts = now(ClockId::CLOCK_MONOTONIC)?;
-        let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-            continue;
-        };
-        // A thread that ends while we look has a record of its exit in the ring buffer.
-        let threads = tasks.filter_map(|task| {
-            let task = task.ok()?;
-            let comm = fs::read(task.path().join("comm")).ok()?;
-            let comm = comm.strip_suffix(b"\n").unwrap_or(&comm).to_vec();
-            Some(Thread {
-                tid: task.file_name().to_str()?.parse().ok()?,
-                comm: comm.into(),
-            })
-        });
-        let process = Process {
-            ts,
-            pid,
-            threads: threads.collect(),
-        };
-        let mut record = Vec::new();
-        wire::write(&process, &mut record);
-        take(ts, record);
+/// What the looks at processes have in common.
+pub struct Machine {
+    /// When it was booted: nanoseconds since the Unix epoch.
+    booted: u64,
+    /// Nanoseconds of a clock tick.
+    tick: u64,
+    /// The inode number of our own mount namespace.
+    mnt_ns: Option<u64>,
+}
+
+impl Machine {
+    /// Looks at this one.
+    pub fn read() -> Result<Self> {
+        let (since_boot, realtime) = clocks(ClockId::CLOCK_BOOTTIME)?;
+        let ticks = sysconf(SysconfVar::CLK_TCK).context("cannot tell the clock ticks")?;
+        Ok(Self {
+            booted: realtime.saturating_sub(since_boot),
+            tick: 1_000_000_000 / ticks.unwrap_or(100).max(1) as u64,
+            mnt_ns: namespace("self", "mnt"),
+        })
     }
-    Ok(())
+}
+
+/// The inode number of a process's namespace.
+fn namespace(pid: impl std::fmt::Display, kind: &str) -> Option<u64> {
+    Some(fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok()?.ino())
+}
+
+/// Looks at a process, unless it is gone.
+pub fn process(machine: &Machine, ts: u64, pid: i32) -> Option<Process<'static>> {
+    let file = |name: &str| format!("/proc/{pid}/{name}");
+    let (mut ppid, mut first) = (None, false);
+    let threads = fs::read_dir(file("task")).ok()?.filter_map(|task| {
+        let task = task.ok()?;
+        let status = Status::read(task.path().join("status"))?;
+        (ppid, first) = (Some(status.ppid), first | status.is_first);
+        Some(Thread {
+            tid: task.file_name().to_str()?.parse().ok()?,
+            comm: status.comm.into(),
+            ids: Some(status.ids),
+        })
+    });
+    let threads = threads.collect();
+    // The link is read first: whatever is its answer, the kernel records the attempt.
+    let exe = fs::read_link(file("exe")).ok();
+    let ours = machine.mnt_ns.is_some() && namespace(pid, "mnt") == machine.mnt_ns;
+    let exe = exe
+        .filter(|_| ours)
+        .map(|exe| exe.into_os_string().into_vec());
+    let exe = exe.map(|exe| undeleted(exe, &file("exe")));
+    let (exe, exe_deleted) =
+        exe.map_or((None, false), |(exe, deleted)| (Some(exe.into()), deleted));
+    let (argv, argv_cut) = arguments(&file("cmdline"));
+    let cgroups = fs::read(file("cgroup")).unwrap_or_default();
+    let stat = fs::read(file("stat")).ok();
+    let ticks = stat.as_deref().and_then(started);
+    Some(Process {
+        ts,
+        pid,
+        ppid,
+        pid_ns: namespace(pid, "pid"),
+        first,
+        start: ticks.map(|ticks| machine.booted + ticks * machine.tick),
+        exe,
+        exe_deleted,
+        argv,
+        argv_cut,
+        cgroups: cgroups
+            .split(|&byte| byte == b'\n')
+            .filter_map(cgroup)
+            .collect(),
+        threads,
+    })
+}
+
+/// The interesting part of `/proc/PID/task/TID/status`, proc_pid_status(5).
+#[derive(Debug, PartialEq, Eq)]
+struct Status {
+    comm: Vec<u8>,
+    ppid: i32,
+    ids: Ids,
+    /// Whether it is the first process of its pid namespace.
+    is_first: bool,
+}
+
+impl Status {
+    fn read(path: impl AsRef<Path>) -> Option<Self> {
+        Self::parse(&fs::read(path).ok()?)
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let line = |name: &[u8]| {
+            let mut lines = text.split(|&byte| byte == b'\n');
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(b":\t"))
+        };
+        let numbers = |name: &[u8]| {
+            let words = std::str::from_utf8(line(name)?)
+                .ok()?
+                .split_ascii_whitespace();
+            words
+                .map(|word| word.parse().ok())
+                .collect::<Option<Vec<u32>>>()
+        };
+        let (users, groups) = (numbers(b"Uid")?, numbers(b"Gid")?);
+        Some(Self {
+            comm: unescaped(line(b"Name")?),
+            ppid: *numbers(b"PPid")?.first()? as i32,
+            ids: Ids {
+                uid: *users.first()?,
+                gid: *groups.first()?,
+                euid: *users.get(1)?,
+                egid: *groups.get(1)?,
+            },
+            // Before CONFIG_PID_NS there is but one.
+            is_first: numbers(b"NSpid")
+                .map_or(numbers(b"Pid")? == [1], |ids| ids.last() == Some(&1)),
+        })
+    }
+}
+
+/// A name without the escapes of newlines and backslashes (fs/proc/array.c, proc_task_name).
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut bytes = name.iter();
+    let mut out = Vec::new();
+    while let Some(&byte) = bytes.next() {
+        out.push(match byte {
+            b'\\' => match bytes.next() {
+                Some(b'n') => b'\n',
+                Some(&other) => other,
+                None => byte,
+            },
+            _ => byte,
+        });
+    }
+    out
+}
+
+/// The path that `/proc/PID/exe` is a link to, and whether the file has been removed: then
+/// d_path() adds a word to the path that could also be a part of it.
+fn undeleted(path: Vec<u8>, link: &str) -> (Vec<u8>, bool) {
+    let Some(name) = path.strip_suffix(b" (deleted)") else {
+        return (path, false);
+    };
+    let file = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let whole = std::ffi::OsString::from_vec(path.clone());
+    let there = fs::symlink_metadata(whole).ok().map(file);
+    if there.is_some() && there == fs::metadata(link).ok().map(file) {
+        return (path, false);
+    }
+    (name.to_vec(), true)
+}
+
+/// The arguments in `/proc/PID/cmdline`, and whether there were more.
+fn arguments(path: &str) -> (Option<Vec<Bytes<'static>>>, bool) {
+    let mut text = Vec::new();
+    let read = File::open(path).map(|file| file.take(ARGV as u64 + 1).read_to_end(&mut text));
+    if read.is_err() || text.is_empty() {
+        return (None, false);
+    }
+    let cut = text.len() > ARGV;
+    text.truncate(ARGV);
+    let text = text.strip_suffix(b"\0").unwrap_or(&text);
+    let words = text
+        .split(|&byte| byte == 0)
+        .map(|word| word.to_vec().into());
+    (Some(words.collect()), cut)
+}
+
+/// When a process began, in clock ticks since the machine was booted: proc_pid_stat(5), field
+/// 22, counted from behind its name.
+fn started(stat: &[u8]) -> Option<u64> {
+    let behind = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(&stat[behind + 1..]).ok()?;
+    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// A line of `/proc/PID/cgroup`: the hierarchy, its controllers, the path.
+fn cgroup(line: &[u8]) -> Option<Cgroup<'static>> {
+    let mut parts = line.splitn(3, |&byte| byte == b':');
+    let hierarchy = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+    let path = parts.nth(1)?.to_vec().into();
+    Some(Cgroup { hierarchy, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_status() {
+        let text = b"Name:\ta\\nb\\\\\nTgid:\t7\nPid:\t7\nPPid:\t1\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nNSpid:\t7\t1\n";
+        let ids = Ids {
+            uid: 1,
+            gid: 5,
+            euid: 2,
+            egid: 6,
+        };
+        let expected = Status {
+            comm: b"a\nb\\".to_vec(),
+            ppid: 1,
+            ids,
+            is_first: true,
+        };
+        assert_eq!(Status::parse(text), Some(expected));
+        for cut in 0..text.len() - 1 {
+            let _ = Status::parse(&text[..cut]);
+        }
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_hide_when_a_process_began() {
+        let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99";
+        assert_eq!(started(stat), Some(4711));
+        assert_eq!(started(b"7 (a"), None);
+    }
+
+    #[test]
+    fn a_cgroup_may_have_colons() {
+        let line = cgroup(b"4:cpu,cpuacct:/a:b").unwrap();
+        assert_eq!((line.hierarchy, &line.path[..]), (4, &b"/a:b"[..]));
+        assert_eq!(&cgroup(b"0::/").unwrap().path[..], b"/");
+        assert!(cgroup(b"").is_none());
+    }
 }

@@ -57,6 +57,9 @@ pub struct Header {
     pub answers: bool,
     /// The command line of st-probe.
     pub command: Vec<String>,
+    /// The process that runs the command which st-probe was given, if any.
+    #[serde(default)]
+    pub child: Option<i32>,
 }
 
 /// One kernel event that [`Raw`] records come from.
@@ -85,6 +88,8 @@ pub struct Field {
     /// so on. A name `/` ends a chain at the root of its file system; an empty one could
     /// not be read. `i1`, `i8`, ... are the inode numbers of what `n1`, `n8`, ... name,
     /// `s0`, `s1`, ... the numbers of its btrfs subvolume if `magic` is that of btrfs.
+    /// `c0`, `c1`, ... are a chain of cgroup names; an empty one is the root's. `a0`, `a1`, ...
+    /// are successive words of the traced process's memory.
     pub name: String,
     /// Bytes from the start of the record.
     pub offset: u16,
@@ -143,17 +148,57 @@ pub struct Mounts<'a> {
     pub mountinfo: Bytes<'a>,
 }
 
-/// `t` = `process`: a process that was alive when tracing began.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `t` = `process`: a process that was alive when tracing began, or after a loss.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "process")]
 pub struct Process<'a> {
     /// Just before it was looked at: later records supersede it.
     pub ts: u64,
     /// Its id (the kernel's tgid) in the initial pid namespace, as st-probe sees it.
     pub pid: i32,
+    /// Its parent's; 0 if it has none.
+    #[serde(default)]
+    pub ppid: Option<i32>,
+    /// Its pid namespace: the inode number of `/proc/PID/ns/pid`.
+    #[serde(default)]
+    pub pid_ns: Option<u64>,
+    /// Whether it is the first process of that, which inherits orphans there.
+    #[serde(default)]
+    pub first: bool,
+    /// When it began, to a clock tick (10 ms): nanoseconds since the Unix epoch.
+    #[serde(default)]
+    pub start: Option<u64>,
+    /// The path of its executable, where it is in st-probe's own mount namespace.
+    #[serde(default, borrow)]
+    pub exe: Option<Bytes<'a>>,
+    /// Whether that file has been removed since.
+    #[serde(default)]
+    pub exe_deleted: bool,
+    /// Its arguments as it shows them, [`ARGV`] bytes at most; absent for a kernel thread.
+    #[serde(default, borrow)]
+    pub argv: Option<Vec<Bytes<'a>>>,
+    /// Whether there were more.
+    #[serde(default)]
+    pub argv_cut: bool,
+    /// Its cgroups, one a hierarchy.
+    #[serde(default, borrow)]
+    pub cgroups: Vec<Cgroup<'a>>,
     /// Its threads.
     #[serde(borrow)]
     pub threads: Vec<Thread<'a>>,
+}
+
+/// The most bytes of arguments that are told, the NULs between them counted.
+pub const ARGV: usize = 512;
+
+/// The cgroup of a [`Process`] in one hierarchy: a line of cgroups(7)' `/proc/PID/cgroup`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cgroup<'a> {
+    /// The hierarchy's number; 0 is cgroup v2.
+    pub hierarchy: u32,
+    /// The path in it.
+    #[serde(borrow)]
+    pub path: Bytes<'a>,
 }
 
 /// A thread of a [`Process`].
@@ -164,6 +209,23 @@ pub struct Thread<'a> {
     /// Its name.
     #[serde(borrow)]
     pub comm: Bytes<'a>,
+    /// On whose behalf it acts.
+    #[serde(default)]
+    pub ids: Option<Ids>,
+}
+
+/// The users and groups of a thread, as the initial user namespace numbers them:
+/// credentials(7).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// The real user.
+    pub uid: u32,
+    /// The real group.
+    pub gid: u32,
+    /// The effective user.
+    pub euid: u32,
+    /// The effective group.
+    pub egid: u32,
 }
 
 /// `t` = `walked`: every directory below some was looked at, and recorded by the hook of the

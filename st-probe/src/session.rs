@@ -3,7 +3,8 @@
 use crate::arch::Arch;
 use crate::btf::Btf;
 use crate::hooks::{
-    DIRECTORY, EVENTS, HOOKS, Hook, INODE, MOUNT, NAMESPACE, PROCESS, Point, SHUTDOWN,
+    ALIVE, DIRECTORY, EVENTS, HOOKS, Hook, INODE, MOUNT, NAMESPACE, OF_PROCESSES, PROCESS, Point,
+    SHUTDOWN,
 };
 use crate::plan;
 use crate::record;
@@ -20,7 +21,7 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 const BTRFS: &str = "/sys/kernel/btf/btrfs";
 
 /// The events that are not asked for but serve those that are.
-const SERVING: [&str; 6] = [PROCESS, MOUNT, NAMESPACE, SHUTDOWN, DIRECTORY, INODE];
+const SERVING: [&str; 7] = [PROCESS, ALIVE, MOUNT, NAMESPACE, SHUTDOWN, DIRECTORY, INODE];
 
 /// Probes defined, in an instance of their own; nothing is recorded before
 /// [`Session::enable`].
@@ -72,15 +73,13 @@ impl Session {
         for (file, text) in [
             ("trace_clock", "mono"),
             ("buffer_size_kb", &buffer_kb.to_string()),
-            // What st-probe does itself is nobody's business.
-            ("set_event_notrace_pid", &std::process::id().to_string()),
         ] {
             session.tracefs.write(session.instance(file), text)?;
         }
         for event in SERVING.into_iter().chain(EVENTS) {
             let creates = ["create", "mkdir", "mknod", "symlink"];
             let wanted = match event {
-                PROCESS | MOUNT | NAMESPACE | SHUTDOWN => true,
+                PROCESS | ALIVE | MOUNT | NAMESPACE | SHUTDOWN => true,
                 DIRECTORY => snapshot,
                 INODE => creates
                     .iter()
@@ -108,11 +107,12 @@ impl Session {
                 });
             }
         }
-        if session
-            .hooks
-            .iter()
-            .all(|hook| SERVING.contains(&hook.event.as_str()))
-        {
+        let of_processes = |event: &String| OF_PROCESSES.contains(&event.as_str());
+        let tells = |hook: &record::Hook| match hook.event.as_str() {
+            PROCESS => events.iter().any(of_processes),
+            event => !SERVING.contains(&event),
+        };
+        if !session.hooks.iter().any(tells) {
             let why = session
                 .unavailable
                 .first()
@@ -203,9 +203,12 @@ impl Session {
         self.hooks.iter().any(|hook| hook.event == DIRECTORY)
     }
 
-    /// Lets records of the directories that a thread looks at begin, or no more.
-    pub fn follow(&self, thread: Option<nix::unistd::Pid>) -> Result<()> {
-        for hook in HOOKS.iter().filter(|hook| hook.event == DIRECTORY) {
+    /// Lets records of an event that a thread of ours makes begin, or no more.
+    pub fn follow(&self, event: &str, thread: Option<nix::unistd::Pid>) -> Result<()> {
+        for hook in HOOKS.iter().filter(|hook| hook.event == event) {
+            if !self.hooks.iter().any(|defined| defined.name == hook.name()) {
+                continue;
+            }
             let place = self.place(hook);
             if let Some(tid) = thread {
                 let filter = self.instance(&format!("{place}/filter"));

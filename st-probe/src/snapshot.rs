@@ -1,5 +1,6 @@
 //! When the walking thread walks: at the start, after a loss, and when somebody asks.
 
+use crate::hooks::DIRECTORY;
 use crate::session::Session;
 use crate::trace::Options;
 use crate::walk::Walker;
@@ -70,7 +71,7 @@ impl<'a> Snapshot<'a> {
             queue: Vec::new(),
             walking: false,
             done: 0,
-            again: (!options.snapshot.is_empty()).then_some(0),
+            again: None,
         })
     }
 
@@ -87,6 +88,11 @@ impl<'a> Snapshot<'a> {
     /// To poll for.
     pub fn questions(&self) -> Option<BorrowedFd<'_>> {
         self.questions.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Lets the first walk begin: what happens to directories is recorded by now.
+    pub fn begin(&mut self) {
+        self.again = self.is_taken().then_some(0);
     }
 
     /// Notes that records were lost, those of directories or of renames maybe.
@@ -122,15 +128,15 @@ impl<'a> Snapshot<'a> {
         }
         let roots = self.again.take_if(|again| !self.walking && *again <= now);
         if roots.is_some() {
-            self.session.follow(Some(walker.tid))?;
+            self.session.follow(DIRECTORY, Some(walker.tid))?;
             walker.walk(self.roots.clone(), false)?;
             self.walking = true;
         } else if !self.walking && !self.queue.is_empty() {
-            self.session.follow(Some(walker.tid))?;
+            self.session.follow(DIRECTORY, Some(walker.tid))?;
             walker.walk(mem::take(&mut self.queue), true)?;
             self.walking = true;
         } else if done.is_some() {
-            self.session.follow(None)?;
+            self.session.follow(DIRECTORY, None)?;
         }
         walker.allow();
         Ok(done)

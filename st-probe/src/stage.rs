@@ -51,7 +51,7 @@ pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8
     stages.push(stage.to_owned());
     let mut passed = Vec::new();
     wire::write(&Passed { stages }, &mut passed);
-    wire::merge(record, &["stages"], &passed, out);
+    wire::merge(record, &["stages"], wire::fields(&passed), out);
 }
 
 /// Runs a stage from standard input to standard output.

@@ -1,8 +1,9 @@
 //! Tracing: from the ring buffers to the stream, until something ends it.
 
 use crate::arch::Arch;
+use crate::census::Census;
 use crate::command::Command;
-use crate::hooks::{DIRECTORY, PROCESS};
+use crate::hooks::{ALIVE, DIRECTORY, PROCESS};
 use crate::merge::Merge;
 use crate::mounts::Mounts;
 use crate::proc::{self, now};
@@ -90,15 +91,14 @@ pub fn trace(options: Options) -> Result<u8> {
     }
     let snapshot = Snapshot::new(&session, &options)?;
     let mut pump = Pump::new(&session, snapshot)?;
-    pump.header(&session)?;
+    pump.header(&session, command.as_ref())?;
+    // Whoever does something is known by then.
     session.enable(|event| event == PROCESS)?;
-    // Their order is that of their times: nothing else is in this source.
-    let processes = pump.buffers.len();
-    proc::processes(|ts, record| {
-        pump.merge.push(processes, ts, Entry::Record(record));
-    })?;
-    session.enable(|event| event != PROCESS && event != DIRECTORY)?;
-    pump.flush()?;
+    while pump.census.is_busy() && !pump.reader_gone {
+        pump.cycle(now(ClockId::CLOCK_MONOTONIC)?)?;
+    }
+    session.enable(|event| ![PROCESS, ALIVE, DIRECTORY].contains(&event))?;
+    pump.snapshot.begin();
     say!("tracing; Ctrl-C ends it");
     if let Some(command) = &mut command {
         command.go()?;
@@ -196,6 +196,7 @@ struct Pump<'a> {
     buffers: Vec<Buffer>,
     /// The buffers, the processes, the mounts and the snapshot.
     merge: Merge<Entry>,
+    census: Census<'a>,
     snapshot: Snapshot<'a>,
     /// When the last cycle began.
     cycled: u64,
@@ -211,7 +212,7 @@ struct Pump<'a> {
 }
 
 impl<'a> Pump<'a> {
-    fn new(session: &Session, snapshot: Snapshot<'a>) -> Result<Self> {
+    fn new(session: &'a Session, snapshot: Snapshot<'a>) -> Result<Self> {
         let buffers: Vec<_> = (session.buffers()?.into_iter())
             .map(|(cpu, file)| Buffer {
                 cpu,
@@ -230,6 +231,7 @@ impl<'a> Pump<'a> {
         Ok(Self {
             merge: Merge::new(buffers.len() + 3),
             buffers,
+            census: Census::new(session),
             snapshot,
             cycled: 0,
             ticks: 0,
@@ -244,7 +246,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Appends the header and the first mount table.
-    fn header(&mut self, session: &Session) -> Result<()> {
+    fn header(&mut self, session: &Session, command: Option<&Command>) -> Result<()> {
         let uname = nix::sys::utsname::uname().context("cannot tell the machine")?;
         let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
         let machine = text(uname.machine());
@@ -253,7 +255,7 @@ impl<'a> Pump<'a> {
         let page_size = sysconf(SysconfVar::PAGE_SIZE)
             .context("cannot tell the page size")?
             .unwrap_or(0);
-        let (monotonic, realtime) = proc::clocks()?;
+        let (monotonic, realtime) = proc::clocks(ClockId::CLOCK_MONOTONIC)?;
         wire::write(
             &Header {
                 magic: MAGIC.into(),
@@ -281,6 +283,7 @@ impl<'a> Pump<'a> {
                 command: std::env::args_os()
                     .map(|word| word.to_string_lossy().into_owned())
                     .collect(),
+                child: command.map(|command| command.pid.as_raw()),
             },
             &mut self.out,
         );
@@ -353,13 +356,18 @@ impl<'a> Pump<'a> {
     /// Returns whether there was anything, or is something left.
     fn cycle(&mut self, start: u64) -> Result<bool> {
         let found = self.drain_all(start)?;
+        let processes = self.buffers.len();
+        self.census.step(start, |ts, record| {
+            self.merge.push(processes, ts, Entry::Record(record));
+        })?;
         if let Some((ts, record)) = self.snapshot.step(start)? {
             let source = self.buffers.len() + 2;
             self.merge.push(source, ts, Entry::Record(record));
         }
         let until = std::mem::replace(&mut self.cycled, start);
         self.release(until)?;
-        let busy = found || !self.merge.is_empty() || self.snapshot.is_busy();
+        let looking = self.census.is_busy() || self.snapshot.is_busy();
+        let busy = found || !self.merge.is_empty() || looking;
         self.ticks = if busy {
             self.ticks.saturating_add(1)
         } else {
@@ -446,6 +454,7 @@ impl<'a> Pump<'a> {
             buffers,
             records,
             lost,
+            census,
             snapshot,
             ..
         } = self;
@@ -465,6 +474,7 @@ impl<'a> Pump<'a> {
             }
             Entry::Lost(since, count) => {
                 *lost += count.unwrap_or(1);
+                census.lost(ts);
                 snapshot.lost(ts);
                 let cpu = Some(buffers[source].cpu);
                 wire::write(

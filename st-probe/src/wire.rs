@@ -166,16 +166,25 @@ pub fn entries(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     })
 }
 
-/// Appends `record` to `out` without its entries named in `without`, and with those of
-/// `more` (a record of its own, whose `t` is left out) at the end.
-pub fn merge(record: &[u8], without: &[&str], more: &[u8], out: &mut Vec<u8>) {
+/// The entries of a record but its `t`.
+pub fn fields(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
+    entries(record).filter(|entry| entry.name != b"t")
+}
+
+/// Appends `record` (or any map) to `out` without its entries named in `without`, and with
+/// `more` at the end.
+pub fn merge<'a>(
+    record: &'a [u8],
+    without: &[&str],
+    more: impl Iterator<Item = Entry<'a>>,
+    out: &mut Vec<u8>,
+) {
     let kept =
         entries(record).filter(|entry| !without.iter().any(|name| name.as_bytes() == entry.name));
-    let added = entries(more).filter(|entry| entry.name != b"t");
     let start = out.len();
     out.push(0);
     let mut count = 0u32;
-    for entry in kept.chain(added) {
+    for entry in kept.chain(more) {
         out.extend_from_slice(entry.key);
         out.extend_from_slice(entry.value);
         count += 1;
@@ -351,7 +360,7 @@ mod tests {
         merge(
             b"\x84\xa1t\xa1x\xa1a\x01\xa1u\x91\x02\x07\xc0",
             &["a"],
-            b"\x82\xa1t\xa1x\xa1b\x03",
+            fields(b"\x82\xa1t\xa1x\xa1b\x03"),
             &mut out,
         );
         assert_eq!(out, b"\x84\xa1t\xa1x\xa1u\x91\x02\x07\xc0\xa1b\x03");

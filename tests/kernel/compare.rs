@@ -120,6 +120,14 @@ fn differences(expected: &Expected, got: &Got) -> Vec<String> {
     if let Some(comm) = &expected.comm {
         compare("process.comm", &comm.as_str().into(), got.process("comm"));
     }
+    for (name, expected) in &expected.who {
+        compare(&format!("process.{name}"), expected, got.process(name));
+    }
+    for name in ["exe_status", "euid", "container"] {
+        if !expected.who.is_empty() && !expected.who.contains_key(name) {
+            compare(&format!("process.{name}"), &Value::Null, got.process(name));
+        }
+    }
     let (ts, span) = (got.ts(), expected.span);
     if ts + CLOCK_TOLERANCE < span.before || ts > span.after + CLOCK_TOLERANCE {
         differences.push(format!(

@@ -114,6 +114,7 @@ pub fn deserialize(line: &str) -> Result<Expected> {
         pid: None,
         tid: 0,
         comm: value["comm"].as_str().map(str::to_owned),
+        who: serde_json::Map::new(),
         span: Span {
             before: time("before")?,
             after: time("after")?,

@@ -28,6 +28,8 @@ pub struct Expected {
     pub tid: i32,
     /// The thread's name, if it is known beforehand.
     pub comm: Option<String>,
+    /// What else is known of the process: fields of `process`.
+    pub who: Map<String, Value>,
     /// When it happened.
     pub span: Span,
 }
@@ -111,6 +113,7 @@ impl Log {
             pid: Some(self.pid),
             tid: self.tid,
             comm: Some(self.comm.clone()),
+            who: Map::new(),
             span,
         });
         self.expected.last_mut().expect("one was just pushed")

@@ -17,6 +17,7 @@
 mod attributes;
 mod compare;
 mod container;
+mod deed;
 mod disturb;
 mod failures;
 mod files;
@@ -44,6 +45,7 @@ mod trace;
 mod tracefs;
 mod tree;
 mod watches;
+mod who;
 mod witness;
 
 use anyhow::Result;
@@ -113,6 +115,7 @@ fn cases() -> Vec<Case> {
         watches::cases(),
         options::cases(),
         processes::cases(),
+        who::cases(),
         replay::cases(),
         disturb::cases(),
     ]
@@ -128,6 +131,8 @@ fn main() -> ExitCode {
     // What a case runs as a process of its own.
     let part = if filter == inside::OPTION {
         Some(inside::run(&arguments[1..]))
+    } else if filter == deed::OPTION {
+        Some(deed::run(&arguments[1..]))
     } else {
         random::worker(&arguments)
     };

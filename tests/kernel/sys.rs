@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 use nix::sys::socket::SockaddrLike;
+use nix::unistd::ForkResult;
 use nix::{NixPath, Result};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -231,4 +232,41 @@ impl Uring {
         head.fetch_add(1, Ordering::Release);
         Ok(result)
     }
+}
+
+/// fork(2). Only for programs with one thread.
+pub fn fork() -> Result<ForkResult> {
+    // SAFETY: no other thread may hold a lock that the child would wait for.
+    unsafe { nix::unistd::fork() }
+}
+
+/// clone3(2) with CLONE_INTO_CGROUP: like [`fork`], but the child begins in a cgroup.
+pub fn fork_into_cgroup(cgroup: &impl AsRawFd) -> Result<ForkResult> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    // struct clone_args of include/uapi/linux/sched.h.
+    let mut arguments = [0u64; 11];
+    arguments[0] = CLONE_INTO_CGROUP;
+    arguments[4] = libc::SIGCHLD as u64;
+    arguments[10] = cgroup.as_raw_fd() as u64;
+    // SAFETY: the arguments are valid for their length; the child goes on on a copy of the
+    // stack, as with fork(2).
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            arguments.as_ptr(),
+            size_of_val(&arguments),
+        )
+    };
+    Ok(match Errno::result(pid)? {
+        0 => ForkResult::Child,
+        pid => ForkResult::Parent {
+            child: nix::unistd::Pid::from_raw(pid as i32),
+        },
+    })
+}
+
+/// setresuid(2) as the system call: it changes the calling thread alone.
+pub fn become_user_alone(user: u32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) }).map(drop)
 }

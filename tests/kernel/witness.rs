@@ -461,6 +461,7 @@ impl Witness {
             pid: Some(thread.process),
             tid: call.tid,
             comm: Some(thread.comm.clone()),
+            who: Map::new(),
             span: call.span,
         });
         self.expected.last_mut().expect("one was just pushed")

@@ -207,7 +207,7 @@ fn a_gap_is_an_object_with_unix_times() {
 
 #[test]
 fn records_for_other_stages_do_not_appear() {
-    for kind in ["mounts", "process", "walked", "dir", "end"] {
+    for kind in ["mounts", "process", "fork", "walked", "dir", "end"] {
         assert_eq!(pushed(kind, b"\x81\xa1t\xa1?").unwrap(), "");
     }
 }

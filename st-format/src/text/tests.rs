@@ -4,7 +4,7 @@ use st_pathtree::event::{Attrib, Process, Status};
 
 fn line(event: &Event) -> String {
     let mut out = Vec::new();
-    Text::new(false).event(event, event.event.name().as_bytes(), &mut out);
+    Text::new(false, Vec::new()).event(event, event.event.name().as_bytes(), &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -38,6 +38,7 @@ fn by(pid: Option<i32>, comm: Option<&'static [u8]>) -> String {
             pid,
             tid: 41,
             comm: comm.map(Bytes::from),
+            ..Process::default()
         },
         ..at(Kind::Delete, "/x")
     });
@@ -45,7 +46,7 @@ fn by(pid: Option<i32>, comm: Option<&'static [u8]>) -> String {
 }
 
 fn pushed(kind: &str, record: &[u8]) -> String {
-    let mut text = Text::new(false);
+    let mut text = Text::new(false, Vec::new());
     let mut out = Vec::new();
     text.begin(
         &testing::header(1_000, 1_795_362_564_000_000_000),
@@ -340,7 +341,11 @@ fn other_records_have_no_line() {
 fn an_unreadable_event_is_an_error() {
     let mut out = Vec::new();
     let record = b"\x82\xa1t\xa5event\xa2ts\xa3now";
-    assert!(Text::new(false).push("event", record, &mut out).is_err());
+    assert!(
+        Text::new(false, Vec::new())
+            .push("event", record, &mut out)
+            .is_err()
+    );
     assert_eq!(out, b"");
 }
 
@@ -348,7 +353,7 @@ fn an_unreadable_event_is_an_error() {
 fn colours_tell_classes_apart_and_leave_columns_alone() {
     let colored = |event: &Event| {
         let mut out = Vec::new();
-        Text::new(true).event(event, event.event.name().as_bytes(), &mut out);
+        Text::new(true, Vec::new()).event(event, event.event.name().as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
     };
     let time = "\x1b[2m2026-11-22T15:49:24.123456Z\x1b[0m";
@@ -404,6 +409,7 @@ fn no_event_commands_the_terminal_or_forges_a_line() {
                 pid: None,
                 tid: random.below(99) as i32,
                 comm: Some(random.name().into()),
+                ..Process::default()
             },
             path: Some(random.name().into()),
             path_status: Some(statuses[random.below(3)]),
@@ -415,7 +421,7 @@ fn no_event_commands_the_terminal_or_forges_a_line() {
             ..event(kinds[random.below(kinds.len())])
         };
         let mut out = Vec::new();
-        Text::new(false).event(&event, &random.name(), &mut out);
+        Text::new(false, Vec::new()).event(&event, &random.name(), &mut out);
         let seed = random.seed;
         let line = String::from_utf8(out).unwrap();
         let line = line.strip_suffix('\n').expect("a line");

@@ -204,6 +204,7 @@ fn expected(op: &Op, done: Done, who: &Who, place: &Place) -> Option<Expected> {
         pid: Some(who.pid),
         tid: who.tid,
         comm: Some(who.comm.clone()),
+        who: serde_json::Map::new(),
         span: done.span,
     })
 }

@@ -1,0 +1,91 @@
+//! What processes execute, by the numbers that st-decode gave it.
+
+use crate::event::{Bytes, Executable, Status};
+use crate::resolve::Resolved;
+use st_decode::event::{Event, Image, Kind};
+use st_decode::wire;
+use std::collections::HashMap;
+
+/// What is executed at the moment, or was until not long ago.
+#[derive(Debug, Default)]
+pub struct Images(HashMap<u64, Loaded>);
+
+#[derive(Debug)]
+struct Loaded {
+    resolved: Resolved,
+    /// Encoded, for all the events of the processes that execute it.
+    executable: Vec<u8>,
+}
+
+impl Images {
+    /// Takes an image with its path.
+    pub fn load(&mut self, image: u64, resolved: Resolved) {
+        let mut executable = Vec::new();
+        let fields = Executable {
+            exe: Bytes::from(&resolved.path[..]),
+            exe_status: Some(resolved.status).filter(|status| *status != Status::Complete),
+            exe_mnt_ns: resolved.mnt_ns,
+        };
+        wire::write(&fields, &mut executable);
+        let loaded = Loaded {
+            resolved,
+            executable,
+        };
+        self.0.insert(image, loaded);
+    }
+
+    /// Forgets one.
+    pub fn unload(&mut self, image: u64) {
+        self.0.remove(&image);
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Where the file of an image is.
+    pub fn path(&self, image: u64) -> Option<&Resolved> {
+        self.0.get(&image).map(|loaded| &loaded.resolved)
+    }
+
+    /// The value of an event's `process` with the executable in it, encoded.
+    pub fn attribute(&self, event: &Event, record: &[u8]) -> Option<Vec<u8>> {
+        let loaded = self.0.get(&event.image?)?;
+        let process = wire::entries(record).find(|entry| entry.name == b"process")?;
+        let mut attributed = Vec::with_capacity(process.value.len() + loaded.executable.len());
+        let added = wire::entries(&loaded.executable);
+        let replaced = ["exe", "exe_status", "exe_mnt_ns"];
+        wire::merge(process.value, &replaced, added, &mut attributed);
+        Some(attributed)
+    }
+}
+
+/// The path of an image, where st-probe has read that.
+pub fn read(image: &Image) -> Option<Resolved> {
+    Some(Resolved {
+        path: image.path.as_ref()?.to_vec(),
+        status: if image.deleted {
+            Status::Deleted
+        } else {
+            Status::Complete
+        },
+        mount: None,
+        mnt_ns: None,
+        wanted: false,
+    })
+}
+
+/// An image as an event on its file.
+pub fn event<'a>(image: &Image<'a>) -> Event<'a> {
+    Event {
+        event: Kind::Exec,
+        ts: image.ts,
+        dev: image.dev,
+        fs_path: image.fs_path.clone(),
+        parent: image.parent,
+        top: image.top,
+        deleted: image.deleted,
+        ..Event::default()
+    }
+}
