@@ -26,6 +26,7 @@ LOADS = (
     ("create+unlink", "files", 2),
     ("mkdir+rename+chmod+rmdir", "dirs", 4),
     ("open+close", "opens", 0),
+    ("fork+exec+exit", "processes", 0),
 )
 TRACERS = ("none", "systracer", "trace-cmd")
 

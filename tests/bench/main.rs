@@ -1,7 +1,8 @@
 //! What `scripts/bench` runs: loads, a latency meter, and a meter of what a program uses.
 //!
 //! ```text
-//! bench-load files|dirs|opens DIR SECONDS
+//! bench-load files|dirs|opens|processes DIR SECONDS
+//! bench-load nothing
 //! bench-load latency DIR COUNT TRACER [ARG...]
 //! bench-load usage FILE PROGRAM [ARG...]
 //! bench-load tree DIR COUNT
@@ -46,6 +47,8 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
+        // What `processes` executes.
+        ["nothing"] => Ok(()),
         ["usage", file, program, ref rest @ ..] => usage(file, program, rest),
         ["latency", dir, count, tracer, ref rest @ ..] => {
             latency(Path::new(dir), count.parse()?, tracer, rest)
@@ -102,6 +105,11 @@ fn repeat(load: &str, dir: &Path, time: Duration) -> Result<()> {
             let existing = dir.join("existing");
             File::options().create(true).append(true).open(&existing)?;
             Box::new(move || File::open(&existing).map(drop))
+        }
+        "processes" => {
+            let mut nothing = Command::new(std::env::current_exe()?);
+            nothing.arg("nothing");
+            Box::new(move || nothing.status().map(drop))
         }
         _ => bail!("no such load: '{load}'"),
     };

@@ -320,15 +320,16 @@ impl Container {
     /// How the host sees it.
     fn view(&self) -> Result<View> {
         let format =
-            "{{.State.Pid}} {{.GraphDriver.Data.UpperDir}} {{.GraphDriver.Data.MergedDir}}";
+            "{{.Id}} {{.State.Pid}} {{.GraphDriver.Data.UpperDir}} {{.GraphDriver.Data.MergedDir}}";
         let output = podman()
             .args(["container", "inspect", "--format", format, &self.name])
             .output()?;
         let output = String::from_utf8(output.stdout)?;
-        let [pid, upper, merged] = output.split_whitespace().collect::<Vec<_>>()[..] else {
+        let [id, pid, upper, merged] = output.split_whitespace().collect::<Vec<_>>()[..] else {
             bail!("podman inspect printed: {output:?}");
         };
         Ok(View {
+            id: id.to_owned(),
             pid: pid.parse()?,
             namespace: fs::metadata(format!("/proc/{pid}/ns/mnt"))?.ino(),
             upper: upper.into(),
@@ -363,6 +364,8 @@ impl Drop for Container {
 
 /// What the host has of a container.
 struct View {
+    /// Podman's name for it.
+    id: String,
     pid: i32,
     /// The inode number of its mount namespace.
     namespace: u64,
@@ -379,6 +382,11 @@ impl View {
     fn add(&self, mut event: Expected, expected: &mut Vec<Expected>) -> Result<()> {
         event.pid = Some(self.pid);
         event.tid = self.pid;
+        event
+            .who
+            .insert("container".into(), self.id.as_str().into());
+        let exe = self.merged.join("kernel-tests");
+        event.who.insert("exe".into(), exe.to_string_lossy().into());
         let path = PathBuf::from(event.fields["path"].as_str().context("a path")?);
         if path.starts_with(VOLUME) {
             move_paths(&mut event, VOLUME, &self.volume)?;

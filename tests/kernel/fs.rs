@@ -193,17 +193,29 @@ pub fn make_read_only(at: &Path) -> Result<()> {
         .with_context(|| format!("cannot remount {} read-only", at.display()))
 }
 
-/// Unmounts what is mounted there, as soon as nobody looks at it any more: st-probe may.
+/// Unmounts what is mounted there, as soon as nobody looks at it any more: st-probe may. An
+/// attempt that fails would count as a change of the mounts that may have been made.
 pub fn unmount(at: &Path) -> Result<()> {
     let begun = Instant::now();
     loop {
+        while is_looked_at(at) && begun.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
         match umount2(at, MntFlags::empty()) {
-            Err(Errno::EBUSY) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+            Err(Errno::EBUSY) if begun.elapsed() < PATIENCE => {}
             result => {
                 return result.with_context(|| format!("cannot unmount {}", at.display()));
             }
         }
     }
+}
+
+/// Whether a process has something open at or below a path.
+fn is_looked_at(at: &Path) -> bool {
+    let files = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
+    let is_there =
+        |link: fs::DirEntry| fs::read_link(link.path()).is_ok_and(|to| to.starts_with(at));
+    files("/proc".into()).any(|process| files(process.path().join("fd")).any(is_there))
 }
 
 /// Makes a file system on a sparse image and mounts it.

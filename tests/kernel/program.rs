@@ -117,6 +117,11 @@ impl Program {
         (state, holds)
     }
 
+    /// What it has printed so far.
+    pub fn out(&self) -> Vec<u8> {
+        self.shared.0.lock().expect(UNPOISONED).out.clone()
+    }
+
     /// Waits until its standard error satisfies `is`.
     pub fn wait_err(&self, what: &str, is: impl Fn(&str) -> bool) -> Result<()> {
         let now = |state: &State| is(&String::from_utf8_lossy(&state.err));

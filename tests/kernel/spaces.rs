@@ -263,13 +263,13 @@ fn passing(report: &mut Report) -> Result<()> {
 fn lost(report: &mut Report) -> Result<()> {
     let place = Kind::Ext4.place("lost")?;
     let dir = place.dir.display().to_string();
-    let deep = place.dir.join("before").join(DEEP);
-    fs::create_dir_all(&deep)?;
+    let deep_before = place.dir.join("before").join(DEEP);
+    fs::create_dir_all(&deep_before)?;
     let script = "st-probe --buffer-size 64 --event create,mkdir,rmdir,rename --snapshot $1 |
         st-decode | st-pathtree --watch all=$1 | st-format --output json";
     let program = Program::start(Command::new("sh").args(["-c", script, "sh", &dir]))?;
     program.wait_err("it said that it is tracing", says_tracing)?;
-    let known = deep.join("known");
+    let known = deep_before.join("known");
     sys::creat(&known, 0o644)?;
     let printed = |path: &Path| program.wait_out(PATIENCE, path.as_os_str().as_encoded_bytes());
     if !printed(&known) {
@@ -299,6 +299,20 @@ fn lost(report: &mut Report) -> Result<()> {
             )
     });
     report.notes.push(format!("whole from file {whole:?} on"));
+    // And until it is known whose doing it is. Looking at the processes takes no event.
+    let own = Value::from(std::process::id());
+    let is_known = |got: &Got| !got.process("pid").is_null();
+    let known_again = (0..1000).find(|number| {
+        let name = format!("later{number}");
+        sys::creat(&deep.join(&name), 0o644).is_ok()
+            && program.wait_out(PATIENCE, format!("{name}\"").as_bytes())
+            && compare::parse(&program.out(), &mut Vec::new())
+                .last()
+                .is_some_and(is_known)
+    });
+    report
+        .notes
+        .push(format!("known again from {known_again:?} on"));
     program.signal_group(Signal::SIGINT)?;
     let output = program.finish()?;
     let mut problems = Vec::new();
@@ -315,12 +329,29 @@ fn lost(report: &mut Report) -> Result<()> {
             .problems
             .push("the path was never known again".into());
     }
+    // Nobody is known until st-probe has looked again, and nobody is guessed.
+    for got in got.iter().filter(|got| is_known(got)) {
+        if *got.process("pid") != own || *got.process("uid") != 0 {
+            let fields = Value::Object(got.fields.clone());
+            report.problems.push(format!("WRONG PROCESS: {fields}"));
+        }
+    }
+    if known_again.is_none() {
+        report
+            .problems
+            .push("the process was never known again".into());
+    }
     for got in &got {
         let path = Path::new(got.get("path").as_str().unwrap_or_default());
         let name = path.file_name().context("a name")?.to_string_lossy();
         let right = match name.as_ref() {
             "known" => path == known,
-            name if name.starts_with("file") => is_end(got, &deep.join(name)),
+            name if ["file", "later"]
+                .iter()
+                .any(|begin| name.starts_with(begin)) =>
+            {
+                is_end(got, &deep.join(name))
+            }
             _ => true,
         };
         if !right {
