@@ -1,5 +1,5 @@
 # What the recordings here hold: run by scripts/make-recordings in a VM, below st-probe.
-# no-snapshot.raw is one of an earlier st-probe, on Linux 6.1.
+# no-snapshot.raw and no-processes.raw are of earlier st-probes, on Linux 6.1.
 mkdir -p /srv/www/cache /srv/log
 cd /srv
 echo hello >www/index.html
@@ -31,3 +31,8 @@ until grep -q ':1F90 .* 0A ' /proc/net/tcp /proc/net/tcp6; do :; done
 echo GET | nc 127.0.0.1 8080
 nc ::1 9 2>/dev/null
 wait
+sh -c 'exit 3'
+sh -c 'kill -9 $$'
+container=/sys/fs/cgroup/docker-$(printf %064d 7).scope
+mkdir "$container"
+sh -c 'echo $$ >"$1/cgroup.procs"; exec touch /srv/log/contained' sh "$container"
