@@ -35,6 +35,8 @@ pub struct Family {
     roots: Vec<Root>,
     /// Whether every process is in it.
     all: bool,
+    /// The roots, by id.
+    first: HashSet<i32>,
     members: HashSet<i32>,
     /// The parents of those that were alive at the start and are not known to be members.
     parents: HashMap<i32, i32>,
@@ -55,17 +57,24 @@ impl Family {
             Root::Pid(pid) => Some(*pid),
             Root::Command => header.child,
         };
-        self.members = self.roots.iter().filter_map(pid).collect();
+        self.first = self.roots.iter().filter_map(pid).collect();
+        self.members = self.first.clone();
         self.all = header.child.is_none() && self.roots.contains(&Root::Command);
         self.parents.clear();
     }
 
-    /// Takes a process that was alive. After a loss they come anew, with the parents that they
-    /// have then.
+    /// Takes a process that was alive.
     pub fn alive(&mut self, process: &Process) {
         if let Some(ppid) = process.ppid {
             self.parents.insert(process.pid, ppid);
         }
+    }
+
+    /// Forgets who is in it but the roots: forks were lost, and the numbers of those that ended
+    /// meanwhile may be others' now. Who is alive comes anew.
+    pub fn lost(&mut self) {
+        self.members.retain(|pid| self.first.contains(pid));
+        self.parents.clear();
     }
 
     /// Takes one that began.
@@ -143,6 +152,17 @@ mod tests {
         // The number of its parent is another's now.
         fork(&mut family, 1, 8);
         assert!(family.contains(9) && !family.contains(8));
+    }
+
+    #[test]
+    fn after_a_loss_only_what_is_still_below_the_roots_descends() {
+        let mut family = family("7", None);
+        fork(&mut family, 7, 8);
+        fork(&mut family, 7, 9);
+        family.lost();
+        alive(&mut family, 8, 7);
+        alive(&mut family, 9, 1);
+        assert!(family.contains(7) && family.contains(8) && !family.contains(9));
     }
 
     #[test]

@@ -42,9 +42,9 @@ impl Stage for Filter {
         match (kind, &mut self.family) {
             ("event", family) => {
                 let event: Event = wire::read(record)?;
-                // Without a process, it may be anybody's.
+                // After a loss it may not be known whose it is: that is no reason to lose it too.
                 let pid = event.process.pid;
-                let within = |family: &mut Family| pid.is_some_and(|pid| family.contains(pid));
+                let within = |family: &mut Family| pid.is_none_or(|pid| family.contains(pid));
                 let within = family.as_mut().is_none_or(within);
                 if !self.expression.matches(&event, within) {
                     return Ok(());
@@ -52,6 +52,7 @@ impl Stage for Filter {
             }
             ("process", Some(family)) => family.alive(&wire::read(record)?),
             ("fork", Some(family)) => family.fork(&wire::read(record)?),
+            ("lost", Some(family)) => family.lost(),
             _ => {}
         }
         out.extend(record);

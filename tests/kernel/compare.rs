@@ -128,6 +128,9 @@ fn differences(expected: &Expected, got: &Got) -> Vec<String> {
             compare(&format!("process.{name}"), &Value::Null, got.process(name));
         }
     }
+    if let Some(ppid) = expected.who.get("ppid").filter(|ppid| **ppid != 0) {
+        compare("ancestors[0].pid", ppid, &got.get("ancestors")[0]["pid"]);
+    }
     let (ts, span) = (got.ts(), expected.span);
     if ts + CLOCK_TOLERANCE < span.before || ts > span.after + CLOCK_TOLERANCE {
         differences.push(format!(
