@@ -13,6 +13,9 @@ use super::op::{Action, Outcome, Route};
 use super::tree::{DEPTH, Id, Kind, Tree, join};
 use crate::log::set_bytes;
 
+#[cfg(test)]
+mod tests;
+
 /// A name in a directory, be there a file of that name or not.
 #[derive(Debug, Clone)]
 pub struct Spot {
@@ -122,15 +125,22 @@ impl Tree {
         if self.at(new).is_some() {
             return Some(EXISTS);
         }
+        // The existing path, unlike the new one, leads to what is mounted at its end.
+        let mount = self.nodes[file].covered.unwrap_or(old.route.mount);
+        let other_mount = mount != new.route.mount;
         if !self.nodes[new.dir].live {
-            return Some(Outcome::Fails(&[Errno::ENOENT, Errno::EXDEV]));
+            return Some(match other_mount {
+                // Whichever is seen first: if the kernel remembers that there is no such
+                // name, it does not ask the directory until it has compared the mounts.
+                true => Outcome::Fails(&[Errno::ENOENT, Errno::EXDEV]),
+                false => ABSENT,
+            });
         }
-        if old.route.mount != new.route.mount {
+        if other_mount {
             return Some(OTHER_MOUNT);
         }
         if self.nodes[file].kind == Kind::Dir {
-            // A mount point's path leads to another mount.
-            return Some(Outcome::Fails(&[Errno::EPERM, Errno::EXDEV]));
+            return Some(Outcome::Fails(&[Errno::EPERM]));
         }
         if self.depth(new.dir) == DEPTH {
             return None;

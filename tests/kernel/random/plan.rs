@@ -12,6 +12,9 @@ use super::op::{Action, Op, Outcome, Route, SLOTS};
 use super::rng::Random;
 use super::tree::{DEPTH, Id, Tree};
 
+#[cfg(test)]
+mod tests;
+
 /// How many threads there are: the one that mounts, another one of its process, and two
 /// that are processes of their own.
 pub const ACTORS: usize = 4;
@@ -253,7 +256,9 @@ impl Plan {
         self.push(work);
     }
 
-    /// Gives each thread some directories, of which none is in another.
+    /// Gives each thread some directories, of which none is in another. A bind mount's path to
+    /// one does not lead through those of another thread either, which may move what is above
+    /// the mount point.
     fn deal(&mut self) -> [Vec<Id>; ACTORS] {
         let mut owned = <[Vec<Id>; ACTORS]>::default();
         let mut dirs = self.tree.scene(&self.tops()).dirs;
@@ -261,14 +266,17 @@ impl Plan {
         // The first one large and watched, the others anywhere.
         for (depth, anywhere) in [(2, false), (DEPTH, true), (DEPTH, true)] {
             for actor in 0..ACTORS {
+                let tree = &self.tree;
                 let fits = |&&dir: &&Id| {
-                    let apart = |&other: &Id| {
-                        self.tree.names(dir, other).is_none()
-                            && self.tree.names(other, dir).is_none()
+                    let apart = |owner: usize, other: Id| {
+                        !tree.nested(dir, other)
+                            && (owner == actor
+                                || !tree.leads(dir, other) && !tree.leads(other, dir))
                     };
-                    self.tree.depth(dir) <= depth
-                        && (anywhere || self.tree.inside(dir))
-                        && owned.iter().flatten().all(apart)
+                    let mut owned = owned.iter().enumerate();
+                    tree.depth(dir) <= depth
+                        && (anywhere || tree.inside(dir))
+                        && owned.all(|(owner, all)| all.iter().all(|&other| apart(owner, other)))
                 };
                 let fitting: Vec<Id> = dirs.iter().filter(fits).copied().collect();
                 owned[actor].extend(self.random.pick(&fitting));

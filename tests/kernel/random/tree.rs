@@ -252,6 +252,22 @@ impl Tree {
         Some(names)
     }
 
+    /// Whether one of them is the other or is below it, through mounts too.
+    pub fn nested(&self, one: Id, other: Id) -> bool {
+        self.names(one, other).is_some() || self.names(other, one).is_some()
+    }
+
+    /// Whether a second path to a directory, or to something below it, leads through
+    /// `above`: that changes if something in `above` is moved.
+    pub fn leads(&self, above: Id, dir: Id) -> bool {
+        self.live_mounts().any(|mount| {
+            let Mount { shows, on, .. } = self.mounts[mount];
+            self.is_bind(mount)
+                && self.nested(shows, dir)
+                && on.is_some_and(|on| self.names(on, above).is_some())
+        })
+    }
+
     /// The uppermost directory of the first file system through which it is reached.
     pub fn top(&self, id: Id) -> Id {
         let root = self.ancestors(id).last().unwrap_or(id);
