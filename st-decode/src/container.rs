@@ -10,11 +10,16 @@
 /// | systemd-nspawn | `systemd-nspawn@NAME.service`, `machine-NAME.scope` | NAME |
 /// | LXC | `lxc.payload.NAME`, `lxc.payload/NAME`, `lxc/NAME` | NAME |
 ///
-/// What watches over a container (conmon, lxc.monitor) is not in it.
+/// What watches over a container (conmon, lxc.monitor, nspawn's supervisor) is not in it; a
+/// virtual machine (`machine-qemu...`) is none.
 pub fn container(cgroup: &[u8]) -> Option<Vec<u8>> {
     let names: Vec<&[u8]> = cgroup.split(|&byte| byte == b'/').collect();
     (1..names.len()).rev().find_map(|at| {
         let above = names[at - 1];
+        // systemd-nspawn itself, beside what it contains.
+        if names.get(at + 1) == Some(&&b"supervisor"[..]) {
+            return None;
+        }
         named(names[at]).or_else(|| {
             let lxc = [&b"lxc"[..], b"lxc.payload"].contains(&above);
             (lxc && !names[at].is_empty()).then(|| names[at].to_vec())
@@ -27,7 +32,8 @@ fn named(name: &[u8]) -> Option<Vec<u8>> {
         return machine.strip_suffix(b".service").map(unescape);
     }
     if let Some(machine) = name.strip_prefix(b"machine-") {
-        return machine.strip_suffix(b".scope").map(unescape);
+        let machine = machine.strip_suffix(b".scope").map(unescape);
+        return machine.filter(|machine| !machine.starts_with(b"qemu-"));
     }
     if let Some(name) = name.strip_prefix(b"lxc.payload.") {
         return Some(name.to_vec());
@@ -113,6 +119,8 @@ mod tests {
             "/machine.slice/libpod-conmon-ID.scope",
             "/kubepods.slice/kubepods-pod1.slice/crio-conmon-ID.scope",
             "/lxc.monitor.web",
+            "/machine.slice/systemd-nspawn@web.service/supervisor",
+            "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope",
             "/user.slice/session-1.scope",
             "/system.slice/docker-12ab.scope",
             "/lxc/",

@@ -362,14 +362,15 @@ pub struct Process<'a> {
     /// The thread's name.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub comm: Option<Bytes<'a>>,
-    /// The arguments that the process was executed with, as far as 512 bytes hold them.
+    /// The arguments that the process was executed with, as far as 512 bytes hold them; of one
+    /// that was alive when st-probe looked, those that it showed.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub argv: Option<Vec<Bytes<'a>>>,
     /// Whether there were more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub argv_cut: bool,
     /// When the process began: nanoseconds since the Unix epoch; to a clock tick (10 ms) if
-    /// that was before tracing.
+    /// that was before st-probe looked at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<u64>,
     /// The path of its cgroup: of cgroup v2, or where all are in the root of that, of the

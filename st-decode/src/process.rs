@@ -20,8 +20,8 @@ const SIGNAL_GROUP_EXIT: i64 = 4;
 const MAX_ENDED: usize = 4096;
 /// How many ancestors an event names.
 const MAX_ANCESTORS: usize = 8;
-/// More generations than that are a circle.
-const MAX_GENERATIONS: usize = 1 << 16;
+/// How many generations are looked through for an heir.
+const MAX_GENERATIONS: usize = 1 << 10;
 /// The hierarchy of cgroup v2.
 const V2: u32 = 0;
 
@@ -38,13 +38,12 @@ struct Process {
     /// 0 if it has none.
     ppid: Option<i32>,
     space: Space,
-    /// Whether orphans below it become its children.
-    subreaper: bool,
+    /// Whether orphans below it become its children, if that is known.
+    subreaper: Option<bool>,
     /// Nanoseconds since the Unix epoch.
     start: Option<u64>,
     program: Option<Rc<Program>>,
     cgroups: Rc<Cgroups>,
-    children: HashSet<i32>,
     ended: bool,
 }
 
@@ -132,6 +131,8 @@ pub enum File {
 pub struct Processes {
     threads: HashMap<i32, Thread>,
     processes: HashMap<i32, Process>,
+    /// By parent, whether that is known or not.
+    children: HashMap<i32, HashSet<i32>>,
     /// Threads and processes that ended, oldest first.
     ended: VecDeque<Ended>,
     /// The first processes of pid namespaces, by their numbers.
@@ -228,6 +229,14 @@ impl Processes {
 
     /// Takes a process that was looked at.
     pub fn alive(&mut self, seen: &record::Process, told: &mut Vec<Told>) {
+        // What is known of one that began meanwhile was told more exactly.
+        let whole = |process: &Process| !process.ended && process.program.is_some();
+        let leader = self.threads.get(&seen.pid);
+        if leader.is_some_and(|leader| leader.ids.is_some())
+            && self.processes.get(&seen.pid).is_some_and(whole)
+        {
+            return;
+        }
         for thread in &seen.threads {
             let known = Thread {
                 pid: Some(seen.pid),
@@ -349,14 +358,16 @@ impl Processes {
                 } else {
                     Number::Code
                 };
-                told.extend(number(code).map(|code| Told::Exit(code as i32)));
-                self.end(subject);
+                // Threads that end at the same time may each be taken for the last one.
+                if self.end(subject) {
+                    told.extend(number(code).map(|code| Told::Exit(code as i32)));
+                }
             }
             // kernel/sys.c prctl()
             "security_task_prctl" => {
                 let pid = self.threads.get(&tid).and_then(|thread| thread.pid);
                 if let Some(process) = pid.and_then(|pid| self.processes.get_mut(&pid)) {
-                    process.subreaper = number(Number::Value).is_some_and(|value| value != 0);
+                    process.subreaper = number(Number::Value).map(|value| value != 0);
                 }
             }
             // kernel/ptrace.c, while st-probe looks at a process.
@@ -410,6 +421,7 @@ impl Processes {
             _ => parent,
         };
         let mut process = Process {
+            subreaper: Some(false),
             start: Some(ts),
             ..Process::default()
         };
@@ -424,6 +436,8 @@ impl Processes {
         if flags & CLONE_NEWPID != 0 {
             process.space = Space::Of(child);
         }
+        // Those of one that ended unseen, whose number it has.
+        self.hand_on(child, None);
         self.begin(child, process, ppid, told);
         told.extend(parent.map(|parent| Told::Fork { parent, pid: child }));
     }
@@ -431,26 +445,44 @@ impl Processes {
     /// Enters a process, in place of an earlier one of its number.
     fn begin(&mut self, pid: i32, process: Process, ppid: Option<i32>, told: &mut Vec<Told>) {
         self.adopt(pid, None);
-        if let Some(mut former) = self.processes.insert(pid, process) {
-            self.unload(former.program.take(), told);
-            if let Some(process) = self.processes.get_mut(&pid).filter(|_| !former.ended) {
-                process.children = former.children;
-            }
+        if let Some(former) = self.processes.insert(pid, process) {
+            self.unload(former.program, told);
         }
         self.adopt(pid, ppid);
     }
 
-    /// Makes a process another one's child.
+    /// Makes a process another one's child; if that has just ended, its heir's.
     fn adopt(&mut self, pid: i32, ppid: Option<i32>) {
+        let ended = |ppid: &i32| self.processes.get(ppid).is_some_and(|it| it.ended);
+        let ppid = match ppid.filter(ended) {
+            Some(ended) => self.heir(ended),
+            None => ppid,
+        };
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
-        let former = std::mem::replace(&mut process.ppid, ppid);
-        if let Some(former) = former.and_then(|former| self.processes.get_mut(&former)) {
-            former.children.remove(&pid);
+        if let Some(former) = std::mem::replace(&mut process.ppid, ppid) {
+            self.leave(pid, former);
         }
-        if let Some(parent) = ppid.and_then(|ppid| self.processes.get_mut(&ppid)) {
-            parent.children.insert(pid);
+        if let Some(ppid) = ppid {
+            self.children.entry(ppid).or_default().insert(pid);
+        }
+    }
+
+    /// Takes a process from its parent.
+    fn leave(&mut self, pid: i32, ppid: i32) {
+        if let Some(siblings) = self.children.get_mut(&ppid) {
+            siblings.remove(&pid);
+            if siblings.is_empty() {
+                self.children.remove(&ppid);
+            }
+        }
+    }
+
+    /// Makes the children of a process another one's.
+    fn hand_on(&mut self, pid: i32, heir: Option<i32>) {
+        for child in self.children.remove(&pid).unwrap_or_default() {
+            self.adopt(child, heir);
         }
     }
 
@@ -498,7 +530,7 @@ impl Processes {
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
-        process.subreaper = number(Number::Subreaper).is_some_and(|flag| flag != 0);
+        process.subreaper = number(Number::Subreaper).map(|flag| flag != 0);
         let there = [Number::Mm, Number::File].map(number);
         let program = process.program.clone().unwrap_or_default();
         // Its path was read, if it is one of this mount namespace.
@@ -515,26 +547,22 @@ impl Processes {
         }
     }
 
-    /// Ends a process: its children become another's.
-    fn end(&mut self, pid: i32) {
-        let heir = self.heir(pid).filter(|_| self.tells_ends);
-        let Some(process) = self
-            .processes
-            .get_mut(&pid)
-            .filter(|process| !process.ended)
-        else {
-            return;
-        };
-        process.ended = true;
+    /// Ends a process: its children become another's. False: it had ended before.
+    fn end(&mut self, pid: i32) -> bool {
+        let process = self.processes.entry(pid).or_default();
+        if std::mem::replace(&mut process.ended, true) {
+            return false;
+        }
         self.ended.push_back(Ended::Process(pid));
-        let ppid = process.ppid;
-        for child in std::mem::take(&mut process.children) {
-            self.adopt(child, heir);
-        }
         // It still has a parent, but none that it could be handed on from.
-        if let Some(parent) = ppid.and_then(|ppid| self.processes.get_mut(&ppid)) {
-            parent.children.remove(&pid);
+        if let Some(ppid) = process.ppid {
+            self.leave(pid, ppid);
         }
+        if self.children.contains_key(&pid) {
+            let heir = self.heir(pid).filter(|_| self.tells_ends);
+            self.hand_on(pid, heir);
+        }
+        true
     }
 
     /// The first process of a process's pid namespace.
@@ -551,22 +579,25 @@ impl Processes {
         let process = self.processes.get(&pid)?;
         let reaper = self.reaper(process)?;
         let mut next = process.ppid?;
+        // With the first process of a namespace all others there end.
+        if pid == reaper {
+            return None;
+        }
         for _ in 0..MAX_GENERATIONS {
             // The parent of the first process is in the namespace around.
-            if pid == reaper || next == reaper || next == 0 {
-                break;
+            if next == reaper || next == 0 {
+                return Some(reaper);
             }
             let ancestor = self.processes.get(&next)?;
             if self.reaper(ancestor)? != reaper {
-                break;
+                return Some(reaper);
             }
-            if ancestor.subreaper && !ancestor.ended {
+            if ancestor.subreaper? && !ancestor.ended {
                 return Some(next);
             }
             next = ancestor.ppid?;
         }
-        // With the first process of a namespace all others there end.
-        (pid != reaper).then_some(reaper)
+        None
     }
 
     /// Forgets those that ended long ago.

@@ -38,8 +38,8 @@ struct Args {
     pid: Vec<i32>,
 
     /// The process or any that descends from it, daemons too; the word `command` is the process
-    /// of the command that st-probe ran, and every process if it ran none. An event whose process
-    /// is not known, as after a loss, passes
+    /// of the command that st-probe ran, and every process if it ran none. An event of which
+    /// that is not known, as after a loss, passes
     #[arg(long, value_name = "PID")]
     tree: Vec<Root>,
 

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
 /// The most generations that are looked through: more would be a circle.
-const MAX_GENERATIONS: usize = 1 << 16;
+const MAX_GENERATIONS: usize = 1 << 12;
 
 /// A process whose descendants are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +35,18 @@ pub struct Family {
     roots: Vec<Root>,
     /// Whether every process is in it.
     all: bool,
-    /// The roots, by id.
+    /// The roots, by id, ...
     first: HashSet<i32>,
+    /// ... and those that have not been met: the number may be another process's later.
+    unmet: HashSet<i32>,
     members: HashSet<i32>,
-    /// The parents of those that were alive at the start and are not known to be members.
+    others: HashSet<i32>,
+    /// The parents of those that were alive and of which it is not known yet, and their
+    /// children.
     parents: HashMap<i32, i32>,
+    children: HashMap<i32, Vec<i32>>,
+    /// Whether forks were lost.
+    lost: bool,
 }
 
 impl Family {
@@ -57,53 +64,89 @@ impl Family {
             Root::Pid(pid) => Some(*pid),
             Root::Command => header.child,
         };
-        self.first = self.roots.iter().filter_map(pid).collect();
-        self.members = self.first.clone();
-        self.all = header.child.is_none() && self.roots.contains(&Root::Command);
-        self.parents.clear();
-    }
-
-    /// Takes a process that was alive.
-    pub fn alive(&mut self, process: &Process) {
-        if let Some(ppid) = process.ppid {
-            self.parents.insert(process.pid, ppid);
-        }
+        let first: HashSet<i32> = self.roots.iter().filter_map(pid).collect();
+        *self = Self {
+            all: header.child.is_none() && self.roots.contains(&Root::Command),
+            unmet: first.clone(),
+            members: first.clone(),
+            first,
+            ..Self::new(std::mem::take(&mut self.roots))
+        };
     }
 
     /// Forgets who is in it but the roots: forks were lost, and the numbers of those that ended
     /// meanwhile may be others' now. Who is alive comes anew.
     pub fn lost(&mut self) {
-        self.members.retain(|pid| self.first.contains(pid));
+        self.members = self.first.clone();
+        self.others.clear();
         self.parents.clear();
+        self.children.clear();
+        self.lost = true;
+    }
+
+    /// Takes a process that was alive.
+    pub fn alive(&mut self, process: &Process) {
+        self.unmet.remove(&process.pid);
+        let known = self.members.contains(&process.pid) || self.others.contains(&process.pid);
+        if let Some(ppid) = process.ppid.filter(|_| !known) {
+            self.parents.insert(process.pid, ppid);
+            self.children.entry(ppid).or_default().push(process.pid);
+        }
     }
 
     /// Takes one that began.
     pub fn fork(&mut self, fork: &Fork) {
-        self.parents.remove(&fork.pid);
-        let root = self.roots.contains(&Root::Pid(fork.pid));
-        if root || self.contains(fork.parent) {
-            self.members.insert(fork.pid);
-        } else {
-            self.members.remove(&fork.pid);
+        // Children of an earlier one of that number are not its.
+        for child in self.children.remove(&fork.pid).unwrap_or_default() {
+            self.descends(child);
+            self.parents.remove(&child);
         }
+        self.parents.remove(&fork.pid);
+        self.members.remove(&fork.pid);
+        self.others.remove(&fork.pid);
+        let root = self.unmet.remove(&fork.pid).then_some(true);
+        let descends = root.or_else(|| self.descends(fork.parent));
+        self.settle(fork.pid, descends);
     }
 
-    /// Whether a process is in it.
+    /// Whether a process is in it; it may be, if that cannot be told after a loss.
     pub fn contains(&mut self, pid: i32) -> bool {
+        self.all || self.descends(pid).unwrap_or(self.lost)
+    }
+
+    /// Whether a process is a root or descends from one, if that is known.
+    fn descends(&mut self, pid: i32) -> Option<bool> {
         let mut generations = Vec::new();
-        let mut next = Some(pid);
-        while let Some(pid) = next.filter(|_| generations.len() < MAX_GENERATIONS) {
-            if self.all || self.members.contains(&pid) {
-                for pid in generations {
-                    self.parents.remove(&pid);
-                    self.members.insert(pid);
-                }
-                return true;
+        let mut next = pid;
+        let found = loop {
+            if self.members.contains(&next) {
+                break Some(true);
             }
-            generations.push(pid);
-            next = self.parents.get(&pid).copied();
+            if next == 0 || self.others.contains(&next) {
+                break Some(false);
+            }
+            generations.push(next);
+            match self.parents.get(&next) {
+                Some(ppid) if generations.len() < MAX_GENERATIONS => next = *ppid,
+                _ => break None,
+            }
+        };
+        if found.is_some() {
+            for pid in generations {
+                self.parents.remove(&pid);
+                self.settle(pid, found);
+            }
         }
-        false
+        found
+    }
+
+    /// Notes what is known of a process.
+    fn settle(&mut self, pid: i32, descends: Option<bool>) {
+        match descends {
+            Some(true) => self.members.insert(pid),
+            Some(false) => self.others.insert(pid),
+            None => false,
+        };
     }
 }
 
@@ -135,7 +178,7 @@ mod tests {
     #[test]
     fn descendants_of_before_and_since() {
         let mut family = family("7", None);
-        for (pid, ppid) in [(7, 1), (8, 7), (9, 8), (3, 2), (2, 1)] {
+        for (pid, ppid) in [(1, 0), (7, 1), (8, 7), (9, 8), (3, 2), (2, 1)] {
             alive(&mut family, pid, ppid);
         }
         fork(&mut family, 9, 10);
@@ -160,9 +203,27 @@ mod tests {
         fork(&mut family, 7, 8);
         fork(&mut family, 7, 9);
         family.lost();
-        alive(&mut family, 8, 7);
-        alive(&mut family, 9, 1);
+        assert!(family.contains(8) && family.contains(9), "they may");
+        for (pid, ppid) in [(1, 0), (8, 7), (9, 1)] {
+            alive(&mut family, pid, ppid);
+        }
         assert!(family.contains(7) && family.contains(8) && !family.contains(9));
+    }
+
+    #[test]
+    fn a_number_used_again_takes_no_children_with_it() {
+        let mut family = family("7", None);
+        for (pid, ppid) in [(1, 0), (3, 1), (4, 3), (7, 1), (8, 7), (9, 8)] {
+            alive(&mut family, pid, ppid);
+        }
+        // 3 and 8 have ended.
+        fork(&mut family, 7, 3);
+        fork(&mut family, 1, 8);
+        assert!(family.contains(3) && !family.contains(4));
+        assert!(!family.contains(8) && family.contains(9));
+        // So has the root.
+        fork(&mut family, 1, 7);
+        assert!(!family.contains(7) && family.contains(9));
     }
 
     #[test]

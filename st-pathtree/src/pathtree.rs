@@ -501,6 +501,7 @@ impl Stage for PathTree {
         self.follows = FOLLOWED.iter().all(traced);
         self.trees.clear();
         self.former.clear();
+        self.images.clear();
         self.snapshot = Snapshot {
             taken: header.snapshot && self.follows,
             answers: header.answers,

@@ -10,6 +10,7 @@ use crate::wire;
 use anyhow::{Context, Result};
 use nix::time::ClockId;
 use nix::unistd::gettid;
+use std::collections::HashSet;
 use std::fs;
 
 /// How long to look at processes before the ring buffers are to be read again: nanoseconds.
@@ -18,11 +19,14 @@ const SLICE: u64 = 5_000_000;
 /// Nanoseconds.
 const PAUSE: u64 = 200_000_000;
 
+/// How often processes are listed: there may be new ones all the time.
+const LISTINGS: u32 = 5;
+
 /// Looks at all processes, some at a time.
 pub struct Census<'a> {
     session: &'a Session,
-    /// Those that are still to be looked at, if one is under way.
-    left: Option<(Machine, Vec<i32>)>,
+    /// The one that is under way.
+    round: Option<Round>,
     /// When the next one begins.
     again: Option<u64>,
 }
@@ -32,7 +36,7 @@ impl<'a> Census<'a> {
     pub fn new(session: &'a Session) -> Self {
         Self {
             session,
-            left: None,
+            round: None,
             again: Some(0),
         }
     }
@@ -44,31 +48,31 @@ impl<'a> Census<'a> {
 
     /// Whether there is more to come.
     pub fn is_busy(&self) -> bool {
-        self.left.is_some() || self.again.is_some()
+        self.round.is_some() || self.again.is_some()
     }
 
     /// To be called whenever the ring buffers have been read. Hands out `process` records
     /// with their times.
     pub fn step(&mut self, cycle: u64, mut take: impl FnMut(u64, Vec<u8>)) -> Result<()> {
-        let begins = |again: &mut u64| self.left.is_none() && *again <= cycle;
+        let begins = |again: &mut u64| self.round.is_none() && *again <= cycle;
         if self.again.take_if(begins).is_some() {
             self.session.follow(ALIVE, Some(gettid()))?;
-            self.left = Some((Machine::read()?, pids()?));
+            self.round = Some(Round::begin()?);
         }
-        let Some((machine, mut pids)) = self.left.take() else {
+        let Some(mut round) = self.round.take() else {
             return Ok(());
         };
         let until = now(ClockId::CLOCK_MONOTONIC)? + SLICE;
-        while let Some(pid) = pids.pop() {
+        while let Some(pid) = round.next()? {
             let ts = now(ClockId::CLOCK_MONOTONIC)?;
             // One that is gone has a record of its end in the ring buffer.
-            if let Some(process) = proc::process(&machine, ts, pid) {
+            if let Some(process) = proc::process(&round.machine, ts, pid) {
                 let mut record = Vec::new();
                 wire::write(&process, &mut record);
                 take(ts, record);
             }
             if ts > until {
-                self.left = Some((machine, pids));
+                self.round = Some(round);
                 return Ok(());
             }
         }
@@ -76,13 +80,38 @@ impl<'a> Census<'a> {
     }
 }
 
-/// The processes that are alive, the oldest last.
-fn pids() -> Result<Vec<i32>> {
-    let mut pids = Vec::new();
-    for entry in fs::read_dir("/proc").context("cannot list /proc")? {
-        let name = entry.context("cannot list /proc")?.file_name();
-        pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+/// One look at all processes.
+struct Round {
+    machine: Machine,
+    seen: HashSet<i32>,
+    /// Those that are still to be looked at, the oldest last.
+    left: Vec<i32>,
+    /// How often they have been listed.
+    listings: u32,
+}
+
+impl Round {
+    fn begin() -> Result<Self> {
+        Ok(Self {
+            machine: Machine::read()?,
+            seen: HashSet::new(),
+            left: Vec::new(),
+            listings: 0,
+        })
     }
-    pids.reverse();
-    Ok(pids)
+
+    /// The next process to look at. One that was begun by a process which had not been looked
+    /// at yet is not in the list: when that is done, there is another one.
+    fn next(&mut self) -> Result<Option<i32>> {
+        if self.left.is_empty() && self.listings < LISTINGS {
+            self.listings += 1;
+            for entry in fs::read_dir("/proc").context("cannot list /proc")? {
+                let name = entry.context("cannot list /proc")?.file_name();
+                let pid = name.to_str().and_then(|name| name.parse::<i32>().ok());
+                self.left.extend(pid.filter(|pid| self.seen.insert(*pid)));
+            }
+            self.left.reverse();
+        }
+        Ok(self.left.pop())
+    }
 }

@@ -198,7 +198,7 @@ const DIRECTORIES: &str = "mode & 0x4000 && !(mode & 0xa000)";
 /// Neither MS_REMOUNT nor a change of propagation: include/uapi/linux/mount.h.
 const MOUNTS: &str = "!(flags & 0x1e0020)";
 
-/// The last thread of its process.
+/// The last thread of its process, or one of those that end at the same time as it.
 const LAST: &str = "live == 0";
 /// PR_SET_CHILD_SUBREAPER: include/uapi/linux/prctl.h.
 const SUBREAPER: &str = "option == 36";
@@ -687,8 +687,7 @@ pub const HOOKS: &[Hook] = &[
         Enter("security_task_prctl"),
         &[Number("option", "option"), Number("value", "arg2")],
     )
-    .filter(SUBREAPER)
-    .optional(),
+    .filter(SUBREAPER),
     // kernel/ptrace.c ptrace_may_access(), when st-probe looks at /proc/PID/exe: what is told
     // nowhere in /proc.
     hook(

@@ -34,6 +34,7 @@ pub struct Snapshot<'a> {
     asked: Vec<u8>,
     /// What somebody asked for.
     queue: Vec<PathBuf>,
+    begun: bool,
     walking: bool,
     /// When a walk was done.
     done: u64,
@@ -69,6 +70,7 @@ impl<'a> Snapshot<'a> {
             questions,
             asked: Vec::new(),
             queue: Vec::new(),
+            begun: false,
             walking: false,
             done: 0,
             again: None,
@@ -92,12 +94,13 @@ impl<'a> Snapshot<'a> {
 
     /// Lets the first walk begin: what happens to directories is recorded by now.
     pub fn begin(&mut self) {
+        self.begun = true;
         self.again = self.is_taken().then_some(0);
     }
 
     /// Notes that records were lost, those of directories or of renames maybe.
     pub fn lost(&mut self, ts: u64) {
-        if self.is_taken() {
+        if self.is_taken() && self.begun {
             self.again = Some(ts + PAUSE);
         }
     }

@@ -94,22 +94,28 @@ pub fn trace(options: Options) -> Result<u8> {
     pump.header(&session, command.as_ref())?;
     // Whoever does something is known by then.
     session.enable(|event| event == PROCESS)?;
-    while pump.census.is_busy() && !pump.reader_gone {
+    let mut interrupted = false;
+    while pump.census.is_busy() && !pump.reader_gone && !interrupted {
         pump.cycle(now(ClockId::CLOCK_MONOTONIC)?)?;
+        let signals = signals.take();
+        interrupted = signals.into_iter().any(|signal| signal != Signal::SIGCHLD);
     }
-    session.enable(|event| ![PROCESS, ALIVE, DIRECTORY].contains(&event))?;
-    pump.snapshot.begin();
-    say!("tracing; Ctrl-C ends it");
-    if let Some(command) = &mut command {
-        command.go()?;
-    }
-
-    let deadline = match options.duration {
-        Some(duration) => now(ClockId::CLOCK_MONOTONIC)?
-            .saturating_add(duration.as_nanos().try_into().unwrap_or(u64::MAX)),
-        None => u64::MAX,
+    let why = if interrupted {
+        "signal"
+    } else {
+        session.enable(|event| ![PROCESS, ALIVE, DIRECTORY].contains(&event))?;
+        pump.snapshot.begin();
+        say!("tracing; Ctrl-C ends it");
+        if let Some(command) = &mut command {
+            command.go()?;
+        }
+        let deadline = match options.duration {
+            Some(duration) => now(ClockId::CLOCK_MONOTONIC)?
+                .saturating_add(duration.as_nanos().try_into().unwrap_or(u64::MAX)),
+            None => u64::MAX,
+        };
+        run(&mut pump, &mut signals, command.as_mut(), deadline)?
     };
-    let why = run(&mut pump, &mut signals, command.as_mut(), deadline)?;
     session.disable()?;
     pump.end(why)?;
     // Their files keep the instance busy.

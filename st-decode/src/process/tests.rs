@@ -113,6 +113,12 @@ impl World {
         self.processes.alive(&process, &mut self.told);
     }
 
+    /// What the kernel tells when st-probe looks.
+    fn inspect(&mut self, pid: i32, subreaper: i64) {
+        let numbers = [("pid", pid.into()), ("subreaper", subreaper), ("mm", 0)];
+        self.learn("security_ptrace_access_check", 1, &numbers, None);
+    }
+
     fn ppid(&self, pid: i32) -> Option<i32> {
         self.processes.who(pid).ppid
     }
@@ -122,8 +128,10 @@ impl World {
 fn world() -> World {
     let mut world = World::default();
     world.processes.begin_stream(true);
-    world.alive(1, 0);
-    world.alive(10, 1);
+    for (pid, ppid) in [(1, 0), (10, 1)] {
+        world.alive(pid, ppid);
+        world.inspect(pid, 0);
+    }
     world
 }
 
@@ -299,6 +307,67 @@ fn an_exit_tells_the_wait_status() {
     ];
     world.learn("exit_files", 10, &numbers, None);
     assert!(matches!(world.told.last(), Some(Told::Exit(9))));
+}
+
+#[test]
+fn threads_that_end_together_end_their_process_once() {
+    let mut world = world();
+    world.fork(10, 11, 0);
+    world.fork(11, 12, CLONE_THREAD);
+    for tid in [11, 12] {
+        world.exit(tid);
+        let numbers = [
+            ("pid", 11),
+            ("flags", SIGNAL_GROUP_EXIT),
+            ("group_code", 9),
+            ("code", 0),
+        ];
+        world.learn("exit_files", tid, &numbers, None);
+    }
+    let exits = world
+        .told
+        .iter()
+        .filter(|told| matches!(told, Told::Exit(_)));
+    assert_eq!(exits.count(), 1);
+}
+
+#[test]
+fn a_child_that_is_met_before_its_parent_is_its_child() {
+    let mut world = World::default();
+    world.processes.begin_stream(true);
+    for (pid, ppid) in [(1, 0), (5, 10), (10, 1)] {
+        world.alive(pid, ppid);
+    }
+    world.inspect(10, 0);
+    world.end(10);
+    assert_eq!(world.ppid(5), Some(1));
+    // One whose parent was read just before that ended.
+    world.alive(6, 10);
+    assert_eq!(world.ppid(6), Some(1));
+}
+
+#[test]
+fn where_a_subreaper_may_be_an_heir_is_unknown() {
+    let mut world = World::default();
+    world.processes.begin_stream(true);
+    for (pid, ppid) in [(1, 0), (10, 1), (11, 10), (12, 11)] {
+        world.alive(pid, ppid);
+    }
+    world.end(11);
+    assert_eq!(world.ppid(12), None);
+}
+
+#[test]
+fn what_the_trace_told_is_not_made_less_exact_by_a_look() {
+    let mut world = world();
+    world.fork(10, 11, 0);
+    world.execute(11, 11);
+    world.alive(11, 10);
+    let who = world.processes.who(11);
+    assert_eq!(
+        (who.start, who.argv.map(|argv| argv.len())),
+        (Some(5), Some(2))
+    );
 }
 
 #[test]
