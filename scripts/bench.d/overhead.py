@@ -114,9 +114,12 @@ def probes():
         known = (instance / "events" / group / name / "filter").read_text().strip()
         options += ["-e", event.replace(f"{instance.name}:", f"{GROUP}:")]
         options += [] if known == "none" else ["-f", known]
-    definitions = re.findall(
-        rf"^\S+:{instance.name}/.*$", (TRACEFS / "kprobe_events").read_text(), re.MULTILINE
-    )
+    # Not those that only look at something now and then, which are not enabled.
+    definitions = [
+        definition
+        for definition in (TRACEFS / "kprobe_events").read_text().splitlines()
+        if definition.split()[0].partition(":")[2].replace("/", ":") in events
+    ]
     # Python's own append mode seeks, which this file does not let it.
     file = os.open(TRACEFS / "kprobe_events", os.O_WRONLY | os.O_APPEND)
     for definition in definitions:

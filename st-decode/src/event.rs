@@ -206,6 +206,32 @@ pub struct Event<'a> {
     pub signal: Option<u8>,
 }
 
+/// The fields of an [`Event`] that tell which files it is about, for who reads no more.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[allow(missing_docs)]
+pub struct Files<'a> {
+    pub event: Kind,
+    pub ts: u64,
+    pub image: Option<u64>,
+    #[serde(borrow)]
+    pub dev: Option<&'a str>,
+    #[serde(borrow)]
+    pub fs_path: Option<Bytes<'a>>,
+    #[serde(borrow)]
+    pub old_fs_path: Option<Bytes<'a>>,
+    pub began: Option<u64>,
+    pub parent: Option<Inode>,
+    pub top: Option<Inode>,
+    pub old_parent: Option<Inode>,
+    pub old_top: Option<Inode>,
+    pub dir: Option<Inode>,
+    pub other_dir: Option<Inode>,
+    #[serde(default)]
+    pub deleted: bool,
+    #[serde(default)]
+    pub exchange: bool,
+}
+
 /// Which inode of a file system: its number, or on btrfs, where that repeats in each
 /// subvolume, an array of the subvolume's number and it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@
 //! st-pathtree does not know too. `dir`, `shutdown`, `image` and `unload` records end here.
 
 use serde::{Deserialize, Serialize};
-pub use st_decode::event::{Ancestor, Attrib, Bytes, Fork, Kind};
+pub use st_decode::event::{Attrib, Bytes, Fork, Kind};
 
 /// How far a path is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ pub struct Process<'a> {
 }
 
 /// An event with its paths, for the stages that follow. The fields are those of
-/// [`Paths`] and [`st_decode::event::Event`].
+/// [`Paths`] and [`st_decode::event::Event`] (whose `ancestors` none of them reads).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
 pub struct Event<'a> {
@@ -98,8 +98,6 @@ pub struct Event<'a> {
     pub cpu: u32,
     #[serde(borrow)]
     pub process: Process<'a>,
-    #[serde(default, borrow)]
-    pub ancestors: Vec<Ancestor<'a>>,
     #[serde(borrow)]
     pub path: Option<Bytes<'a>>,
     pub path_status: Option<Status>,

@@ -2,7 +2,7 @@
 
 use crate::event::{Bytes, Executable, Status};
 use crate::resolve::Resolved;
-use st_decode::event::{Event, Image, Kind};
+use st_decode::event::{Files, Image, Kind};
 use st_decode::wire;
 use std::collections::HashMap;
 
@@ -50,13 +50,11 @@ impl Images {
     }
 
     /// The value of an event's `process` with the executable in it, encoded.
-    pub fn attribute(&self, event: &Event, record: &[u8]) -> Option<Vec<u8>> {
+    pub fn attribute(&self, event: &Files, record: &[u8]) -> Option<Vec<u8>> {
         let loaded = self.0.get(&event.image?)?;
         let process = wire::entries(record).find(|entry| entry.name == b"process")?;
         let mut attributed = Vec::with_capacity(process.value.len() + loaded.executable.len());
-        let added = wire::entries(&loaded.executable);
-        let replaced = ["exe", "exe_status", "exe_mnt_ns"];
-        wire::merge(process.value, &replaced, added, &mut attributed);
+        wire::append(process.value, &loaded.executable, &mut attributed);
         Some(attributed)
     }
 }
@@ -77,8 +75,8 @@ pub fn read(image: &Image) -> Option<Resolved> {
 }
 
 /// An image as an event on its file.
-pub fn event<'a>(image: &Image<'a>) -> Event<'a> {
-    Event {
+pub fn event<'a>(image: &Image<'a>) -> Files<'a> {
+    Files {
         event: Kind::Exec,
         ts: image.ts,
         dev: image.dev,
@@ -86,6 +84,6 @@ pub fn event<'a>(image: &Image<'a>) -> Event<'a> {
         parent: image.parent,
         top: image.top,
         deleted: image.deleted,
-        ..Event::default()
+        ..Files::default()
     }
 }

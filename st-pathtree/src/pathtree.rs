@@ -9,7 +9,7 @@ use crate::resolve::{Question, Resolved, Resolver};
 use crate::snapshot::{Asked, Snapshot};
 use crate::tree::{Found, Span, Spot, Tree, key};
 use crate::watch::{Watch, Watches};
-use st_decode::event::{Dir, Event, Image, Inode, Kind, Shutdown, Unload};
+use st_decode::event::{Dir, Files, Image, Inode, Kind, Shutdown, Unload};
 use st_decode::record::{Header, Lost, Mounts, Walked};
 use st_decode::stage::{self, RecordError, Stage};
 use st_decode::wire::{self, Entry};
@@ -128,7 +128,7 @@ impl PathTree {
     }
 
     /// A path within a file system, as far as it can be known.
-    fn find(&self, event: &Event, fs_path: &[u8], top: Option<Inode>) -> Found {
+    fn find(&self, event: &Files, fs_path: &[u8], top: Option<Inode>) -> Found {
         if fs_path.first() == Some(&b'/') {
             return Found::Whole(fs_path.to_vec());
         }
@@ -140,7 +140,7 @@ impl PathTree {
     }
 
     /// Resolves the paths of an event, unless it is to wait.
-    fn locate(&self, event: &Event, may_wait: bool) -> Option<Located> {
+    fn locate(&self, event: &Files, may_wait: bool) -> Option<Located> {
         // An event whose very name could not be read has an empty path.
         let new = self.find(
             event,
@@ -191,7 +191,7 @@ impl PathTree {
     }
 
     /// Learns what an event tells of directories.
-    fn learn(&mut self, event: &Event) {
+    fn learn(&mut self, event: &Files) {
         let learns = self.follows && !event.deleted;
         let Some(dev) = event.dev.filter(|_| learns) else {
             return;
@@ -413,7 +413,7 @@ impl PathTree {
     }
 
     /// Handles an event in its turn. False: it is to wait.
-    fn event(&mut self, event: &Event, record: &[u8], may_wait: bool, out: &mut Vec<u8>) -> bool {
+    fn event(&mut self, event: &Files, record: &[u8], may_wait: bool, out: &mut Vec<u8>) -> bool {
         let located = if Kind::FILE.contains(&event.event) && event.dev.is_some() {
             let Some(located) = self.locate(event, may_wait) else {
                 return false;
@@ -452,7 +452,7 @@ impl PathTree {
     }
 
     /// Lets mounts move with the directories that they are on.
-    fn carry(&mut self, event: &Event) {
+    fn carry(&mut self, event: &Files) {
         let path = |fs_path: Option<&Bytes>, top| match self.find(
             event,
             fs_path.map_or(&[], |path| path),
@@ -526,7 +526,7 @@ impl Stage for PathTree {
                 return Ok(());
             }
             "event" => {
-                let event: Event = wire::read(record)?;
+                let event: Files = wire::read(record)?;
                 self.learn(&event);
                 if self.snapshot.expire(event.ts) {
                     self.flush(true, out)?;
@@ -598,6 +598,6 @@ fn last(path: &[u8]) -> &[u8] {
 }
 
 /// When an event's call began.
-fn began(event: &Event) -> u64 {
+fn began(event: &Files) -> u64 {
     event.began.unwrap_or(event.ts)
 }

@@ -197,6 +197,18 @@ pub fn merge<'a>(
     }
 }
 
+/// Appends a map to `out` with the entries of another one at its end.
+pub fn append(map: &[u8], more: &[u8], out: &mut Vec<u8>) {
+    let (Some((count, entries)), Some((added, more))) = (split_map(map), split_map(more)) else {
+        out.extend_from_slice(map);
+        return;
+    };
+    out.push(0xdf);
+    out.extend(((count + added) as u32).to_be_bytes());
+    out.extend_from_slice(entries);
+    out.extend_from_slice(more);
+}
+
 /// Appends a value as a record, its fields by name.
 pub fn write<T: serde::Serialize>(value: &T, out: &mut Vec<u8>) {
     rmp_serde::encode::write_named(out, value)
@@ -352,6 +364,20 @@ mod tests {
             Err(Malformed::TooLong)
         );
         assert_eq!(value_len(b"\xdd\xff\xff\xff\xff"), Err(Malformed::TooLong));
+    }
+
+    #[test]
+    fn appends_the_entries_of_a_map() {
+        let mut out = Vec::new();
+        append(b"\x81\xa1a\x01", b"\xde\x00\x01\xa1b\x02", &mut out);
+        let names: Vec<_> = entries(&out)
+            .map(|entry| (entry.name, entry.value))
+            .collect();
+        assert_eq!(names, [(&b"a"[..], &b"\x01"[..]), (b"b", b"\x02")]);
+        assert_eq!(value_len(&out), Ok(Some(out.len())));
+        out.clear();
+        append(b"\xc0", b"\x80", &mut out);
+        assert_eq!(out, b"\xc0");
     }
 
     #[test]
