@@ -72,9 +72,25 @@ pub fn process(machine: &Machine, ts: u64, pid: i32) -> Option<Process<'static>>
             ids: Some(status.ids),
         })
     });
-    let threads = threads.collect();
-    // The link is read first: whatever is its answer, the kernel records the attempt.
+    let threads: Vec<_> = threads.collect();
+    let stat = fs::read(file("stat")).ok();
+    let ticks = stat.as_deref().and_then(started);
+    let mut process = Process {
+        ts,
+        pid,
+        ppid,
+        start: ticks.map(|ticks| machine.booted + ticks * machine.tick),
+        first,
+        threads,
+        ..Process::default()
+    };
+    // Whatever is the answer, the kernel records the attempt.
     let exe = fs::read_link(file("exe")).ok();
+    (process.argv, process.argv_cut) = arguments(&file("cmdline"));
+    // A kernel thread executes nothing, and most processes may be such.
+    if exe.is_none() && process.argv.is_none() {
+        return Some(process);
+    }
     let ours = machine.mnt_ns.is_some() && namespace(pid, "mnt") == machine.mnt_ns;
     let exe = exe
         .filter(|_| ours)
@@ -82,27 +98,13 @@ pub fn process(machine: &Machine, ts: u64, pid: i32) -> Option<Process<'static>>
     let exe = exe.map(|exe| undeleted(exe, &file("exe")));
     let (exe, exe_deleted) =
         exe.map_or((None, false), |(exe, deleted)| (Some(exe.into()), deleted));
-    let (argv, argv_cut) = arguments(&file("cmdline"));
     let cgroups = fs::read(file("cgroup")).unwrap_or_default();
-    let stat = fs::read(file("stat")).ok();
-    let ticks = stat.as_deref().and_then(started);
-    Some(Process {
-        ts,
-        pid,
-        ppid,
-        pid_ns: namespace(pid, "pid"),
-        first,
-        start: ticks.map(|ticks| machine.booted + ticks * machine.tick),
-        exe,
-        exe_deleted,
-        argv,
-        argv_cut,
-        cgroups: cgroups
-            .split(|&byte| byte == b'\n')
-            .filter_map(cgroup)
-            .collect(),
-        threads,
-    })
+    process.pid_ns = namespace(pid, "pid");
+    (process.exe, process.exe_deleted) = (exe, exe_deleted);
+    process.cgroups = (cgroups.split(|&byte| byte == b'\n'))
+        .filter_map(cgroup)
+        .collect();
+    Some(process)
 }
 
 /// The interesting part of `/proc/PID/task/TID/status`, proc_pid_status(5).

@@ -20,7 +20,7 @@ use crate::{Case, Report};
 /// A user who is not root.
 const USER: u32 = 1234;
 /// How many short-lived processes there are, unless SYSTRACER_PROCESSES says.
-const SHORT_LIVED: u32 = 500;
+const SHORT_LIVED: u32 = 200;
 /// A container's id.
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -30,10 +30,6 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("who/deeds", deeds),
         Case::new("who/short-lived", short_lived),
-        Case::new("who/setuid", setuid),
-        Case::new("who/script", script),
-        Case::new("who/memfd", memfd),
-        Case::new("who/executable-gone", executable_gone),
         Case::new("who/before", before),
         Case::new("who/cgroup", cgroup),
         Case::new("who/events", events),
@@ -42,7 +38,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Root, another user, a thread that is another one, a thread that executes, an orphan, one that
-/// was adopted, and one in namespaces of its own.
+/// was adopted, one in namespaces of its own, and programs that are not plain files.
 fn deeds(report: &mut Report) -> Result<()> {
     let number = USER.to_string();
     let deeds: [(Option<u32>, &[&str]); 8] = [
@@ -59,7 +55,10 @@ fn deeds(report: &mut Report) -> Result<()> {
         for (user, words) in deeds {
             deed(log, Path::new("kernel-tests"), words, user).context(words[0].to_owned())?;
         }
-        Ok(())
+        setuid(log)?;
+        script(log)?;
+        memfd(log)?;
+        executable_gone(log)
     })
 }
 
@@ -135,68 +134,60 @@ fn short_lived(report: &mut Report) -> Result<()> {
 }
 
 /// A program that is root whoever starts it.
-fn setuid(report: &mut Report) -> Result<()> {
-    traced(report, "setuid", |log, _| {
-        let program = copy(Path::new("/var/tmp"), "who-setuid")?;
-        chown(&program, Some(0), Some(0))?;
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o6755))?;
-        let facts = deed(log, &program, &["make"], Some(USER))?;
-        anyhow::ensure!(facts["uid"] == USER && facts["euid"] == 0, "{facts}");
-        Ok(fs::remove_file(&program)?)
-    })
+fn setuid(log: &mut Log) -> Result<()> {
+    let program = copy(Path::new("/var/tmp"), "who-setuid")?;
+    chown(&program, Some(0), Some(0))?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o6755))?;
+    let facts = deed(log, &program, &["make"], Some(USER))?;
+    anyhow::ensure!(facts["uid"] == USER && facts["euid"] == 0, "{facts}");
+    Ok(fs::remove_file(&program)?)
 }
 
 /// A script is executed by its interpreter.
-fn script(report: &mut Report) -> Result<()> {
-    traced(report, "script", |log, _| {
-        let program = Path::new("/var/tmp/who-script");
-        fs::write(program, "#!/bin/sh -e\n: >\"$1\"\n")?;
-        fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
-        let path = log.path("file");
-        let mut command = Command::new(program);
-        command.arg(&path);
-        let ((), span) = log.run(|| errno(command.status()).map(drop))?;
-        let shell = fs::canonicalize("/bin/sh")?;
-        let expected = log.expect_made(span, "create", &path)?;
-        (expected.pid, expected.tid) = (None, 0);
-        expected.comm = Some("who-script".to_owned());
-        let words = [
-            "/bin/sh",
-            "-e",
-            "/var/tmp/who-script",
-            &path.to_string_lossy(),
-        ];
-        expected.who.insert("argv".into(), words.as_slice().into());
-        expected
-            .who
-            .insert("exe".into(), shell.to_string_lossy().into());
-        Ok(fs::remove_file(program)?)
-    })
+fn script(log: &mut Log) -> Result<()> {
+    let program = Path::new("/var/tmp/who-script");
+    fs::write(program, "#!/bin/sh -e\n: >\"$1\"\n")?;
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
+    let path = log.path("file");
+    let mut command = Command::new(program);
+    command.arg(&path);
+    let ((), span) = log.run(|| errno(command.status()).map(drop))?;
+    let shell = fs::canonicalize("/bin/sh")?;
+    let expected = log.expect_made(span, "create", &path)?;
+    (expected.pid, expected.tid) = (None, 0);
+    expected.comm = Some("who-script".to_owned());
+    let words = [
+        "/bin/sh",
+        "-e",
+        "/var/tmp/who-script",
+        &path.to_string_lossy(),
+    ];
+    expected.who.insert("argv".into(), words.as_slice().into());
+    expected
+        .who
+        .insert("exe".into(), shell.to_string_lossy().into());
+    Ok(fs::remove_file(program)?)
 }
 
 /// A program that never had a name.
-fn memfd(report: &mut Report) -> Result<()> {
-    traced(report, "memfd", |log, _| {
-        let facts = deed(log, Path::new("kernel-tests"), &["memfd"], None)?;
-        let exe = facts["exe"].as_str().unwrap_or_default();
-        anyhow::ensure!(exe == format!("/memfd:{MEMFD} (deleted)"), "{facts}");
-        let who = &mut log.expected.last_mut().context("an event")?.who;
-        who.insert("exe".into(), format!("memfd:{MEMFD}").into());
-        who.insert("exe_status".into(), "deleted".into());
-        Ok(())
-    })
+fn memfd(log: &mut Log) -> Result<()> {
+    let facts = deed(log, Path::new("kernel-tests"), &["memfd"], None)?;
+    let exe = facts["exe"].as_str().unwrap_or_default();
+    anyhow::ensure!(exe == format!("/memfd:{MEMFD} (deleted)"), "{facts}");
+    let who = &mut log.expected.last_mut().context("an event")?.who;
+    who.insert("exe".into(), format!("memfd:{MEMFD}").into());
+    who.insert("exe_status".into(), "deleted".into());
+    Ok(())
 }
 
 /// What executes keeps the name that it was executed by.
-fn executable_gone(report: &mut Report) -> Result<()> {
-    traced(report, "executable-gone", |log, _| {
-        for how in ["removed", "replaced"] {
-            let program = copy(Path::new("/var/tmp"), how)?;
-            let file = program.to_string_lossy();
-            deed(log, &program, &[how, &file], None)?;
-        }
-        Ok(fs::remove_file("/var/tmp/replaced")?)
-    })
+fn executable_gone(log: &mut Log) -> Result<()> {
+    for how in ["removed", "replaced"] {
+        let program = copy(Path::new("/var/tmp"), how)?;
+        let file = program.to_string_lossy();
+        deed(log, &program, &[how, &file], None)?;
+    }
+    Ok(fs::remove_file("/var/tmp/replaced")?)
 }
 
 /// Processes that are there before anything is traced: one whose program is removed by then,
