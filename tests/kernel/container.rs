@@ -259,7 +259,14 @@ fn await_mounts(trace: &Trace, dir: &Path) -> Result<()> {
     sys::creat(&file, 0o644)?;
     let path = file.to_string_lossy();
     if !trace.program.wait_out(PATIENCE, path.as_bytes()) {
-        bail!("{path} was not printed within {PATIENCE:?}");
+        let out = trace.program.out();
+        let lines = String::from_utf8_lossy(&out);
+        let last = lines.lines().last().unwrap_or("nothing");
+        bail!(
+            "{path} was not printed within {PATIENCE:?}; {} lines were, the last: {last}\n{}",
+            lines.lines().count(),
+            trace.program.err()
+        );
     }
     Ok(())
 }

@@ -122,6 +122,12 @@ impl Program {
         self.shared.0.lock().expect(UNPOISONED).out.clone()
     }
 
+    /// What it has printed on its standard error so far.
+    pub fn err(&self) -> String {
+        let state = self.shared.0.lock().expect(UNPOISONED);
+        String::from_utf8_lossy(&state.err).into_owned()
+    }
+
     /// Waits until its standard error satisfies `is`.
     pub fn wait_err(&self, what: &str, is: impl Fn(&str) -> bool) -> Result<()> {
         let now = |state: &State| is(&String::from_utf8_lossy(&state.err));
@@ -174,6 +180,11 @@ impl Program {
     /// Sends a signal to all of its process group.
     pub fn signal_group(&self, signal: Signal) -> Result<()> {
         killpg(self.group, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Its process group.
+    pub fn group(&self) -> Pid {
+        self.group
     }
 
     /// Waits for its end and that of the outputs that are collected.
