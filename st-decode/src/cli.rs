@@ -21,6 +21,10 @@ struct Args {
     /// Tell also when a process ends
     #[arg(long)]
     exit: bool,
+    /// Say also what cannot be given up on this machine: root, new privileges, all system calls
+    /// but a few
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Runs the program.
@@ -28,5 +32,6 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     let wanted = [(args.exec, Kind::Exec), (args.exit, Kind::Exit)];
     let wanted = wanted.into_iter().filter(|(wanted, _)| *wanted);
-    crate::stage::main(&mut Decoder::new(wanted.map(|(_, kind)| kind).collect()))
+    let mut decoder = Decoder::new(wanted.map(|(_, kind)| kind).collect());
+    crate::stage::main(&mut decoder, args.verbose)
 }

@@ -73,6 +73,11 @@ struct Args {
     /// Pass the events that do not match, instead
     #[arg(long)]
     invert: bool,
+
+    /// Say also what cannot be given up on this machine: root, new privileges, all system calls
+    /// but a few
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 const PATTERNS: &str = "\
@@ -105,7 +110,9 @@ impl From<Args> for Filter {
 
 /// Runs st-filter as a program.
 pub fn main() -> ExitCode {
-    stage::main(&mut Filter::from(Args::parse()))
+    let args = Args::parse();
+    let verbose = args.verbose;
+    stage::main(&mut Filter::from(args), verbose)
 }
 
 #[cfg(test)]

@@ -32,6 +32,11 @@ struct Args {
     /// What text shows of a process beside its name and id, at the end of the line
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     show: Vec<Shown>,
+
+    /// Say also what cannot be given up on this machine: root, new privileges, all system calls
+    /// but a few
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,7 +97,7 @@ impl Color {
 pub fn main() -> ExitCode {
     let args = Args::parse();
     match args.output {
-        Output::Json => stage::main(&mut Json::default()),
+        Output::Json => stage::main(&mut Json::default(), args.verbose),
         Output::Text => {
             let color = args.color.wanted(
                 std::io::stdout().is_terminal(),
@@ -100,7 +105,7 @@ pub fn main() -> ExitCode {
                 std::env::var_os("TERM").as_deref(),
             );
             let show = args.show.into_iter().map(Show::from).collect();
-            stage::main(&mut Text::new(color, show))
+            stage::main(&mut Text::new(color, show), args.verbose)
         }
     }
 }

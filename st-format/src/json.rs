@@ -47,6 +47,7 @@ pub struct Json {
 impl Stage for Json {
     const NAME: &'static str = crate::NAME;
     const AFTER: &'static [&'static str] = crate::AFTER;
+    const LINES: bool = true;
 
     fn begin(&mut self, header: &Header, _: &[u8], _: &mut Vec<u8>) {
         self.clock = Clock::new(header);

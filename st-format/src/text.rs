@@ -107,6 +107,7 @@ impl Text {
 impl Stage for Text {
     const NAME: &'static str = crate::NAME;
     const AFTER: &'static [&'static str] = crate::AFTER;
+    const LINES: bool = true;
 
     fn begin(&mut self, header: &Header, _: &[u8], _: &mut Vec<u8>) {
         self.clock = Clock::new(header);

@@ -33,6 +33,10 @@ struct Args {
     /// not known, to this named pipe, each ended by a NUL: for st-probe --answer
     #[arg(long, value_name = "PIPE")]
     ask: Option<PathBuf>,
+    /// Say also what cannot be given up on this machine: root, new privileges, all system calls
+    /// but a few
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Runs the program.
@@ -45,7 +49,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    crate::stage::main(&mut PathTree::new(args.watch, ask))
+    crate::stage::main(&mut PathTree::new(args.watch, ask), args.verbose)
 }
 
 /// Opens the pipe for questions. It is never waited for: one that is full loses a question,

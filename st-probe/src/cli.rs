@@ -1,6 +1,7 @@
 //! Records file and socket operations from the kernel's ring buffer to standard output.
 
 use crate::hooks::{EVENTS, OF_PROCESSES, PROCESS};
+use crate::leftovers;
 use crate::signals::Signals;
 use crate::stage::FAILED;
 use crate::trace::{self, Options};
@@ -40,8 +41,15 @@ struct Args {
     #[arg(long, value_name = "PIPE")]
     answer: Option<PathBuf>,
     /// Tell what can be traced on this kernel, and trace nothing
-    #[arg(long, conflicts_with_all = ["duration", "command"])]
+    #[arg(long, conflicts_with_all = ["duration", "command", "die_with_parent"])]
     check: bool,
+    /// Take down the probes that an st-probe left which was killed together with its guardian,
+    /// and trace nothing; whoever traces next does so, too
+    #[arg(long, exclusive = true)]
+    cleanup: bool,
+    /// End when the process that started this one does
+    #[arg(long)]
+    die_with_parent: bool,
     /// Trace while this runs, and exit with its status; its output goes to standard error
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -75,13 +83,16 @@ pub fn main() -> ExitCode {
         buffer_kb: args.buffer_size,
         snapshot: args.snapshot,
         answer: args.answer,
+        die_with_parent: args.die_with_parent,
         command: args.command,
     };
-    if !args.check && std::io::stdout().is_terminal() {
+    if !args.check && !args.cleanup && std::io::stdout().is_terminal() {
         say!("standard output is a terminal, the stream is binary: pipe it to st-decode or a file");
         return ExitCode::from(2);
     }
-    let result = if args.check {
+    let result = if args.cleanup {
+        cleanup()
+    } else if args.check {
         check(&options)
     } else {
         trace::trace(options)
@@ -109,6 +120,24 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Takes down what killed ones left. The status is 1 if anything could not be.
+fn cleanup() -> Result<u8> {
+    let mut status = 0;
+    leftovers::sweep(&trace::tracefs()?, |owner, trouble| {
+        if trouble.is_empty() {
+            println!(
+                "took down what process {}, which is gone, had left",
+                owner.pid
+            );
+        }
+        for error in trouble {
+            say!("left behind by process {}: {error:#}", owner.pid);
+            status = FAILED;
+        }
+    })?;
+    Ok(status)
 }
 
 /// Prints what can be traced. The status is 1 if anything cannot.

@@ -15,6 +15,7 @@ macro_rules! say {
 
 pub mod arch;
 pub mod btf;
+mod confine;
 pub mod hooks;
 pub mod interrupt;
 pub mod merge;
@@ -25,13 +26,21 @@ pub mod stage;
 pub mod wire;
 
 #[cfg(feature = "cli")]
+mod capabilities;
+#[cfg(feature = "cli")]
 mod census;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
 mod command;
 #[cfg(feature = "cli")]
+mod guardian;
+#[cfg(feature = "cli")]
+mod leftovers;
+#[cfg(feature = "cli")]
 mod mounts;
+#[cfg(feature = "cli")]
+mod owner;
 #[cfg(feature = "cli")]
 mod proc;
 #[cfg(feature = "cli")]

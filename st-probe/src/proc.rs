@@ -65,7 +65,7 @@ pub fn process(machine: &Machine, ts: u64, pid: i32) -> Option<Process<'static>>
     let threads = fs::read_dir(file("task")).ok()?.filter_map(|task| {
         let task = task.ok()?;
         let status = Status::read(task.path().join("status"))?;
-        (ppid, first) = (Some(status.ppid), first | status.is_first);
+        (ppid, first) = (Some(status.ppid), first | (status.innermost == 1));
         Some(Thread {
             tid: task.file_name().to_str()?.parse().ok()?,
             comm: status.comm.into(),
@@ -113,8 +113,8 @@ struct Status {
     comm: Vec<u8>,
     ppid: i32,
     ids: Ids,
-    /// Whether it is the first process of its pid namespace.
-    is_first: bool,
+    /// Its id in its own pid namespace.
+    innermost: i32,
 }
 
 impl Status {
@@ -145,9 +145,8 @@ impl Status {
                 euid: *users.get(1)?,
                 egid: *groups.get(1)?,
             },
-            // Before CONFIG_PID_NS there is but one.
-            is_first: numbers(b"NSpid")
-                .map_or(numbers(b"Pid")? == [1], |ids| ids.last() == Some(&1)),
+            // Without CONFIG_PID_NS there is but one.
+            innermost: *numbers(b"NSpid").or(numbers(b"Pid"))?.last()? as i32,
         })
     }
 }
@@ -200,12 +199,28 @@ fn arguments(path: &str) -> (Option<Vec<Bytes<'static>>>, bool) {
     (Some(words.collect()), cut)
 }
 
-/// When a process began, in clock ticks since the machine was booted: proc_pid_stat(5), field
-/// 22, counted from behind its name.
-fn started(stat: &[u8]) -> Option<u64> {
+/// The fields of `/proc/PID/stat` from the third one on, which follows the name:
+/// proc_pid_stat(5).
+fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
     let behind = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&stat[behind + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    Some(rest.split_ascii_whitespace())
+}
+
+/// When a process began, in clock ticks since the machine was booted: field 22.
+pub fn started(stat: &[u8]) -> Option<u64> {
+    fields(stat)?.nth(22 - 3)?.parse().ok()
+}
+
+/// Whether nothing is left of a process but its status.
+pub fn has_ended(stat: &[u8]) -> bool {
+    let state = fields(stat).and_then(|mut fields| fields.next());
+    matches!(state, Some("Z" | "X"))
+}
+
+/// The id of a process in its own pid namespace, by the one here.
+pub fn innermost_pid(pid: &str) -> Option<i32> {
+    Some(Status::read(format!("/proc/{pid}/status"))?.innermost)
 }
 
 /// A line of `/proc/PID/cgroup`: the hierarchy, its controllers, the path.
@@ -233,7 +248,7 @@ mod tests {
             comm: b"a\nb\\".to_vec(),
             ppid: 1,
             ids,
-            is_first: true,
+            innermost: 1,
         };
         assert_eq!(Status::parse(text), Some(expected));
         for cut in 0..text.len() - 1 {
@@ -246,6 +261,8 @@ mod tests {
         let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99";
         assert_eq!(started(stat), Some(4711));
         assert_eq!(started(b"7 (a"), None);
+        assert!(!has_ended(stat));
+        assert!(has_ended(b"7 (a) b) Z 1"));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use crate::arch::Arch;
 use crate::btf::Btf;
+use crate::guardian::Guardian;
 use crate::hooks::{
     ALIVE, DIRECTORY, EVENTS, HOOKS, Hook, INODE, MOUNT, NAMESPACE, OF_PROCESSES, PROCESS, Point,
     SHUTDOWN,
 };
+use crate::leftovers;
+use crate::owner::Owner;
 use crate::plan;
 use crate::record;
 use crate::tracefs::Tracefs;
@@ -29,8 +32,8 @@ pub struct Session {
     tracefs: Tracefs,
     /// The name of the instance and of the group of the probes.
     name: String,
-    instance_made: bool,
-    defined: Vec<String>,
+    /// Ends when all is taken down.
+    _guardian: Option<Guardian>,
     /// How many pointers deep a fetch argument was that the kernel refused.
     too_deep: usize,
     /// The hooks in force.
@@ -40,8 +43,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Makes the instance, with ring buffers of `buffer_kb` KiB a CPU, and defines the
-    /// probes of `events`, and if a snapshot is wanted that of directories.
+    /// Takes down what was left by others, makes the instance, with ring buffers of `buffer_kb` KiB a CPU, and defines the
+    /// probes of `events`, and if a snapshot is wanted that of directories. There must be one
+    /// thread only.
     pub fn open(
         tracefs: Tracefs,
         arch: Arch,
@@ -57,11 +61,24 @@ impl Session {
             .ok()
             .and_then(|module| Btf::joined(&btf, &module));
         let btf = Btf::parse(joined.unwrap_or(btf)).context(BTF)?;
+        leftovers::sweep(&tracefs, |owner, trouble| {
+            say!(
+                "process {} was killed: what it had left is taken down",
+                owner.pid
+            );
+            for error in trouble {
+                say!("left behind: {error:#}");
+            }
+        })?;
+        let owner = Owner::this()?;
+        let guardian = Guardian::start(&owner);
+        if let Err(error) = &guardian {
+            say!("nothing will be taken down should this be killed: {error:#}");
+        }
         let mut session = Self {
             tracefs,
-            name: unique_name()?,
-            instance_made: false,
-            defined: Vec::new(),
+            name: owner.to_string(),
+            _guardian: guardian.ok(),
             too_deep: usize::MAX,
             hooks: Vec::new(),
             unavailable: Vec::new(),
@@ -69,10 +86,11 @@ impl Session {
         let instance = session.tracefs.path(session.instance(""));
         fs::create_dir(&instance)
             .with_context(|| format!("cannot create {}", instance.display()))?;
-        session.instance_made = true;
         for (file, text) in [
             ("trace_clock", "mono"),
             ("buffer_size_kb", &buffer_kb.to_string()),
+            // Wake a poll at the first record, not when the buffer is half full (from 5.0 on).
+            ("buffer_percent", "0"),
         ] {
             session.tracefs.write(session.instance(file), text)?;
         }
@@ -157,7 +175,6 @@ impl Session {
             }
             refused = self.tracefs.write("kprobe_events", definition).err();
             if refused.is_none() {
-                self.defined.push(format!("{}/{}", self.name, hook.name()));
                 names = *depth;
                 break;
             }
@@ -253,8 +270,6 @@ impl Session {
             ));
         }
         buffers.sort_by_key(|buffer| buffer.0);
-        // Wake a poll at the first record, not when the buffer is half full (from 5.0 on).
-        self.tracefs.write(self.instance("buffer_percent"), "0")?;
         Ok(buffers)
     }
 
@@ -273,43 +288,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let mut trouble = Vec::new();
-        if self.instance_made {
-            trouble.extend(self.disable().err());
-            let instance = self.tracefs.path(self.instance(""));
-            let removed = fs::remove_dir(&instance);
-            trouble.extend(
-                removed
-                    .with_context(|| format!("cannot remove {}", instance.display()))
-                    .err(),
-            );
-        }
-        for probe in &self.defined {
-            trouble.extend(
-                self.tracefs
-                    .write("kprobe_events", &format!("-:{probe}"))
-                    .err(),
-            );
-        }
-        for error in trouble {
+        for error in leftovers::take_down(&self.tracefs, &self.name) {
             say!("left behind: {error:#}");
         }
     }
-}
-
-/// A name that no other live process uses: our pid and start time.
-fn unique_name() -> Result<String> {
-    let stat = fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    // proc_pid_stat(5): the 22nd field, the 20th after the name in parentheses.
-    let start = stat
-        .rsplit(')')
-        .next()
-        .and_then(|rest| rest.split_whitespace().nth(19));
-    Ok(format!(
-        "systracer_{}_{}",
-        std::process::id(),
-        start.unwrap_or_default()
-    ))
 }
 
 /// An event's id and fields: Documentation/trace/events.rst, "Event formats".

@@ -32,6 +32,8 @@ pub trait Stage {
     const AFTER: &'static [&'static str];
     /// Whether its input may have passed this very stage before.
     const REPEATABLE: bool = false;
+    /// Whether its output is lines of text.
+    const LINES: bool = false;
 
     /// Takes the header. `record` is what it was read from.
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>);
@@ -54,9 +56,11 @@ pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8
     wire::merge(record, &["stages"], wire::fields(&passed), out);
 }
 
-/// Runs a stage from standard input to standard output.
-pub fn main<S: Stage>(stage: &mut S) -> ExitCode {
+/// Runs a stage from standard input to standard output, after giving up what it does not
+/// need. What could not be given up is told to who wants to know it, `verbose`.
+pub fn main<S: Stage>(stage: &mut S, verbose: bool) -> ExitCode {
     crate::interrupt::ignore_first();
+    let held = crate::confine::confine();
     let mut messages = |message: String| {
         // Nobody is left to tell when standard error is gone.
         // A message may quote the input, which must not command a terminal.
@@ -70,12 +74,16 @@ pub fn main<S: Stage>(stage: &mut S) -> ExitCode {
         let message: String = message.chars().map(safe).collect();
         let _ = writeln!(io::stderr(), "{}: {message}", S::NAME);
     };
-    match run(
-        stage,
-        io::stdin().lock(),
-        io::stdout().lock(),
-        &mut messages,
-    ) {
+    if verbose {
+        held.into_iter().for_each(&mut messages);
+    }
+    let (input, output) = (io::stdin().lock(), io::stdout().lock());
+    let result = if S::LINES {
+        run(stage, input, WholeLines(output), &mut messages)
+    } else {
+        run(stage, input, output, &mut messages)
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(CUT),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -83,6 +91,25 @@ pub fn main<S: Stage>(stage: &mut S) -> ExitCode {
             messages(error.to_string());
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// Writes lines so that whoever is killed meanwhile leaves no part of one in a pipe.
+struct WholeLines<W>(W);
+
+/// What a pipe takes as a whole or not at all: PIPE_BUF in pipe(7).
+const ATOMIC: usize = 4096;
+
+impl<W: Write> Write for WholeLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let most = &bytes[..bytes.len().min(ATOMIC)];
+        let lines = most.iter().rposition(|&byte| byte == b'\n');
+        self.0
+            .write(&most[..lines.map_or(most.len(), |last| last + 1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -263,4 +290,33 @@ fn check_header<S: Stage>(header: &Header) -> Result<(), String> {
 
 fn with(what: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_gets_whole_lines() {
+        struct Pipe(Vec<Vec<u8>>);
+        impl Write for Pipe {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.push(bytes.to_vec());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut text = Vec::new();
+        for length in [10, 4000, 90, 4095, 1, 3000, 1500] {
+            text.extend(vec![b'a'; length]);
+            text.push(b'\n');
+        }
+        let mut pipe = WholeLines(Pipe(Vec::new()));
+        pipe.write_all(&text).unwrap();
+        assert_eq!(pipe.0.0.concat(), text);
+        let whole = |piece: &Vec<u8>| piece.len() <= ATOMIC && piece.ends_with(b"\n");
+        assert!(pipe.0.0.iter().all(whole));
+    }
 }

@@ -1,6 +1,7 @@
 //! Tracing: from the ring buffers to the stream, until something ends it.
 
 use crate::arch::Arch;
+use crate::capabilities;
 use crate::census::Census;
 use crate::command::Command;
 use crate::hooks::{ALIVE, DIRECTORY, PROCESS};
@@ -12,6 +13,7 @@ use crate::ring::{self, Item};
 use crate::session::Session;
 use crate::signals::Signals;
 use crate::snapshot::Snapshot;
+use crate::stage::FAILED;
 use crate::tracefs::Tracefs;
 use crate::wire;
 use anyhow::{Context, Result, bail};
@@ -19,7 +21,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::time::ClockId;
-use nix::unistd::{SysconfVar, sysconf};
+use nix::unistd::{SysconfVar, getppid, sysconf};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -57,21 +59,29 @@ pub struct Options {
     pub snapshot: Vec<PathBuf>,
     /// The named pipe through which further ones come.
     pub answer: Option<PathBuf>,
+    /// Whether to end with the process that started this one.
+    pub die_with_parent: bool,
     /// The command to run meanwhile; empty: none.
     pub command: Vec<OsString>,
 }
 
-/// Opens a session on this machine.
-pub fn open(options: &Options) -> Result<Session> {
+/// Where probes are set, if we are root.
+pub fn tracefs() -> Result<Tracefs> {
     if !nix::unistd::geteuid().is_root() {
         bail!("tracing needs root: run st-probe (or scripts/systracer) as root");
     }
+    Tracefs::find()
+}
+
+/// Opens a session on this machine.
+pub fn open(options: &Options) -> Result<Session> {
+    let tracefs = tracefs()?;
     let machine = nix::sys::utsname::uname().context("cannot tell the machine")?;
     let machine = machine.machine().to_string_lossy();
     let arch = Arch::of(&machine)
         .with_context(|| format!("st-probe does not know the architecture {machine}"))?;
     Session::open(
-        Tracefs::find()?,
+        tracefs,
         arch,
         &options.events,
         options.buffer_kb,
@@ -82,6 +92,14 @@ pub fn open(options: &Options) -> Result<Session> {
 /// Traces until something ends it; returns the exit status.
 pub fn trace(options: Options) -> Result<u8> {
     let mut signals = Signals::catch()?;
+    if options.die_with_parent {
+        // It may be gone already: then the signal would never come.
+        let parent = getppid();
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).context("cannot watch the parent")?;
+        if getppid() != parent {
+            return Ok(FAILED);
+        }
+    }
     let mut command = (!options.command.is_empty())
         .then(|| Command::prepare(options.command.clone()))
         .transpose()?;
@@ -89,6 +107,13 @@ pub fn trace(options: Options) -> Result<u8> {
     for unavailable in &session.unavailable {
         say!("cannot trace {}: {}", unavailable.event, unavailable.why);
     }
+    // What is left to do needs no more than these of what root may.
+    capabilities::keep(&[
+        capabilities::DAC_READ_SEARCH,
+        capabilities::FOWNER,
+        capabilities::KILL,
+        capabilities::SYS_PTRACE,
+    ])?;
     let snapshot = Snapshot::new(&session, &options)?;
     let mut pump = Pump::new(&session, snapshot)?;
     pump.header(&session, command.as_ref())?;

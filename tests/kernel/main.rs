@@ -24,6 +24,7 @@ mod files;
 mod fs;
 mod full;
 mod inside;
+mod kills;
 mod listening;
 mod log;
 mod mounts;
@@ -31,6 +32,7 @@ mod names;
 mod options;
 mod overlay;
 mod paths;
+mod privileges;
 mod processes;
 mod program;
 mod programs;
@@ -118,6 +120,8 @@ fn cases() -> Vec<Case> {
         who::cases(),
         replay::cases(),
         disturb::cases(),
+        kills::cases(),
+        privileges::cases(),
     ]
     .into_iter()
     .flatten()

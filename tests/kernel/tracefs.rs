@@ -49,6 +49,11 @@ impl Snapshot {
         Ok(Self(state))
     }
 
+    /// Whether anything is no longer as it was.
+    pub fn differs(&self) -> Result<bool> {
+        Ok(Self::take()? != *self)
+    }
+
     /// Says what is no longer as it was.
     pub fn check(&self, problems: &mut Vec<String>) -> Result<()> {
         let after = Self::take()?;

@@ -1,0 +1,74 @@
+//! Taking down what an st-probe has in the kernel: its instance and its probes.
+
+use crate::owner::Owner;
+use crate::tracefs::Tracefs;
+use anyhow::{Context, Error, Result};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Takes down the instance and the probes of an owner's name, if there are any; returns why
+/// something could not be.
+pub fn take_down(tracefs: &Tracefs, name: &str) -> Vec<Error> {
+    let mut trouble = Vec::new();
+    let instance = Path::new("instances").join(name);
+    if tracefs.path(&instance).exists() {
+        trouble.extend(tracefs.write(instance.join("events/enable"), "0").err());
+        let path = tracefs.path(&instance);
+        let removed = fs::remove_dir(&path);
+        trouble.extend(
+            removed
+                .with_context(|| format!("cannot remove {}", path.display()))
+                .err(),
+        );
+    }
+    match probes(tracefs) {
+        Ok(probes) => {
+            let ours = probes.iter().filter(|probe| group(probe) == name);
+            let removed = ours.map(|probe| tracefs.write("kprobe_events", &format!("-:{probe}")));
+            trouble.extend(removed.filter_map(Result::err));
+        }
+        Err(error) => trouble.push(error),
+    }
+    // Another one may be at it, too.
+    trouble.retain(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_none_or(|error| error.kind() != io::ErrorKind::NotFound)
+    });
+    trouble
+}
+
+/// Takes down what belongs to processes that are no more; hands out each owner, and why
+/// something of it is left.
+pub fn sweep(tracefs: &Tracefs, mut swept: impl FnMut(Owner, Vec<Error>)) -> Result<()> {
+    let instances = tracefs.path("instances");
+    let mut names = BTreeSet::new();
+    for entry in
+        fs::read_dir(&instances).with_context(|| format!("cannot list {}", instances.display()))?
+    {
+        names.insert(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.extend(probes(tracefs)?.iter().map(|probe| group(probe).to_owned()));
+    for owner in names.iter().filter_map(|name| Owner::of(name)) {
+        if !owner.is_alive() {
+            let trouble = take_down(tracefs, &owner.to_string());
+            swept(owner, trouble);
+        }
+    }
+    Ok(())
+}
+
+/// All probes, everybody's, as GROUP/EVENT: Documentation/trace/kprobetrace.rst.
+fn probes(tracefs: &Tracefs) -> Result<Vec<String>> {
+    let definitions = tracefs.read("kprobe_events")?;
+    let names = definitions.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        rest.split_ascii_whitespace().next()
+    });
+    Ok(names.map(String::from).collect())
+}
+
+fn group(probe: &str) -> &str {
+    probe.split_once('/').map_or("", |(group, _)| group)
+}
