@@ -5,7 +5,7 @@ use crate::field::{Layout, Number, Order};
 use crate::pair::{Call, Dentry, Known, Thread};
 use crate::process::{File, Processes, Told};
 use crate::socket::Socket;
-use st_probe::record::{Header, Process, Raw};
+use st_probe::record::{End, Header, Lost, Process, Raw};
 use st_probe::stage::{self, RecordError, Stage};
 use st_probe::wire;
 use std::collections::HashMap;
@@ -66,6 +66,10 @@ pub struct Decoder {
     processes: Processes,
     threads: HashMap<i32, Thread>,
     seq: u64,
+    /// Whether symbolic links' targets are recorded.
+    targets: bool,
+    /// How many records were found to be missing here.
+    lost: u64,
     /// The events on processes that are wanted.
     wanted: Vec<Kind>,
 }
@@ -139,6 +143,8 @@ impl Stage for Decoder {
         let ends = |hook: &st_probe::record::Hook| hook.point == "exit_files";
         self.processes.begin_stream(header.hooks.iter().any(ends));
         self.threads.clear();
+        self.lost = 0;
+        self.targets = header.hooks.iter().any(|hook| hook.role == "target");
         stage::pass_header(header, record, Self::NAME, out);
     }
 
@@ -166,6 +172,10 @@ impl Stage for Decoder {
                 self.threads.clear();
                 self.processes.lost();
             }
+            "end" => {
+                self.end(record, out)?;
+                return Ok(());
+            }
             _ => {}
         }
         out.extend_from_slice(record);
@@ -190,6 +200,7 @@ impl Decoder {
             (self.processes).learn(&hook.place, tid, ts, record, &mut told);
             for told in told {
                 match told {
+                    Told::Thread(tid) => self.thread_ended(raw, tid, out),
                     Told::Exec => self.process(raw, tid, Kind::Exec, None, out),
                     Told::Exit(status) => self.process(raw, tid, Kind::Exit, Some(status), out),
                     told => self.told(ts, told, out),
@@ -254,11 +265,54 @@ impl Decoder {
             }
             Role::Instant | Role::Task | Role::Directory | Role::Shutdown => None,
         };
+        let unreturned: Vec<_> = thread.unreturned().collect();
         if thread.is_idle() {
             self.threads.remove(&tid);
         }
+        for (event, known) in unreturned {
+            self.missing(raw, event, &known, Lost::MISSED_RETURN, out);
+        }
         if let Some((event, known, ret)) = done {
             self.emit(raw, tid, event, &known, ret, out);
+            if event == Kind::Symlink && known.target.is_none() && self.targets {
+                self.missing(raw, event, &known, Lost::TOO_LARGE, out);
+            }
+        }
+    }
+
+    /// Appends that a record of a call is missing.
+    fn missing(&mut self, raw: &Raw, event: Kind, known: &Known, cause: &str, out: &mut Vec<u8>) {
+        let lost = Lost {
+            since: known.began,
+            ts: raw.ts,
+            cpu: Some(raw.cpu),
+            count: Some(1),
+            event: Some(event.name().into()),
+            cause: cause.into(),
+        };
+        wire::write(&lost, out);
+        self.lost += 1;
+    }
+
+    /// Appends the last record, with what was found to be missing here.
+    fn end(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let mut end: End = wire::read(record)?;
+        end.lost = end.lost.saturating_add(self.lost);
+        let mut ours = Vec::new();
+        wire::write(&end, &mut ours);
+        let total = wire::fields(&ours).filter(|entry| entry.name == b"lost");
+        wire::merge(record, &["lost"], total, out);
+        Ok(())
+    }
+
+    /// Forgets a thread that is no more.
+    fn thread_ended(&mut self, raw: &Raw, tid: i32, out: &mut Vec<u8>) {
+        let Some(mut thread) = self.threads.remove(&tid) else {
+            return;
+        };
+        thread.end();
+        for (event, known) in thread.unreturned() {
+            self.missing(raw, event, &known, Lost::MISSED_RETURN, out);
         }
     }
 

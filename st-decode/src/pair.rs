@@ -74,6 +74,8 @@ pub struct Thread {
     calls: Vec<(Kind, Call)>,
     /// Calls of functions that only announce an operation, whose returns tell nothing.
     waiting: Vec<(Kind, Call)>,
+    /// Calls that have ended without a return, which would have told whether there is an event.
+    unreturned: Vec<(Kind, Known)>,
 }
 
 impl Thread {
@@ -88,7 +90,7 @@ impl Thread {
             .last()
             .is_some_and(|call| call.1.sp <= sp && !same(call))
         {
-            self.calls.pop();
+            self.give_up();
         }
         if !self.calls.last().is_some_and(same) {
             if self.calls.len() == MAX_CALLS {
@@ -129,7 +131,7 @@ impl Thread {
     /// connect or listen inside another one of the same event inherits its descriptor.
     pub fn leave(&mut self, point: usize, sp: u64) -> Option<(Kind, Known)> {
         while self.calls.last().is_some_and(|call| call.1.sp < sp) {
-            self.calls.pop();
+            self.give_up();
         }
         if !self
             .calls
@@ -144,6 +146,35 @@ impl Thread {
             known.fd = self.innermost(event).and_then(|outer| outer.known.fd);
         }
         Some((event, known))
+    }
+
+    /// Ends the innermost call, whose return was not seen.
+    fn give_up(&mut self) {
+        let Some((event, call)) = self.calls.pop() else {
+            return;
+        };
+        let tells = match event {
+            // Of two such calls, one within the other, the inner one tells.
+            Kind::Connect | Kind::Listen => call.known.socket.is_some(),
+            // Not of times and sizes.
+            Kind::Attrib => call.known.attrib.is_some(),
+            _ => true,
+        };
+        if tells {
+            self.unreturned.push((event, call.known));
+        }
+    }
+
+    /// Hands out the calls of which it is not known how they ended.
+    pub fn unreturned(&mut self) -> impl Iterator<Item = (Kind, Known)> {
+        self.unreturned.drain(..)
+    }
+
+    /// Ends all calls: the thread is no more.
+    pub fn end(&mut self) {
+        while !self.calls.is_empty() {
+            self.give_up();
+        }
     }
 
     /// Begins to wait for what happens to a call's dentry.
@@ -224,12 +255,30 @@ mod tests {
         let mut thread = Thread::default();
         thread.enter(Kind::Delete, 0, 1000, 1).known.ino = Some(1);
         thread.enter(Kind::Delete, 0, 1000, 1).known.ino = Some(2);
+        let missed: Vec<_> = thread.unreturned().map(|call| call.1.ino).collect();
+        assert_eq!(missed, [Some(1)]);
         assert_eq!(thread.leave(0, 1000).unwrap().1.ino, Some(2));
         assert!(thread.leave(0, 1000).is_none());
         // Another function at the same place proves the end as well.
         thread.enter(Kind::Delete, 0, 1000, 1);
         thread.enter(Kind::Mkdir, 1, 1000, 1);
         assert!(thread.leave(0, 1000).is_none());
+        assert_eq!(thread.unreturned().count(), 1);
+        thread.end();
+        assert_eq!(thread.unreturned().count(), 1);
+    }
+
+    #[test]
+    fn what_would_have_told_nothing_is_not_missed() {
+        let mut thread = Thread::default();
+        // utimes(2) reaches notify_change() as chmod(2) does.
+        thread.enter(Kind::Attrib, 0, 1000, 1);
+        // __sys_connect() and, within it, __sys_connect_file(), whose return was seen.
+        thread.enter(Kind::Connect, 1, 1000, 1);
+        thread.enter(Kind::Connect, 2, 900, 1);
+        assert!(thread.leave(2, 900).is_some());
+        thread.end();
+        assert_eq!(thread.unreturned().count(), 0);
     }
 
     #[test]

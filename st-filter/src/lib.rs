@@ -13,7 +13,7 @@ pub mod predicate;
 use expression::Expression;
 use family::Family;
 use st_pathtree::event::Event;
-use st_pathtree::record::Header;
+use st_pathtree::record::{Header, Lost};
 use st_pathtree::stage::{self, RecordError, Stage};
 use st_pathtree::wire;
 
@@ -52,7 +52,12 @@ impl Stage for Filter {
             }
             ("process", Some(family)) => family.alive(&wire::read(record)?),
             ("fork", Some(family)) => family.fork(&wire::read(record)?),
-            ("lost", Some(family)) => family.lost(),
+            ("lost", Some(family)) => {
+                let lost: Lost = wire::read(record)?;
+                if lost.event.is_none() {
+                    family.lost();
+                }
+            }
             _ => {}
         }
         out.extend(record);

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 #[command(
     version,
     after_help = "Exit status: \
-    0 done, 1 failed, 2 wrong usage, 4 input cut or corrupt."
+    0 done, 1 failed, 2 wrong usage, 3 something was lost (with --strict), 4 input cut or corrupt."
 )]
 struct Args {
     /// What to write
@@ -32,6 +32,11 @@ struct Args {
     /// What text shows of a process beside its name and id, at the end of the line
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     show: Vec<Shown>,
+
+    /// Exit with 3 if records were lost on the way. In any case they are told in their place, and
+    /// summed up at the end on standard error
+    #[arg(long)]
+    strict: bool,
 
     /// Say also what cannot be given up on this machine: root, new privileges, all system calls
     /// but a few
@@ -97,7 +102,7 @@ impl Color {
 pub fn main() -> ExitCode {
     let args = Args::parse();
     match args.output {
-        Output::Json => stage::main(&mut Json::default(), args.verbose),
+        Output::Json => stage::main(&mut Json::default().strict(args.strict), args.verbose),
         Output::Text => {
             let color = args.color.wanted(
                 std::io::stdout().is_terminal(),
@@ -105,7 +110,8 @@ pub fn main() -> ExitCode {
                 std::env::var_os("TERM").as_deref(),
             );
             let show = args.show.into_iter().map(Show::from).collect();
-            stage::main(&mut Text::new(color, show), args.verbose)
+            let mut text = Text::new(color, show).strict(args.strict);
+            stage::main(&mut text, args.verbose)
         }
     }
 }

@@ -14,6 +14,7 @@
 //! `t`, by which they can be told from events. In `lost`, `since` and `ts` are nanoseconds
 //! since the Unix epoch, as `ts` is in events.
 
+use crate::loss::Losses;
 use crate::time::Clock;
 use crate::value::{Value, split};
 use crate::{escape, put};
@@ -42,6 +43,15 @@ const FIRST: [&[u8]; 10] = [
 #[derive(Debug, Default)]
 pub struct Json {
     clock: Clock,
+    losses: Losses,
+}
+
+impl Json {
+    /// Whether nothing is to be lost.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.losses.strict = strict;
+        self
+    }
 }
 
 impl Stage for Json {
@@ -58,7 +68,10 @@ impl Stage for Json {
         let rendered = match kind {
             "mounts" | "process" | "fork" | "walked" | "dir" | "end" => return Ok(()),
             "event" => event(record, out),
-            "lost" => self.lost(record, out),
+            "lost" => {
+                self.losses.add(&wire::read(record)?);
+                self.lost(record, out)
+            }
             _ => value(record, 0, out).map(|_| ()),
         };
         match rendered {
@@ -66,6 +79,14 @@ impl Stage for Json {
             Err(_) => out.truncate(start),
         }
         rendered
+    }
+
+    fn losses(&self) -> Vec<String> {
+        self.losses.lines()
+    }
+
+    fn is_strict(&self) -> bool {
+        self.losses.strict
     }
 }
 

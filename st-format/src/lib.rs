@@ -9,6 +9,7 @@ pub mod errno;
 pub mod escape;
 pub mod json;
 mod line;
+mod loss;
 pub mod mode;
 mod signal;
 #[cfg(test)]

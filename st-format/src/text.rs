@@ -22,10 +22,12 @@
 //! A path that is not complete is followed by `[partial]` (and begins with `.../`),
 //! `[unmounted]`, `[ambiguous]` or `[deleted]`; paths in another mount namespace by its number
 //! at the end of the line, `mnt_ns=4026532132`. Records that are missing have a line too,
-//! with `lost` for the event. What else is asked for of the process stands at the end of the
+//! with `lost` for the event: `12 records on CPU 3 missing: ring buffer`, or `1 connect on CPU 0
+//! missing: missed return` where it is known what they were of. What else is asked for of the process stands at the end of the
 //! line: see [`Show`].
 
 use crate::line::{Line, Style};
+use crate::loss::Losses;
 use crate::time::Clock;
 use crate::{errno, escape, put, signal};
 use st_pathtree::event::{Bytes, Event, Kind};
@@ -55,6 +57,7 @@ pub struct Text {
     color: bool,
     show: Vec<Show>,
     clock: Clock,
+    losses: Losses,
 }
 
 impl Text {
@@ -63,8 +66,14 @@ impl Text {
         Self {
             color,
             show,
-            clock: Clock::default(),
+            ..Self::default()
         }
+    }
+
+    /// Whether nothing is to be lost.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.losses.strict = strict;
+        self
     }
 
     /// Appends the line of an event of this name.
@@ -88,11 +97,17 @@ impl Text {
         let mut line = Line::begin(self.clock.unix(lost.ts), self.color, out);
         line.column(EVENT_WIDTH, Style::Alarm, |out| out.extend(b"lost"));
         line.column(WHO_WIDTH, Style::Plain, |out| out.push(b'-'));
-        match lost.count {
-            Some(1) => line.put(Style::Alarm, format_args!("1 record")),
-            Some(count) => line.put(Style::Alarm, format_args!("{count} records")),
-            None => line.put(Style::Alarm, format_args!("some records")),
-        }
+        line.column(0, Style::Alarm, |out| {
+            match lost.count {
+                Some(count) => put(out, format_args!("{count} ")),
+                None => out.extend(b"some "),
+            }
+            match &lost.event {
+                Some(event) => escape::word(event.as_bytes(), out),
+                None if lost.count == Some(1) => out.extend(b"record"),
+                None => out.extend(b"records"),
+            }
+        });
         if let Some(cpu) = lost.cpu {
             line.put(Style::Plain, format_args!("on CPU {cpu}"));
         }
@@ -122,10 +137,22 @@ impl Stage for Text {
                     kind => self.event(&event, kind.name().as_bytes(), out),
                 }
             }
-            "lost" => self.lost(&wire::read(record)?, out),
+            "lost" => {
+                let lost: Lost = wire::read(record)?;
+                self.losses.add(&lost);
+                self.lost(&lost, out);
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    fn losses(&self) -> Vec<String> {
+        self.losses.lines()
+    }
+
+    fn is_strict(&self) -> bool {
+        self.losses.strict
     }
 }
 

@@ -367,6 +367,10 @@ impl PathTree {
 
     /// Trusts no tree any more: renames may have been lost.
     fn lost(&mut self, lost: &Lost) {
+        let changes_none = |event: &str| !["mkdir", "rmdir", "rename"].contains(&event);
+        if lost.event.as_deref().is_some_and(changes_none) {
+            return;
+        }
         let ts = lost.since.wrapping_add_signed(self.snapshot.epoch);
         for (dev, tree) in std::mem::take(&mut self.trees) {
             if !self.waiting.is_empty() {
@@ -394,7 +398,12 @@ impl PathTree {
                 return Ok(true);
             }
             // The processes of before are no longer known.
-            "lost" => self.images.clear(),
+            "lost" => {
+                let lost: Lost = wire::read(record)?;
+                if lost.event.is_none() {
+                    self.images.clear();
+                }
+            }
             "mounts" => {
                 let mounts: Mounts = wire::read(record)?;
                 let new = self.resolver.mounted(&mounts);

@@ -60,7 +60,7 @@ pub fn sweep(tracefs: &Tracefs, mut swept: impl FnMut(Owner, Vec<Error>)) -> Res
 }
 
 /// All probes, everybody's, as GROUP/EVENT: Documentation/trace/kprobetrace.rst.
-fn probes(tracefs: &Tracefs) -> Result<Vec<String>> {
+pub fn probes(tracefs: &Tracefs) -> Result<Vec<String>> {
     let definitions = tracefs.read("kprobe_events")?;
     let names = definitions.lines().filter_map(|line| {
         let (_, rest) = line.split_once(':')?;

@@ -36,6 +36,8 @@ mod command;
 #[cfg(feature = "cli")]
 mod guardian;
 #[cfg(feature = "cli")]
+mod health;
+#[cfg(feature = "cli")]
 mod leftovers;
 #[cfg(feature = "cli")]
 mod mounts;

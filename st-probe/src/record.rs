@@ -250,7 +250,10 @@ pub struct Walked<'a> {
 }
 
 /// `t` = `lost`: records that are missing here.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+///
+/// What it spans is what is not known: of events within that, who did them and where they are
+/// may be what was true before.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "lost")]
 pub struct Lost {
     /// The last instant before the gap that is known, ...
@@ -261,8 +264,29 @@ pub struct Lost {
     pub cpu: Option<u32>,
     /// How many, if known.
     pub count: Option<u64>,
-    /// `ring buffer`: st-probe was not fast enough.
+    /// The event that they would have told of or completed, if it is known that they were of no
+    /// other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// Why: one of the constants below, or what a later version calls it.
     pub cause: String,
+}
+
+impl Lost {
+    /// The ring buffer was full: st-probe was not fast enough.
+    pub const RING_BUFFER: &str = "ring buffer";
+    /// The ring buffer was full while st-probe waited for whoever reads its output.
+    pub const SLOW_READER: &str = "slow reader";
+    /// The kernel did not enter a probe, since it was in another one, or could not write its
+    /// record, since an interrupt had.
+    pub const MISSED_PROBE: &str = "missed probe";
+    /// Somebody switched our instance of the ring buffer off (`tracing_on`).
+    pub const SWITCHED_OFF: &str = "switched off";
+    /// From st-decode: a call has ended, how is not known. Too many of its kind were under way
+    /// at once for the kernel to follow their returns.
+    pub const MISSED_RETURN: &str = "missed return";
+    /// From st-decode: a record did not fit a page of the ring buffer.
+    pub const TOO_LARGE: &str = "too large";
 }
 
 /// `t` = `end`: the last record.
@@ -273,10 +297,10 @@ pub struct End {
     pub ts: u64,
     /// [`Raw`] records written.
     pub records: u64,
-    /// Records known to be lost.
+    /// Records known to be lost, those of all [`Lost`] records.
     pub lost: u64,
-    /// `signal`, `duration`, `command` or `reader` (it went away); `cut` where a later stage found its input
-    /// without an end and wrote this in its place.
+    /// `signal`, `duration`, `command` or `reader` (it went away); `cut` where a later stage
+    /// found its input without an end and wrote this in its place.
     pub why: String,
 }
 

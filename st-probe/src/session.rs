@@ -34,6 +34,8 @@ pub struct Session {
     name: String,
     /// Ends when all is taken down.
     _guardian: Option<Guardian>,
+    /// Whether the kernel counts nothing else as a probe that it missed.
+    counts_misses: bool,
     /// How many pointers deep a fetch argument was that the kernel refused.
     too_deep: usize,
     /// The hooks in force.
@@ -79,6 +81,7 @@ impl Session {
             tracefs,
             name: owner.to_string(),
             _guardian: guardian.ok(),
+            counts_misses: kernel()? >= (5, 14),
             too_deep: usize::MAX,
             hooks: Vec::new(),
             unavailable: Vec::new(),
@@ -273,6 +276,53 @@ impl Session {
         Ok(buffers)
     }
 
+    /// How often the kernel did not enter a probe, anybody's: the last column of
+    /// `kprobe_profile` (kernel/trace/trace_kprobe.c, probes_profile_seq_show). 0 where that is
+    /// no matter: before Linux 5.14 each value that could not be fetched counts, too
+    /// (arch/x86/kernel/kprobes/core.c, kprobe_fault_handler).
+    pub fn missed(&self) -> Result<u64> {
+        if !self.counts_misses {
+            return Ok(0);
+        }
+        let profile = self.tracefs.read("kprobe_profile")?;
+        Ok(profile.lines().filter_map(misses).sum())
+    }
+
+    /// The same of each hook. `None` where it cannot be told, since somebody changed the probes
+    /// meanwhile.
+    pub fn misses(&self) -> Result<Option<Vec<u64>>> {
+        let before = leftovers::probes(&self.tracefs)?;
+        let profile = self.tracefs.read("kprobe_profile")?;
+        // It has names without groups, in the order of the probes.
+        if leftovers::probes(&self.tracefs)? != before || profile.lines().count() != before.len() {
+            return Ok(None);
+        }
+        let misses = self.hooks.iter().map(|hook| {
+            let name = format!("{}/{}", self.name, hook.name);
+            let line = before.iter().position(|probe| *probe == name)?;
+            misses(profile.lines().nth(line)?)
+        });
+        Ok(Some(misses.map(Option::unwrap_or_default).collect()))
+    }
+
+    /// What the kernel counted of a CPU's ring buffer.
+    pub fn statistics(&self, cpu: u32) -> Result<Statistics> {
+        let text = self
+            .tracefs
+            .read(self.instance(&format!("per_cpu/cpu{cpu}/stats")))?;
+        Ok(Statistics::parse(&text))
+    }
+
+    /// Switches our instance on again if somebody switched it off; tells whether.
+    pub fn switch_on(&self) -> Result<bool> {
+        let file = self.instance("tracing_on");
+        let off = self.tracefs.read(&file)?.trim() == "0";
+        if off {
+            self.tracefs.write(&file, "1")?;
+        }
+        Ok(off)
+    }
+
     /// The folder of a hook's event, below a tracefs or an instance of it.
     fn place(&self, hook: &Hook) -> String {
         match hook.point {
@@ -290,6 +340,44 @@ impl Drop for Session {
     fn drop(&mut self) {
         for error in leftovers::take_down(&self.tracefs, &self.name) {
             say!("left behind: {error:#}");
+        }
+    }
+}
+
+/// The version of the running kernel.
+fn kernel() -> Result<(u32, u32)> {
+    let uname = nix::sys::utsname::uname().context("cannot tell the kernel")?;
+    let release = uname.release().to_string_lossy().into_owned();
+    let numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut numbers = numbers.map_while(|number| number.parse().ok());
+    let version = numbers.next().zip(numbers.next());
+    version.with_context(|| format!("a kernel of version {release}?"))
+}
+
+/// The last column of a line of `kprobe_profile`.
+fn misses(line: &str) -> Option<u64> {
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// What the kernel counts of a CPU's ring buffer: kernel/trace/trace.c, tracing_stats_read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Records that later ones have overwritten.
+    pub overrun: u64,
+    /// Records that were not written at all.
+    pub dropped: u64,
+}
+
+impl Statistics {
+    fn parse(text: &str) -> Self {
+        let number = |name: &str| -> u64 {
+            let mut lines = text.lines().filter_map(|line| line.split_once(": "));
+            let value = lines.find(|line| line.0 == name);
+            value.and_then(|line| line.1.parse().ok()).unwrap_or(0)
+        };
+        Self {
+            overrun: number("overrun"),
+            dropped: number("commit overrun") + number("dropped events"),
         }
     }
 }
@@ -333,6 +421,18 @@ fn parse_format(text: &str) -> io::Result<(u16, Vec<record::Field>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_statistics() {
+        let text = "entries: 5\noverrun: 7\ncommit overrun: 1\nbytes: 9\n\
+                    oldest event ts: 1.5\nnow ts: 2.5\ndropped events: 2\nread events: 3\n";
+        let expected = Statistics {
+            overrun: 7,
+            dropped: 3,
+        };
+        assert_eq!(Statistics::parse(text), expected);
+        assert_eq!(Statistics::parse("garbage"), Statistics::default());
+    }
 
     #[test]
     fn reads_an_event_format() {

@@ -15,6 +15,8 @@ use std::process::ExitCode;
 
 /// Exit status: the stage failed.
 pub const FAILED: u8 = 1;
+/// Exit status: something was lost, and that was not to be.
+pub const LOST: u8 = 3;
 /// Exit status: the input was cut or corrupt.
 pub const CUT: u8 = 4;
 
@@ -40,6 +42,16 @@ pub trait Stage {
 
     /// Takes a record after the header; appends to `out` what follows from it.
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError>;
+
+    /// What was lost on the way, for people, once the input has ended; nothing, if nothing was.
+    fn losses(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether the exit status is to be [`LOST`] then.
+    fn is_strict(&self) -> bool {
+        false
+    }
 }
 
 /// Appends the header `record` to `out` with `stage` as one more that was passed.
@@ -83,7 +95,11 @@ pub fn main<S: Stage>(stage: &mut S, verbose: bool) -> ExitCode {
     } else {
         run(stage, input, output, &mut messages)
     };
+    let losses = stage.losses();
+    let failed = stage.is_strict() && !losses.is_empty();
+    losses.into_iter().for_each(&mut messages);
     match result {
+        Ok(true) if failed => ExitCode::from(LOST),
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(CUT),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

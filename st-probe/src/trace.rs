@@ -4,6 +4,7 @@ use crate::arch::Arch;
 use crate::capabilities;
 use crate::census::Census;
 use crate::command::Command;
+use crate::health::{Finding, Health};
 use crate::hooks::{ALIVE, DIRECTORY, PROCESS};
 use crate::merge::Merge;
 use crate::mounts::Mounts;
@@ -41,6 +42,8 @@ const SUSTAINED: u32 = 10;
 const DOZE: Duration = Duration::from_secs(1);
 /// How long the end waits for the snapshot: nanoseconds.
 const FINISH: u64 = 2_000_000_000;
+/// How long a write takes that waits for the reader: nanoseconds.
+const STALL: u64 = 50_000_000;
 /// Bytes that the pipe to the next stage should hold: what the reader may lag behind
 /// before records gather in the ring buffer.
 const PIPE: i32 = 1 << 20;
@@ -204,8 +207,8 @@ fn run(
 enum Entry {
     /// A record's bytes as the kernel wrote them.
     Raw(Vec<u8>),
-    /// A gap after this instant, of so many records if known.
-    Lost(u64, Option<u64>),
+    /// A gap.
+    Lost(Lost),
     /// A record of our own, encoded.
     Record(Vec<u8>),
 }
@@ -225,8 +228,9 @@ struct Buffer {
 /// Moves records from the ring buffers to standard output.
 struct Pump<'a> {
     buffers: Vec<Buffer>,
-    /// The buffers, the processes, the mounts and the snapshot.
+    /// The buffers, the processes, the mounts, the snapshot and the health.
     merge: Merge<Entry>,
+    health: Health<'a>,
     census: Census<'a>,
     snapshot: Snapshot<'a>,
     /// When the last cycle began.
@@ -239,7 +243,10 @@ struct Pump<'a> {
     stdout: File,
     reader_gone: bool,
     records: u64,
+    /// Records lost elsewhere than in the ring buffer.
     lost: u64,
+    /// From when to when the reader was waited for last.
+    stalled: (u64, u64),
 }
 
 impl<'a> Pump<'a> {
@@ -260,7 +267,8 @@ impl<'a> Pump<'a> {
         // Only pipes have a size; a file or terminal needs none.
         let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
         Ok(Self {
-            merge: Merge::new(buffers.len() + 3),
+            merge: Merge::new(buffers.len() + 4),
+            health: Health::new(session, buffers.iter().map(|buffer| buffer.cpu).collect()),
             buffers,
             census: Census::new(session),
             snapshot,
@@ -273,6 +281,7 @@ impl<'a> Pump<'a> {
             reader_gone: false,
             records: 0,
             lost: 0,
+            stalled: (0, 0),
         })
     }
 
@@ -395,6 +404,8 @@ impl<'a> Pump<'a> {
             let source = self.buffers.len() + 2;
             self.merge.push(source, ts, Entry::Record(record));
         }
+        let findings = self.health.look(start)?;
+        self.ill(findings);
         let until = std::mem::replace(&mut self.cycled, start);
         self.release(until)?;
         let looking = self.census.is_busy() || self.snapshot.is_busy();
@@ -405,6 +416,18 @@ impl<'a> Pump<'a> {
             0
         };
         Ok(busy)
+    }
+
+    /// Takes what the kernel did not record.
+    fn ill(&mut self, findings: Vec<Finding>) {
+        let source = self.buffers.len() + 3;
+        for Finding { lost, any } in findings {
+            if any {
+                self.merge.push(source, lost.ts, Entry::Lost(lost));
+            } else {
+                self.snapshot.lost(lost.ts);
+            }
+        }
     }
 
     /// Drains every buffer until it is empty or has come to `until`, and looks for a change
@@ -437,6 +460,7 @@ impl<'a> Pump<'a> {
             merge,
             page,
             mounts,
+            stalled,
             ..
         } = self;
         let Buffer {
@@ -459,7 +483,13 @@ impl<'a> Pump<'a> {
                 Item::Lost(count) => *gap = Some(count),
                 Item::Record { ts, data } => {
                     if let Some(count) = gap.take() {
-                        merge.push(source, ts, Entry::Lost(*latest, count));
+                        let by_reader = stalled.0 < ts && *latest < stalled.1;
+                        let cause = match by_reader {
+                            true => Lost::SLOW_READER,
+                            false => Lost::RING_BUFFER,
+                        };
+                        let lost = overwritten(*cpu, *latest, ts, count, cause);
+                        merge.push(source, ts, Entry::Lost(lost));
                     }
                     *latest = ts;
                     // An event is never shorter than its common fields.
@@ -471,7 +501,8 @@ impl<'a> Pump<'a> {
             });
             if let Err(why) = parsed {
                 say!("the ring buffer of CPU {cpu} is not as expected: {why}");
-                merge.push(source, *latest, Entry::Lost(*latest, None));
+                let lost = overwritten(*cpu, *latest, *latest, None, Lost::RING_BUFFER);
+                merge.push(source, *latest, Entry::Lost(lost));
             }
         }
         Ok(found)
@@ -503,21 +534,13 @@ impl<'a> Pump<'a> {
                     out,
                 );
             }
-            Entry::Lost(since, count) => {
-                *lost += count.unwrap_or(1);
+            Entry::Lost(gap) => {
+                if gap.cause == Lost::MISSED_PROBE {
+                    *lost += gap.count.unwrap_or(0);
+                }
                 census.lost(ts);
                 snapshot.lost(ts);
-                let cpu = Some(buffers[source].cpu);
-                wire::write(
-                    &Lost {
-                        since,
-                        ts,
-                        cpu,
-                        count,
-                        cause: "ring buffer".into(),
-                    },
-                    out,
-                );
+                wire::write(&gap, out);
             }
             Entry::Record(record) => out.extend(record),
         });
@@ -527,13 +550,15 @@ impl<'a> Pump<'a> {
     /// Writes all that is left, and the last record.
     fn end(&mut self, why: &str) -> Result<()> {
         self.drain_all(u64::MAX)?;
+        let findings = self.health.look_now(now(ClockId::CLOCK_MONOTONIC)?)?;
+        self.ill(findings);
         self.release(u64::MAX)?;
         let ts = now(ClockId::CLOCK_MONOTONIC)?;
         wire::write(
             &End {
                 ts,
                 records: self.records,
-                lost: self.lost,
+                lost: self.lost + self.health.overruns()?,
                 why: why.into(),
             },
             &mut self.out,
@@ -543,6 +568,7 @@ impl<'a> Pump<'a> {
 
     /// Writes what there is. When the reader has gone, it is dropped.
     fn flush(&mut self) -> Result<()> {
+        let began = now(ClockId::CLOCK_MONOTONIC)?;
         let mut rest = &self.out[..];
         while !rest.is_empty() && !self.reader_gone {
             match self.stdout.write(rest) {
@@ -557,7 +583,23 @@ impl<'a> Pump<'a> {
             }
         }
         self.out.clear();
+        let ended = now(ClockId::CLOCK_MONOTONIC)?;
+        if ended - began > STALL {
+            self.stalled = (began, ended);
+        }
         Ok(())
+    }
+}
+
+/// Records that later ones have overwritten.
+fn overwritten(cpu: u32, since: u64, ts: u64, count: Option<u64>, cause: &str) -> Lost {
+    Lost {
+        since,
+        ts,
+        cpu: Some(cpu),
+        count,
+        cause: cause.into(),
+        event: None,
     }
 }
 

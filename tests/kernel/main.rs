@@ -27,6 +27,7 @@ mod inside;
 mod kills;
 mod listening;
 mod log;
+mod loss;
 mod mounts;
 mod names;
 mod options;
@@ -120,6 +121,7 @@ fn cases() -> Vec<Case> {
         who::cases(),
         replay::cases(),
         disturb::cases(),
+        loss::cases(),
         kills::cases(),
         privileges::cases(),
     ]

@@ -1,0 +1,106 @@
+//! Whether the kernel still records what it should.
+
+use crate::record::Lost;
+use crate::session::Session;
+use anyhow::Result;
+
+/// How often to look: nanoseconds.
+const EVERY: u64 = 1_000_000_000;
+
+/// What was seen when it was looked at last.
+pub struct Health<'a> {
+    session: &'a Session,
+    cpus: Vec<u32>,
+    looked: u64,
+    /// As [`Session::missed`] has it, and [`Session::misses`] them.
+    missed: u64,
+    misses: Vec<u64>,
+    /// As the statistics of each CPU have them.
+    dropped: Vec<u64>,
+}
+
+/// What is wrong.
+pub struct Finding {
+    /// What was lost.
+    pub lost: Lost,
+    /// Whether anything may have been: else only how some calls that change directories ended,
+    /// which st-decode tells.
+    pub any: bool,
+}
+
+impl<'a> Health<'a> {
+    /// Of a session, whose buffers are those of these CPUs.
+    pub fn new(session: &'a Session, cpus: Vec<u32>) -> Self {
+        Self {
+            session,
+            dropped: vec![0; cpus.len()],
+            cpus,
+            looked: 0,
+            missed: 0,
+            misses: Vec::new(),
+        }
+    }
+
+    /// How many records were overwritten so far.
+    pub fn overruns(&self) -> Result<u64> {
+        let overruns = (self.cpus.iter()).map(|cpu| Ok(self.session.statistics(*cpu)?.overrun));
+        overruns.sum()
+    }
+
+    /// Looks, unless that was not long ago.
+    pub fn look(&mut self, now: u64) -> Result<Vec<Finding>> {
+        if now < self.looked.saturating_add(EVERY) {
+            return Ok(Vec::new());
+        }
+        self.look_now(now)
+    }
+
+    /// Looks.
+    pub fn look_now(&mut self, now: u64) -> Result<Vec<Finding>> {
+        let since = std::mem::replace(&mut self.looked, now);
+        let lost = |count, cause: &str| Lost {
+            since,
+            ts: now,
+            count,
+            cause: cause.into(),
+            ..Lost::default()
+        };
+        let mut found = Vec::new();
+        if self.session.switch_on()? {
+            let lost = lost(None, Lost::SWITCHED_OFF);
+            found.push(Finding { lost, any: true });
+        }
+        for (cpu, before) in self.cpus.iter().zip(&mut self.dropped) {
+            let dropped = self.session.statistics(*cpu)?.dropped;
+            let count = dropped.saturating_sub(*before);
+            *before = dropped;
+            if count > 0 {
+                let lost = Lost {
+                    cpu: Some(*cpu),
+                    ..lost(Some(count), Lost::MISSED_PROBE)
+                };
+                found.push(Finding { lost, any: true });
+            }
+        }
+        let missed = self.session.missed()?;
+        if missed == self.missed {
+            return Ok(found);
+        }
+        let Some(misses) = self.session.misses()? else {
+            return Ok(found);
+        };
+        self.missed = missed;
+        for (at, hook) in self.session.hooks.iter().enumerate() {
+            let before = self.misses.get(at).copied().unwrap_or(0);
+            let count = misses[at].saturating_sub(before);
+            let any = hook.role != "return";
+            let moves = ["mkdir", "rmdir", "rename"].contains(&hook.event.as_str());
+            if count > 0 && (any || moves) {
+                let lost = lost(Some(count), Lost::MISSED_PROBE);
+                found.push(Finding { lost, any });
+            }
+        }
+        self.misses = misses;
+        Ok(found)
+    }
+}

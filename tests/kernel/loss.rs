@@ -1,0 +1,557 @@
+//! What is lost is counted: nothing goes missing without a word.
+
+use anyhow::{Context, Error, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::{Pid, gettid, unlink};
+use serde_json::Value;
+use st_probe::record::{End, Header, Lost, Raw};
+use st_probe::wire::{self, Reader};
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, SocketAddrV4, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::fs::Kind;
+use crate::kills::family;
+use crate::program::{Output, PATIENCE, Program};
+use crate::trace::{Trace, everything, says_tracing, watch};
+use crate::tracefs::{TRACEFS, instances};
+use crate::{Case, Report, sys};
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("loss/fast", fast),
+        Case::new("loss/unread", unread),
+        Case::new("loss/stopped-st-format", |report| {
+            stopped(report, "st-format")
+        }),
+        Case::new("loss/stopped-st-probe", |report| {
+            stopped(report, "st-probe")
+        }),
+        Case::new("loss/returns", returns),
+        Case::new("loss/target", target),
+        Case::new("loss/switched-off", switched_off),
+    ]
+}
+
+/// The hooks that each creation and deletion of a file passes once, by event and role.
+const PASSED: [&str; 4] = [
+    "create entry",
+    "inode inode",
+    "delete entry",
+    "delete return",
+];
+
+/// What two threads did.
+struct Work {
+    /// How many files each made and removed.
+    files: u64,
+    tids: Vec<i32>,
+    /// How many processes and threads began on the machine meanwhile.
+    forks: u64,
+    took: Duration,
+}
+
+impl Work {
+    fn per_second(&self) -> u64 {
+        (2 * self.files) * 1000 / self.took.as_millis().max(1) as u64
+    }
+}
+
+/// Lets two threads make and remove files as fast as they can, until `over` says so of the
+/// number that one of them has made.
+fn work(dir: &Path, over: impl Fn(u64) -> bool + Sync) -> Result<Work> {
+    let (forks, began) = (forks()?, Instant::now());
+    let over = &over;
+    let results = thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|thread| {
+                let file = dir.join(format!("file{thread}"));
+                scope.spawn(move || -> Result<(u64, i32)> {
+                    let mut files = 0;
+                    while !over(files) {
+                        sys::creat(&file, 0o644)?;
+                        unlink(&file)?;
+                        files += 1;
+                    }
+                    Ok((files, gettid().as_raw()))
+                })
+            })
+            .collect();
+        let join =
+            |thread: thread::ScopedJoinHandle<'_, Result<_>>| thread.join().expect("no panic");
+        threads.into_iter().map(join).collect::<Result<Vec<_>>>()
+    })?;
+    Ok(Work {
+        files: results.iter().map(|result| result.0).sum(),
+        tids: results.iter().map(|result| result.1).collect(),
+        forks: self::forks()? - forks,
+        took: began.elapsed(),
+    })
+}
+
+/// Processes and threads begun since boot: proc_stat(5).
+fn forks() -> Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("processes "));
+    line.context("no processes in /proc/stat")?
+        .parse()
+        .context("/proc/stat")
+}
+
+/// A raw stream.
+struct Stream {
+    /// How many records of each hook in [`PASSED`] some threads left.
+    seen: HashMap<String, u64>,
+    lost: Vec<Lost>,
+    end: End,
+}
+
+impl Stream {
+    fn read(mut bytes: &[u8], tids: &[i32]) -> Result<Self> {
+        let mut reader = Reader::default();
+        let mut names = HashMap::new();
+        let (mut seen, mut lost, mut end) = (HashMap::new(), Vec::new(), None);
+        loop {
+            let Some(record) = reader.take().map_err(Error::msg)? else {
+                if reader.fill(&mut bytes)? {
+                    continue;
+                }
+                break;
+            };
+            match wire::kind(record).unwrap_or_default() {
+                "header" => {
+                    for hook in wire::read::<Header>(record)?.hooks {
+                        names.insert(hook.id, format!("{} {}", hook.event, hook.role));
+                    }
+                }
+                "raw" => {
+                    let raw: Raw = wire::read(record)?;
+                    let tid = raw.data[4..8].try_into().map(i32::from_ne_bytes)?;
+                    let name = names
+                        .get(&raw.id)
+                        .context("a hook that is not in the header")?;
+                    if tids.contains(&tid) && PASSED.contains(&name.as_str()) {
+                        *seen.entry(name.clone()).or_default() += 1;
+                    }
+                }
+                "lost" => lost.push(wire::read(record)?),
+                "end" => end = Some(wire::read(record)?),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            seen,
+            lost,
+            end: end.context("the recording has no end")?,
+        })
+    }
+
+    /// Every record that the work made is there or counted as lost. Of others there can be no
+    /// more among the lost than what the processes that began and ended left.
+    fn check(&self, report: &mut Report, work: &Work) {
+        let missing: u64 = PASSED
+            .iter()
+            .map(|hook| {
+                let seen = self.seen.get(*hook).copied().unwrap_or(0);
+                if seen > work.files {
+                    report
+                        .problems
+                        .push(format!("{hook}: {seen} times for {}", work.files));
+                }
+                work.files.saturating_sub(seen)
+            })
+            .sum();
+        let told: u64 = self.lost.iter().filter_map(|lost| lost.count).sum();
+        let all_told = self.lost.iter().all(|lost| lost.count.is_some());
+        report.notes.push(format!(
+            "{} files made and removed, {} a second, {} records: {} seen, {missing} missing, {} counted as lost",
+            work.files,
+            work.per_second(),
+            4 * work.files,
+            4 * work.files - missing,
+            self.end.lost,
+        ));
+        if told > self.end.lost || all_told && told != self.end.lost {
+            let end = self.end.lost;
+            report.problems.push(format!(
+                "the lost records sum up to {told}, the end says {end}"
+            ));
+        }
+        // A fork leaves some six records, an exec and an exit as many again.
+        let others = 16 * work.forks;
+        if missing > self.end.lost || self.end.lost > missing + others {
+            report.problems.push(format!(
+                "{missing} records are missing, {} counted as lost ({} forks)",
+                self.end.lost, work.forks
+            ));
+        }
+    }
+}
+
+/// How long the fast ones work: SYSTRACER_SECONDS.
+fn seconds() -> Duration {
+    let seconds = std::env::var("SYSTRACER_SECONDS").ok();
+    Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(5))
+}
+
+/// With the default settings, all stages, and nobody who waits.
+fn fast(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("fast")?;
+    let recording = PathBuf::from("/var/tmp/fast");
+    let mut arguments = vec!["--json".into(), "--record".into(), recording.clone().into()];
+    arguments.extend(watch("all", &place.dir));
+    let trace = Trace::start(arguments)?;
+    let began = Instant::now();
+    let work = work(&place.dir, |_| began.elapsed() > seconds())?;
+    let output = trace.stop()?;
+    let stream = Stream::read(&fs::read(&recording)?, &work.tids)?;
+    fs::remove_file(&recording)?;
+    if stream.end.lost == 0 {
+        stream.check(report, &work);
+    } else {
+        // What st-probe looks at again after a loss may be lost, too.
+        let told: u64 = stream.lost.iter().filter_map(|lost| lost.count).sum();
+        report.notes.push(format!(
+            "{} files made and removed, {} a second; {} records counted as lost, {told} in their place",
+            work.files,
+            work.per_second(),
+            stream.end.lost
+        ));
+    }
+    let events = lines(&output)?;
+    let told = events.iter().filter(|event| is_event(event)).count() as u64;
+    let whole = 2 * work.files;
+    if told > whole || stream.end.lost == 0 && told != whole {
+        report
+            .problems
+            .push(format!("{told} events were told, {whole} happened"));
+    }
+    if whole - told > stream.end.lost {
+        report.problems.push(format!(
+            "{} events are missing, {} records counted as lost",
+            whole - told,
+            stream.end.lost
+        ));
+    }
+    summed_up(report, &output, stream.end.lost > 0, "lost (");
+    Ok(())
+}
+
+fn lines(output: &Output) -> Result<Vec<Value>> {
+    let text = output.out.split(|&byte| byte == b'\n');
+    let lines = text.filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).context("a line is no JSON"))
+        .collect()
+}
+
+/// Records that are no events have their kind.
+fn is_event(line: &Value) -> bool {
+    line["t"].is_null()
+}
+
+/// Standard error sums up what was lost if something was, and says nothing of it else.
+fn summed_up(report: &mut Report, output: &Output, lost: bool, what: &str) {
+    if output.err.contains(what) != lost {
+        report
+            .problems
+            .push(format!("of losses was said: {}", output.err));
+    }
+}
+
+/// A small buffer, in KiB, that a short work fills.
+const SMALL: &str = "256";
+/// Files that do so by far, with a pipe of 1 MiB behind it.
+const MANY: u64 = 4000;
+
+/// Nobody reads what st-probe writes until all is over.
+fn unread(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("unread")?;
+    let mut command = Command::new("st-probe");
+    command.args(["--event", "create,delete", "--buffer-size", SMALL]);
+    let (probe, mut out) = Program::start_uncollected(&mut command)?;
+    probe.wait_err("it said that it is tracing", says_tracing)?;
+    let work = work(&place.dir, |files| files >= MANY)?;
+    let most = memory(probe.group())?;
+    probe.signal(Signal::SIGINT)?;
+    let (send, bytes) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = out.read_to_end(&mut bytes);
+        // The other end waits, or has given up already.
+        let _ = send.send(read.map(|_| bytes));
+    });
+    let bytes = bytes
+        .recv_timeout(PATIENCE)
+        .context("its output does not end")??;
+    let output = probe.finish()?;
+    if !output.status.success() {
+        report
+            .problems
+            .push(format!("st-probe ended: {}: {}", output.status, output.err));
+    }
+    let stream = Stream::read(&bytes, &work.tids)?;
+    stream.check(report, &work);
+    if stream.end.lost == 0 {
+        report
+            .problems
+            .push("nothing was lost: this tests nothing".to_owned());
+    }
+    if !stream
+        .lost
+        .iter()
+        .any(|lost| lost.cause == Lost::SLOW_READER)
+    {
+        report
+            .problems
+            .push(format!("the causes are {:?}", stream.lost));
+    }
+    bounded(report, "st-probe", most);
+    Ok(())
+}
+
+/// The most memory that a process had, in KiB: VmHWM in proc_pid_status(5).
+fn memory(pid: Pid) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number.context("no VmHWM")?.parse().context("VmHWM")
+}
+
+fn bounded(report: &mut Report, name: &str, memory: u64) {
+    report.notes.push(format!("{name} {memory} KiB"));
+    if memory > 64 << 10 {
+        report.problems.push(format!("{name} had {memory} KiB"));
+    }
+}
+
+/// Somebody stops a stage for a while (SIGSTOP, as Ctrl-Z does).
+fn stopped(report: &mut Report, stage: &str) -> Result<()> {
+    let place = Kind::Tmpfs.place(&format!("stopped-{stage}"))?;
+    let mut arguments = everything(&place.dir);
+    arguments.extend(["--strict", "--buffer-size", SMALL].map(Into::into));
+    let trace = Trace::start(arguments)?;
+    let family = family(&trace.program)?;
+    let (pid, _) = family
+        .iter()
+        .find(|(_, name)| name == stage)
+        .with_context(|| format!("there is no {stage}"))?;
+    kill(*pid, Signal::SIGSTOP)?;
+    // Each pipe holds some.
+    let work = work(&place.dir, |files| files >= 2 * MANY)?;
+    kill(*pid, Signal::SIGCONT)?;
+    let after = place.dir.join("after");
+    sys::creat(&after, 0o644)?;
+    if !trace.program.wait_out(PATIENCE, b"/after\"") {
+        bail!("it does not go on");
+    }
+    for (pid, name) in &family {
+        if name.starts_with("st-") {
+            bounded(report, name, memory(*pid)?);
+        }
+    }
+    let output = trace.stop()?;
+    if output.status.code() != Some(3) {
+        report
+            .problems
+            .push(format!("it ended: {}: {}", output.status, output.err));
+    }
+    let events = lines(&output)?;
+    let told = events.iter().filter(|event| is_event(event)).count() as u64;
+    let lost: u64 = events
+        .iter()
+        .filter_map(|event| event["count"].as_u64())
+        .sum();
+    report.notes.push(format!(
+        "{} operations, {} a second, {told} told, {lost} records lost",
+        2 * work.files,
+        2 * work.per_second()
+    ));
+    // Two records an event.
+    let missing = 2 * work.files + 1 - told;
+    if missing > lost || missing == 0 {
+        report
+            .problems
+            .push(format!("{missing} events are missing, {lost} records lost"));
+    }
+    let cause = if stage == "st-probe" {
+        Lost::RING_BUFFER
+    } else {
+        Lost::SLOW_READER
+    };
+    summed_up(report, &output, true, &format!("lost ({cause})"));
+    Ok(())
+}
+
+/// More calls at once than the kernel follows the returns of: 4096 at most
+/// (kernel/trace/trace_kprobe.c, KRETPROBE_MAXACTIVE_MAX).
+fn returns(report: &mut Report) -> Result<()> {
+    const CALLS: usize = 4300;
+    let files = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let enough = 2 * CALLS as u64;
+    setrlimit(Resource::RLIMIT_NOFILE, enough, files.1.max(enough))?;
+    // Nobody accepts: once the queue is full, SYNs are dropped, and connect(2) waits.
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    sys::listen(listener.as_fd(), 0)?;
+    let SocketAddr::V4(address) = listener.local_addr()? else {
+        bail!("not IPv4");
+    };
+    let mut queued = Vec::new();
+    for _ in 0..2 {
+        queued.push(connect_within(address, 1)?);
+    }
+    let trace = Trace::start(["--json", "--connect"])?;
+    let threads: Vec<_> = (0..CALLS)
+        .map(|_| {
+            let work = move || connect_within(address, 90).map(drop);
+            thread::Builder::new().stack_size(64 << 10).spawn(work)
+        })
+        .collect::<Result<_, _>>()?;
+    let began = Instant::now();
+    while waiting(address)? < CALLS {
+        if began.elapsed() > PATIENCE {
+            bail!("{} of {CALLS} calls wait", waiting(address)?);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    // Their next SYNs are refused.
+    drop((listener, queued));
+    for thread in threads {
+        thread.join().expect("it does not panic")?;
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, files.0, files.1)?;
+    let output = trace.stop()?;
+    let events = lines(&output)?;
+    let told = events.iter().filter(|event| is_event(event)).count();
+    let missed = events
+        .iter()
+        .filter(|event| event["cause"] == Lost::MISSED_RETURN);
+    let missed = missed.filter(|event| event["event"] == "connect").count();
+    report
+        .notes
+        .push(format!("{CALLS} connects: {told} told, {missed} missed"));
+    if told + missed != CALLS || missed == 0 {
+        report
+            .problems
+            .push(format!("{told} told and {missed} missed of {CALLS}"));
+    }
+    summed_up(report, &output, true, "lost (missed return)");
+    Ok(())
+}
+
+/// How many sockets wait for an answer from there: SYN_SENT in proc_net(5)'s tcp.
+fn waiting(address: SocketAddrV4) -> Result<usize> {
+    let to = format!("0100007F:{:04X}", address.port());
+    let table = fs::read_to_string("/proc/net/tcp")?;
+    let waits = |line: &&str| {
+        line.split_whitespace()
+            .skip(2)
+            .take(2)
+            .eq([to.as_str(), "02"])
+    };
+    Ok(table.lines().filter(waits).count())
+}
+
+/// Calls connect(2), which waits for so many seconds at most.
+fn connect_within(address: SocketAddrV4, seconds: i64) -> Result<OwnedFd> {
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::empty(),
+        None,
+    )?;
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(seconds))?;
+    // It may succeed, or not.
+    let _ = connect(socket.as_raw_fd(), &SockaddrIn::from(address));
+    Ok(socket)
+}
+
+/// A symbolic link whose content does not fit the kernel's record.
+fn target(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("target")?;
+    let trace = Trace::start(everything(&place.dir))?;
+    let link = place.dir.join("link");
+    symlink("x".repeat(4095), &link)?;
+    symlink("x", place.dir.join("short"))?;
+    let output = trace.stop()?;
+    let events = lines(&output)?;
+    let at = |name: &str| {
+        events
+            .iter()
+            .find(|event| event["path"] == *place.dir.join(name).to_string_lossy())
+    };
+    let (long, short) = (
+        at("link").context("no event")?,
+        at("short").context("no event")?,
+    );
+    if !long["target"].is_null() || short["target"] != "x" {
+        report.problems.push(format!("{long}\n{short}"));
+    }
+    let lost: Vec<_> = events.iter().filter(|event| event["t"] == "lost").collect();
+    let right = |lost: &&&Value| {
+        lost["cause"] == Lost::TOO_LARGE && lost["event"] == "symlink" && lost["count"] == 1
+    };
+    if lost.len() != 1 || lost.iter().filter(right).count() != 1 {
+        report.problems.push(format!("lost: {lost:?}"));
+    }
+    summed_up(report, &output, true, "1 record was lost (too large)");
+    Ok(())
+}
+
+/// Somebody switches our instance off.
+fn switched_off(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("switched-off")?;
+    let before = instances()?;
+    let trace = Trace::start(everything(&place.dir))?;
+    let ours = instances()?.into_iter().find(|name| !before.contains(name));
+    let ours = Path::new(TRACEFS)
+        .join("instances")
+        .join(ours.context("no instance")?);
+    // The one that everybody uses is no matter.
+    let global = Path::new(TRACEFS).join("tracing_on");
+    fs::write(&global, "0")?;
+    sys::creat(&place.dir.join("before"), 0o644)?;
+    let seen = trace.program.wait_out(PATIENCE, b"/before\"");
+    fs::write(&global, "1")?;
+    if !seen {
+        bail!("the global switch switches us off");
+    }
+    fs::write(ours.join("tracing_on"), "0")?;
+    sys::creat(&place.dir.join("unseen"), 0o644)?;
+    if !trace.program.wait_out(PATIENCE, b"\"switched off\"") {
+        bail!("it does not notice");
+    }
+    sys::creat(&place.dir.join("after"), 0o644)?;
+    if !trace.program.wait_out(PATIENCE, b"/after\"") {
+        bail!("it does not go on");
+    }
+    let output = trace.stop()?;
+    let lost = lines(&output)?;
+    let lost = lost.iter().filter(|event| event["t"] == "lost").count();
+    if lost != 1 {
+        report.problems.push(format!("{lost} losses were told"));
+    }
+    summed_up(
+        report,
+        &output,
+        true,
+        "some records were lost (switched off)",
+    );
+    Ok(())
+}
