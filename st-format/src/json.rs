@@ -24,6 +24,8 @@ use st_pathtree::wire;
 
 /// Arrays and maps within each other; more are refused.
 const MAX_DEPTH: usize = 32;
+/// The same within a key: each doubles the backslashes.
+const MAX_KEY_DEPTH: usize = 4;
 
 /// What a reader of an event wants to see first, in this order.
 const FIRST: [&[u8]; 10] = [
@@ -159,7 +161,8 @@ impl<'a> Object<'a> {
             Some((Value::Str(name) | Value::Bin(name), _)) => characters(name, self.out),
             _ => {
                 let mut text = Vec::new();
-                value(key, depth + 1, &mut text)?;
+                let depth = (depth + 1).max(MAX_DEPTH - MAX_KEY_DEPTH);
+                value(key, depth, &mut text)?;
                 characters(&text, self.out);
             }
         }

@@ -65,7 +65,7 @@ impl Cause {
                 ": more calls of one kind were under way than the kernel follows"
             }
             Lost::TOO_LARGE => ": the event is told without it",
-            Lost::SWITCHED_OFF => ": somebody wrote to tracing_on of our instance",
+            Lost::SWITCHED_OFF => ": somebody switched tracing off, or removed our probes",
             _ => "",
         };
         format!("{records} lost ({}){help}", self.name)

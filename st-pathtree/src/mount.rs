@@ -135,8 +135,7 @@ impl Mounts {
     /// Gives every mount on another one its mount point, from where it is in that one's file
     /// system.
     fn place(&mut self, on: &[Option<Vec<u8>>]) {
-        let tops = (0..self.mounts.len()).filter(|&index| self.mounts[index].parent.is_none());
-        let mut next: Vec<usize> = tops.collect();
+        let mut next = self.tops();
         while let Some(parent) = next.pop() {
             for child in self.mounts[parent].children.clone() {
                 let Mount { root, point, .. } = &self.mounts[parent];
@@ -153,27 +152,42 @@ impl Mounts {
 
     /// Finds the mounts whose mount points are covered.
     fn cover(&mut self) {
-        let covered = |index: usize| {
-            let Some(parent) = self.mounts[index].parent else {
-                return false;
-            };
-            let point = &self.mounts[index].point;
-            let covers = |&other: &usize| {
-                other != index
-                    && self.mounts[other].point != *point
-                    && below(point, &self.mounts[other].point).is_some()
-            };
-            self.mounts[parent].children.iter().any(covers)
-        };
-        let covered: Vec<bool> = (0..self.mounts.len()).map(covered).collect();
-        for index in 0..self.mounts.len() {
-            let parent = |&index: &usize| self.mounts[index].parent;
-            let mut chain = std::iter::successors(Some(index), parent).take(covered.len());
-            // A table that is no tree must not keep us for ever.
-            let hidden = |index: usize| covered[index] || self.mounts[index].point.is_empty();
-            let reachable = !chain.any(hidden);
-            self.mounts[index].reachable = reachable;
+        // The mounts on one, each before those below it.
+        let components = |index: usize| self.mounts[index].point.split(|&byte| byte == b'/');
+        let mut order: Vec<usize> = (0..self.mounts.len()).collect();
+        order.sort_by(|&a, &b| {
+            let parents = self.mounts[a].parent.cmp(&self.mounts[b].parent);
+            parents.then_with(|| components(a).cmp(components(b)))
+        });
+        let mut hidden = vec![false; order.len()];
+        let mut top: Option<&Mount> = None;
+        for index in order {
+            let mount = &self.mounts[index];
+            let above = top.filter(|top| {
+                top.parent == mount.parent && below(&mount.point, &top.point).is_some()
+            });
+            let covered = above.is_some_and(|top| top.point != mount.point);
+            hidden[index] = mount.point.is_empty() || mount.parent.is_some() && covered;
+            top = above.or(Some(mount));
         }
+        let mut reachable: Vec<bool> = hidden.iter().map(|hidden| !hidden).collect();
+        // In a table that is no tree, not every mount is below a top.
+        let mut next = self.tops();
+        while let Some(parent) = next.pop() {
+            for &child in &self.mounts[parent].children {
+                reachable[child] &= reachable[parent];
+                next.push(child);
+            }
+        }
+        for (mount, reachable) in self.mounts.iter_mut().zip(reachable) {
+            mount.reachable = reachable;
+        }
+    }
+
+    /// The mounts that are on no other.
+    fn tops(&self) -> Vec<usize> {
+        let is_top = |&index: &usize| self.mounts[index].parent.is_none();
+        (0..self.mounts.len()).filter(is_top).collect()
     }
 
     /// The paths of a file, by the device and the absolute path within its file system.

@@ -6,6 +6,7 @@
 use crate::event::{Bytes, Paths, Status};
 use crate::image::{self, Images};
 use crate::resolve::{Question, Resolved, Resolver};
+pub use crate::snapshot::Ask;
 use crate::snapshot::{Asked, Snapshot};
 use crate::tree::{Found, Span, Spot, Tree, key};
 use crate::watch::{Watch, Watches};
@@ -57,14 +58,10 @@ const STEADY: [&[u8]; 9] = [
     b"rootfs",
 ];
 
-/// Takes the paths of directories that st-probe is to look below.
-pub type Ask = Box<dyn FnMut(&[u8])>;
-
 /// Resolves paths and passes what is watched.
 #[derive(Default)]
 pub struct PathTree {
     resolver: Resolver,
-    ask: Option<Ask>,
     /// Whether the stream tells all that happens to directories: else nothing that is
     /// remembered of them could be trusted.
     follows: bool,
@@ -77,6 +74,17 @@ pub struct PathTree {
     /// Records that wait for the snapshot, in order.
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
+    due: Due,
+}
+
+/// Which of the records that wait are to have their turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Due {
+    #[default]
+    None,
+    /// Those before the first that must wait on.
+    Ready,
+    All,
 }
 
 /// An event with where its files are.
@@ -91,7 +99,10 @@ impl PathTree {
     pub fn new(watches: Vec<Watch>, ask: Option<Ask>) -> Self {
         Self {
             resolver: Resolver::new(Watches::new(watches)),
-            ask,
+            snapshot: Snapshot {
+                send: ask,
+                ..Snapshot::default()
+            },
             ..Self::default()
         }
     }
@@ -269,12 +280,12 @@ impl PathTree {
                 self.request(root, dev, None, event.ts);
             }
         }
-        self.look_below_moved();
+        self.look_below_moved(event.ts);
     }
 
     /// Asks for the directories below those that were renamed and may have come from where
-    /// nobody looked.
-    fn look_below_moved(&mut self) {
+    /// nobody looked. `now` is how far the stream has got.
+    fn look_below_moved(&mut self, now: u64) {
         if self.snapshot.moved.is_empty() || !self.snapshot.done {
             return;
         }
@@ -293,7 +304,7 @@ impl PathTree {
             let resolved = self.resolver.resolve(question, &found, None);
             match resolved.status {
                 Status::Complete if self.resolver.concerns(&resolved.path) => {
-                    self.request(resolved.path, &dev, Some(dir), ts);
+                    self.request(resolved.path, &dev, Some(dir), now);
                 }
                 Status::Partial if !self.is_outside(&dev, ts) => {
                     self.snapshot.hole(&dev, u64::MAX);
@@ -308,9 +319,6 @@ impl PathTree {
         if !self.snapshot.answers {
             self.snapshot.hole(dev, u64::MAX);
             return;
-        }
-        if let Some(ask) = &mut self.ask {
-            ask(&path);
         }
         self.snapshot.ask(path, dev, dir, ts);
     }
@@ -335,7 +343,7 @@ impl PathTree {
                 self.snapshot.hole(&dev, ts);
             }
         }
-        self.look_below_moved();
+        self.look_below_moved(ts);
     }
 
     /// Learns of a directory that the snapshot met.
@@ -361,8 +369,7 @@ impl PathTree {
             }
             self.former.push((ts, dev.to_owned(), tree));
         }
-        self.snapshot.holes.remove(dev);
-        self.snapshot.asked.retain(|asked| asked.dev != dev);
+        self.snapshot.forget(dev);
     }
 
     /// Trusts no tree any more: renames may have been lost.
@@ -482,21 +489,6 @@ impl PathTree {
         }
         self.resolver.renamed(event.ts, dev, &renames);
     }
-
-    /// Lets those pass that need not wait any more; all if `may_wait` is false.
-    fn flush(&mut self, may_wait: bool, out: &mut Vec<u8>) -> Result<(), RecordError> {
-        while let Some(record) = self.waiting.pop_front() {
-            let may_wait = may_wait && self.waiting_bytes <= MAX_WAITING;
-            let kind = wire::kind(&record).unwrap_or_default();
-            if !self.turn(kind, &record, may_wait, out)? {
-                self.waiting.push_front(record);
-                return Ok(());
-            }
-            self.waiting_bytes -= record.len();
-        }
-        self.former.clear();
-        Ok(())
-    }
 }
 
 impl Stage for PathTree {
@@ -515,6 +507,7 @@ impl Stage for PathTree {
             taken: header.snapshot && self.follows,
             answers: header.answers,
             epoch,
+            send: self.snapshot.send.take(),
             ..Snapshot::default()
         };
         stage::pass_header(header, record, Self::NAME, out);
@@ -538,7 +531,7 @@ impl Stage for PathTree {
                 let event: Files = wire::read(record)?;
                 self.learn(&event);
                 if self.snapshot.expire(event.ts) {
-                    self.flush(true, out)?;
+                    self.due = Due::Ready;
                 }
                 if self.waiting.is_empty() && self.event(&event, record, true, out) {
                     return Ok(());
@@ -553,12 +546,19 @@ impl Stage for PathTree {
             }
             "walked" => {
                 self.walked(&wire::read(record)?);
-                self.flush(true, out)?;
+                self.due = Due::Ready;
             }
             "lost" => self.lost(&wire::read(record)?),
+            // One that cannot be read must not wait: its turn would be another record's.
+            "mounts" => {
+                wire::read::<Mounts>(record)?;
+            }
+            "unload" => {
+                wire::read::<Unload>(record)?;
+            }
             "end" => {
                 self.snapshot.expire(u64::MAX);
-                self.flush(false, out)?;
+                self.due = Due::All;
             }
             _ => {}
         }
@@ -568,10 +568,33 @@ impl Stage for PathTree {
         }
         self.waiting_bytes += record.len();
         self.waiting.push_back(record.to_vec());
-        if self.waiting_bytes > MAX_WAITING {
-            self.flush(true, out)?;
+        if self.waiting_bytes > MAX_WAITING && self.due == Due::None {
+            self.due = Due::Ready;
         }
         Ok(())
+    }
+
+    fn drain(&mut self, out: &mut Vec<u8>) -> bool {
+        if self.due == Due::None {
+            return false;
+        }
+        while let Some(record) = self.waiting.pop_front() {
+            let may_wait = self.due == Due::Ready && self.waiting_bytes <= MAX_WAITING;
+            let kind = wire::kind(&record).unwrap_or_default();
+            let done = self.turn(kind, &record, may_wait, out);
+            if !done.expect("what cannot be read does not wait") {
+                self.waiting.push_front(record);
+                self.due = Due::None;
+                return false;
+            }
+            self.waiting_bytes -= record.len();
+            if out.len() >= stage::LARGE {
+                return true;
+            }
+        }
+        self.former.clear();
+        self.due = Due::None;
+        false
     }
 }
 
@@ -609,4 +632,119 @@ fn last(path: &[u8]) -> &[u8] {
 /// When an event's call began.
 fn began(event: &Files) -> u64 {
     event.began.unwrap_or(event.ts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use st_decode::event::Event;
+    use st_decode::record::{End, Hook, MAGIC, VERSION};
+    use std::io::{self, Write};
+
+    /// What was written, a write at a time.
+    struct Writes(Vec<Vec<u8>>);
+
+    impl Write for Writes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
+        const DEPTH: u64 = 100;
+        const EVENTS: u64 = 100;
+        let inode = |ino| {
+            Some(Inode {
+                subvolume: None,
+                ino,
+            })
+        };
+        let hook = |event: &str| Hook {
+            id: 0,
+            name: event.into(),
+            event: event.into(),
+            role: "entry".into(),
+            point: event.into(),
+            names: 0,
+            fields: Vec::new(),
+        };
+        let mut input = Vec::new();
+        let header = Header {
+            magic: MAGIC.into(),
+            version: VERSION,
+            stages: PathTree::AFTER.iter().map(|&stage| stage.into()).collect(),
+            hooks: FOLLOWED.map(hook).into(),
+            snapshot: true,
+            ..Header::default()
+        };
+        wire::write(&header, &mut input);
+        let name = vec![b'n'; 200];
+        for ino in 1..=DEPTH {
+            let dir = Dir {
+                ts: 1,
+                dev: "8:1",
+                dir: Inode {
+                    subvolume: None,
+                    ino,
+                },
+                fs_path: Bytes::from(if ino == 1 { b"/" } else { &name[..] }),
+                parent: inode(ino - 1).filter(|_| ino > 1),
+                top: None,
+            };
+            wire::write(&dir, &mut input);
+        }
+        // The first one is in a directory that nobody tells of: the others wait for it.
+        for seq in 0..EVENTS {
+            let parent = inode(if seq == 0 { DEPTH + 1 } else { DEPTH });
+            let event = Event {
+                event: Kind::Create,
+                ts: 2,
+                seq,
+                dev: Some("8:1"),
+                fs_path: Some(Bytes::from([&name, &b"/f"[..]].concat())),
+                parent,
+                top: parent,
+                ..Event::default()
+            };
+            wire::write(&event, &mut input);
+        }
+        let end = End {
+            ts: 3,
+            records: 0,
+            lost: 0,
+            why: String::new(),
+        };
+        wire::write(&end, &mut input);
+        let mut writes = Writes(Vec::new());
+        assert!(
+            stage::run(
+                &mut PathTree::default(),
+                &input[..],
+                &mut writes,
+                &mut |_| {}
+            )
+            .unwrap()
+        );
+
+        let record = 2 * DEPTH as usize * name.len();
+        let longest = writes.0.iter().map(Vec::len).max().unwrap();
+        assert!(longest < stage::LARGE + record, "{longest} bytes at once");
+        let output = writes.0.concat();
+        assert!(output.len() > 4 * stage::LARGE);
+        let mut rest = &output[..];
+        let mut told = Vec::new();
+        while let Some(length) = wire::value_len(rest).unwrap() {
+            let (record, after) = rest.split_at(length);
+            let event = wire::kind(record) == Some("event");
+            told.push(event.then(|| wire::read::<Event>(record).unwrap().seq));
+            rest = after;
+        }
+        let expected: Vec<_> = (0..EVENTS).map(Some).collect();
+        assert_eq!(told, [&[None], &expected[..], &[None]].concat());
+    }
 }

@@ -191,7 +191,7 @@ impl Resolver {
         };
         let default = Namespace::default();
         let host = self.host.as_ref().unwrap_or(&default);
-        let (place, status) = self.look_up(host, question, fs_path, like);
+        let (place, status, in_now) = self.look_up(host, question, fs_path, like);
         if status == Status::Unmounted {
             if let Some(resolved) = self.elsewhere(question, fs_path) {
                 return resolved;
@@ -210,7 +210,7 @@ impl Resolver {
         let unmounted = status == Status::Unmounted;
         let place = place.filter(|_| !unmounted);
         Resolved {
-            mount: place.as_ref().map(|place| place.mount),
+            mount: (place.as_ref().filter(|_| in_now)).map(|place| place.mount),
             path: place.map_or_else(|| fs_path.clone(), |place| place.path),
             status,
             mnt_ns: None,
@@ -236,14 +236,15 @@ impl Resolver {
         }
     }
 
-    /// The path that a namespace gives to a file, and how sure that is.
+    /// The path that a namespace gives to a file, how sure that is, and whether it is of the
+    /// mounts of now, not of before.
     fn look_up(
         &self,
         namespace: &Namespace,
         question: Question,
         fs_path: &[u8],
         like: Option<usize>,
-    ) -> (Option<Place>, Status) {
+    ) -> (Option<Place>, Status, bool) {
         let changing = question.ts <= namespace.changed;
         let now = self.best(&namespace.now.mounts, question, fs_path, like);
         let before = changing
@@ -252,9 +253,14 @@ impl Resolver {
         let visible = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.visible);
         let same = now.as_ref().map(|now| &now.path) == before.as_ref().map(|before| &before.path);
         match (visible(&now), visible(&before)) {
-            (true, true) if same && !came_back(namespace, question.dev) => (now, Status::Complete),
-            (true, true) => (now, Status::Ambiguous),
-            (false, false) => (now.or(before), Status::Unmounted),
+            (true, true) if same && !came_back(namespace, question.dev) => {
+                (now, Status::Complete, true)
+            }
+            (true, true) => (now, Status::Ambiguous, true),
+            (false, false) => {
+                let in_now = now.is_some();
+                (now.or(before), Status::Unmounted, in_now)
+            }
             // Seen in one of two tables. Had there been others between them, the number of
             // the device may have been another file system's.
             (in_now, _) => {
@@ -263,7 +269,7 @@ impl Resolver {
                 } else {
                     Status::Ambiguous
                 };
-                (if in_now { now } else { before }, status)
+                (if in_now { now } else { before }, status, in_now)
             }
         }
     }
@@ -271,9 +277,14 @@ impl Resolver {
     /// The path in the first other namespace that shows the file.
     fn elsewhere(&self, question: Question, fs_path: &[u8]) -> Option<Resolved> {
         self.others.iter().find_map(|namespace| {
-            let (place, status) = self.look_up(namespace, question, fs_path, None);
+            let (place, status, in_now) = self.look_up(namespace, question, fs_path, None);
             let place = place.filter(|_| status != Status::Unmounted)?;
-            let watched = self.on_host(namespace, question, &place);
+            let table = if in_now {
+                &namespace.now
+            } else {
+                &namespace.before
+            };
+            let watched = self.on_host(&table.mounts, question, &place);
             Some(Resolved {
                 wanted: self.watches.is_empty() || self.wants(&watched, question.event),
                 path: place.path,
@@ -286,8 +297,7 @@ impl Resolver {
 
     /// Where a file would be on the host, if its mount were there: below the directory that
     /// it is mounted on.
-    fn on_host(&self, namespace: &Namespace, question: Question, place: &Place) -> Vec<u8> {
-        let mounts = &namespace.now.mounts;
+    fn on_host(&self, mounts: &Mounts, question: Question, place: &Place) -> Vec<u8> {
         let mut mount = place.mount;
         let host = self.host.as_ref().map(|host| &host.now.mounts);
         // A table that is no tree must not keep us for ever.

@@ -1,15 +1,21 @@
 //! What st-probe has looked at, and what it was or is to be asked for.
 
 use st_decode::record::Walked;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+
+/// Takes the paths of directories that st-probe is to look below.
+pub type Ask = Box<dyn FnMut(&[u8])>;
 
 /// How long an answer is waited for: nanoseconds. st-probe always answers, however long its
 /// machine takes; a question can only be lost on the way.
 const PATIENCE: u64 = 30_000_000_000;
 
 /// What of the directories was or will be looked at.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Snapshot {
+    /// Takes questions.
+    pub send: Option<Ask>,
     /// Whether there is one.
     pub taken: bool,
     /// Whether more can be asked for.
@@ -24,8 +30,14 @@ pub struct Snapshot {
     pub complete: bool,
     /// Whether it was taken since [`Snapshot::since`].
     pub done: bool,
-    /// What was asked for.
-    pub asked: Vec<Asked>,
+    /// What was asked for, by path. Only the first question about each was sent.
+    pub asked: HashMap<Vec<u8>, BTreeSet<Asked>>,
+    /// Every question's [`Asked::ts`] and path, until it would be late, answered or not.
+    pub due: BinaryHeap<Reverse<(u64, Vec<u8>)>>,
+    /// The devices that an answer is waited for about: [`Asked::device`], and how many.
+    pub waited: HashMap<String, (u64, usize)>,
+    /// How many [`Asked::device`] there were.
+    pub devices: u64,
     /// Directories that were renamed meanwhile: device, key, when.
     pub moved: Vec<(String, u64, u64)>,
     /// Devices on which there may be watched directories that nobody looked at, and until
@@ -33,23 +45,23 @@ pub struct Snapshot {
     pub holes: HashMap<String, u64>,
 }
 
-/// A question to st-probe.
-#[derive(Debug)]
+/// A question to st-probe: what is below some path?
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asked {
-    /// What st-probe is to look below.
-    pub path: Vec<u8>,
-    /// The device of its file system.
+    /// Since when it is one: nanoseconds since the Unix epoch.
+    pub ts: u64,
+    /// The device of the path's file system, ...
     pub dev: String,
+    /// ... which has another number here when it is another one.
+    pub device: u64,
     /// The directory, if it is one that was renamed.
     pub dir: Option<u64>,
-    /// Until when an answer is waited for: nanoseconds since the Unix epoch.
-    pub until: u64,
 }
 
 impl Snapshot {
     /// Whether there is more to be learned.
     pub fn is_pending(&self) -> bool {
-        self.taken && !self.done || !self.asked.is_empty()
+        self.taken && !self.done || !self.waited.is_empty()
     }
 
     /// Notes that until some time there may be watched directories that nobody looked at.
@@ -58,43 +70,186 @@ impl Snapshot {
         *known = until.max(*known);
     }
 
-    /// Notes a question, `dir` being the directory if it is one that was renamed.
+    /// Asks st-probe to look below a path, `dir` being the directory if it is one that was
+    /// renamed. While it is asked that already, this waits for the answer: it may have begun
+    /// to look before the question came up.
     pub fn ask(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: u64) {
-        self.asked.push(Asked {
-            path,
-            dev: dev.to_owned(),
-            dir,
-            until: ts.saturating_add(PATIENCE),
+        let waited = self.waited.entry(dev.to_owned()).or_insert_with(|| {
+            self.devices += 1;
+            (self.devices, 0)
         });
+        let questions = self.asked.entry(path.clone()).or_default();
+        let asked = Asked {
+            ts,
+            dev: dev.to_owned(),
+            device: waited.0,
+            dir,
+        };
+        if !questions.insert(asked) {
+            return;
+        }
+        waited.1 += 1;
+        if let (Some(send), 1) = (&mut self.send, questions.len()) {
+            send(&path);
+        }
+        self.due.push(Reverse((ts, path)));
     }
 
-    /// Gives up waiting for answers that are late.
+    /// Gives up waiting for answers that are late. True: there were some.
     pub fn expire(&mut self, ts: u64) -> bool {
-        let (late, asked) = std::mem::take(&mut self.asked)
-            .into_iter()
-            .partition(|asked| asked.until < ts);
-        self.asked = asked;
-        for late in &late as &Vec<Asked> {
-            self.hole(&late.dev, u64::MAX);
+        let late = |asked: u64| asked.saturating_add(PATIENCE) < ts;
+        let mut any = false;
+        while self.due.peek().is_some_and(|Reverse(due)| late(due.0)) {
+            let Some(Reverse((until, path))) = self.due.pop() else {
+                break;
+            };
+            for asked in self.settle(&path, until) {
+                self.hole(&asked.dev, u64::MAX);
+                any = true;
+            }
         }
-        !late.is_empty()
+        any
     }
 
     /// Takes a `walked` record; returns the questions that it answers.
     pub fn walked(&mut self, walked: &Walked) -> Vec<Asked> {
+        let mut answered = Vec::new();
         if walked.answer {
-            let answers = |asked: &Asked| walked.roots.iter().any(|root| **root == *asked.path);
-            let (answered, asked) = std::mem::take(&mut self.asked)
-                .into_iter()
-                .partition(answers);
-            self.asked = asked;
-            return answered;
-        }
-        if walked.since >= self.since {
+            let since = walked.since.wrapping_add_signed(self.epoch);
+            for root in &walked.roots {
+                answered.extend(self.settle(root, since));
+            }
+        } else if walked.since >= self.since {
             self.done = true;
             self.complete = walked.complete;
             self.roots = walked.roots.iter().map(|root| root.to_vec()).collect();
         }
-        Vec::new()
+        answered
+    }
+
+    /// Forgets a device: its number may be another's next.
+    pub fn forget(&mut self, dev: &str) {
+        self.holes.remove(dev);
+        self.waited.remove(dev);
+    }
+
+    /// Takes the questions about a path that came up until some time, and asks the others
+    /// anew. Those about forgotten devices are dropped.
+    fn settle(&mut self, path: &[u8], until: u64) -> Vec<Asked> {
+        let Some(questions) = self.asked.get_mut(path) else {
+            return Vec::new();
+        };
+        let mut settled = Vec::new();
+        while questions.first().is_some_and(|asked| asked.ts <= until) {
+            settled.extend(questions.pop_first());
+        }
+        if questions.is_empty() {
+            self.asked.remove(path);
+        } else if let (Some(send), false) = (&mut self.send, settled.is_empty()) {
+            send(path);
+        }
+        settled.retain(|asked| {
+            let waited = self.waited.get_mut(&asked.dev);
+            let Some((_, count)) = waited.filter(|waited| waited.0 == asked.device) else {
+                return false;
+            };
+            *count -= 1;
+            if *count == 0 {
+                self.waited.remove(&asked.dev);
+            }
+            true
+        });
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use st_decode::record::Bytes;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A snapshot, and the questions that it sends.
+    fn snapshot() -> (Snapshot, Rc<RefCell<Vec<Vec<u8>>>>) {
+        let sent = Rc::new(RefCell::new(Vec::new()));
+        let snapshot = Snapshot {
+            send: Some(Box::new({
+                let sent = sent.clone();
+                move |path| sent.borrow_mut().push(path.to_vec())
+            })),
+            ..Snapshot::default()
+        };
+        (snapshot, sent)
+    }
+
+    fn ask(snapshot: &mut Snapshot, path: &str, dir: u64, ts: u64) {
+        snapshot.ask(path.into(), "8:1", Some(dir), ts);
+    }
+
+    /// The directories of the questions that a walk since some time answers.
+    fn answer(snapshot: &mut Snapshot, path: &str, since: u64) -> Vec<u64> {
+        let answered = snapshot.walked(&Walked {
+            since,
+            answer: true,
+            roots: vec![Bytes::from(path.as_bytes())],
+            ..Walked::default()
+        });
+        answered.iter().filter_map(|asked| asked.dir).collect()
+    }
+
+    #[test]
+    fn asks_once_until_the_answer_and_again_for_what_came_since() {
+        let (mut snapshot, sent) = snapshot();
+        for dir in 1..=1000 {
+            ask(&mut snapshot, "/w", dir, dir);
+        }
+        ask(&mut snapshot, "/v", 1, 1);
+        assert_eq!(*sent.borrow(), [b"/w", b"/v"]);
+        assert_eq!(answer(&mut snapshot, "/w", 999).len(), 999);
+        assert_eq!(*sent.borrow(), [b"/w", b"/v", b"/w"]);
+        assert_eq!(answer(&mut snapshot, "/w", 2000), [1000]);
+        assert_eq!(answer(&mut snapshot, "/w", 2001), []);
+        assert_eq!(answer(&mut snapshot, "/v", 2001), [1]);
+        assert_eq!(sent.borrow().len(), 3);
+        assert!(!snapshot.is_pending());
+    }
+
+    #[test]
+    fn gives_up_what_is_late_and_nothing_else() {
+        let (mut snapshot, sent) = snapshot();
+        ask(&mut snapshot, "/answered", 1, 1);
+        ask(&mut snapshot, "/w", 2, 2 * SECOND);
+        ask(&mut snapshot, "/w", 3, 3 * SECOND);
+        assert_eq!(answer(&mut snapshot, "/answered", SECOND), [1]);
+        assert!(!snapshot.expire(2 * SECOND + PATIENCE));
+        // Only what is late is looked at.
+        assert_eq!(snapshot.due.len(), 2);
+        assert!(snapshot.holes.is_empty());
+        assert!(snapshot.expire(2 * SECOND + PATIENCE + 1));
+        assert_eq!(snapshot.holes["8:1"], u64::MAX);
+        assert_eq!(*sent.borrow(), [&b"/answered"[..], b"/w", b"/w"]);
+        assert_eq!(answer(&mut snapshot, "/w", 4 * SECOND), [3]);
+        assert!(!snapshot.expire(u64::MAX));
+    }
+
+    #[test]
+    fn forgets_the_questions_of_a_device() {
+        let (mut snapshot, sent) = snapshot();
+        ask(&mut snapshot, "/w", 1, 1);
+        snapshot.forget("8:2");
+        assert!(snapshot.is_pending());
+        snapshot.forget("8:1");
+        assert!(!snapshot.is_pending());
+        // One about another device of that number.
+        ask(&mut snapshot, "/w", 2, 2);
+        assert!(snapshot.is_pending());
+        assert_eq!(answer(&mut snapshot, "/w", 1), []);
+        assert_eq!(*sent.borrow(), [b"/w", b"/w"]);
+        assert_eq!(answer(&mut snapshot, "/w", 2), [2]);
+        assert!(!snapshot.is_pending());
+        assert!(!snapshot.expire(u64::MAX));
     }
 }

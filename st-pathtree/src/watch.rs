@@ -94,6 +94,8 @@ fn normal(path: &[u8]) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub struct Watches {
     by_path: HashMap<Vec<u8>, Events>,
+    /// Bytes of the longest path.
+    longest: usize,
 }
 
 impl Watches {
@@ -104,7 +106,8 @@ impl Watches {
             let events = by_path.entry(watch.path).or_default();
             *events = events.and(watch.events);
         }
-        Self { by_path }
+        let longest = by_path.keys().map(Vec::len).max().unwrap_or(0);
+        Self { by_path, longest }
     }
 
     /// Whether there are none.
@@ -115,7 +118,9 @@ impl Watches {
     /// The watch that decides about an absolute path: the length of its own path, and its
     /// events.
     pub fn decide(&self, path: &[u8]) -> Option<(usize, Events)> {
-        ancestors(path).find_map(|above| Some((above.len(), *self.by_path.get(above)?)))
+        // A path of many directories would take long to be hashed at each of them.
+        let mut above = ancestors(path).skip_while(|above| above.len() > self.longest);
+        above.find_map(|above| Some((above.len(), *self.by_path.get(above)?)))
     }
 
     /// Each watch's path and events.

@@ -3,10 +3,15 @@
 //! Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h (Linux 6.12). Read from
 //! `/sys/kernel/btf/vmlinux`, which is in the byte order of the machine.
 
-use std::collections::HashMap;
-
 const MAGIC: u16 = 0xeb9f;
+/// BTF_KIND_FUNC.
+const FUNCTION: u32 = 12;
 const MAX_DEPTH: u32 = 32;
+/// Structs and unions that a member is looked for in: those without a name in one.
+const MAX_ANONYMOUS: usize = 256;
+/// The longest name of a parameter: KSYM_NAME_LEN in include/linux/kallsyms.h, which is as
+/// long as the kernel lets one in BTF be.
+const MAX_NAME: usize = 512;
 
 /// Type information, indexed.
 pub struct Btf {
@@ -14,8 +19,9 @@ pub struct Btf {
     strings: usize,
     /// Where each type begins; type 0 is void.
     types: Vec<u32>,
-    functions: HashMap<Vec<u8>, u32>,
-    structs: HashMap<Vec<u8>, u32>,
+    /// How the names of functions, structs and unions begin, and their ids, sorted: names may
+    /// overlap, so that all of them are much longer than the data, and few are looked for.
+    names: Vec<(u64, u32)>,
 }
 
 /// A function's parameters and result.
@@ -75,45 +81,45 @@ impl Btf {
         };
         let (mut at, end) = section(word(8)?, word(12)?)?;
         let (strings, _) = section(word(16)?, word(20)?)?;
+        let last_end = data[strings..].iter().rposition(|&byte| byte == 0);
 
         let mut btf = Self {
             data,
             strings,
             types: vec![0],
-            functions: HashMap::new(),
-            structs: HashMap::new(),
+            names: Vec::new(),
         };
         while at < end {
             let id = btf.types.len() as u32;
             btf.types.push(at as u32);
             let info = btf.word(at + 4).ok_or(Corrupt("a type is cut"))?;
             let vlen = (info & 0xffff) as usize;
-            let (index, extra) = match info >> 24 & 0x1f {
-                1 | 14 | 17 => (None, 4),
-                3 => (None, 12),
-                4 | 5 => (Some(&mut btf.structs), 12 * vlen),
-                6 => (None, 8 * vlen),
-                2 | 7..=11 | 16 | 18 => (None, 0),
-                12 => (Some(&mut btf.functions), 0),
-                13 => (None, 8 * vlen),
-                15 | 19 => (None, 12 * vlen),
+            let kind = info >> 24 & 0x1f;
+            let extra = match kind {
+                1 | 14 | 17 => 4,
+                3 => 12,
+                4 | 5 | 15 | 19 => 12 * vlen,
+                6 | 13 => 8 * vlen,
+                2 | 7..=12 | 16 | 18 => 0,
                 _ => return Err(Corrupt("a kind of type that this version does not know")),
             };
-            if let Some(index) = index {
-                let name =
-                    u32_at(&btf.data, at).and_then(|offset| string_at(&btf.data, strings, offset));
-                let name = name.ok_or(Corrupt("a name beyond its end"))?;
-                if !name.is_empty() {
-                    index.entry(name.to_vec()).or_insert(id);
+            if is_struct(kind) || kind == FUNCTION {
+                let name = btf.word(at).ok_or(Corrupt("a type is cut"))?;
+                if last_end.is_none_or(|end| end < name as usize) {
+                    return Err(Corrupt("a name beyond its end"));
+                }
+                let beginning = btf.text(name).map_or(0, beginning);
+                if beginning != 0 {
+                    btf.names.push((beginning, id));
                 }
             }
             at += 12 + extra;
         }
-        if at == end {
-            Ok(btf)
-        } else {
-            Err(Corrupt("the last type is cut"))
+        if at != end {
+            return Err(Corrupt("the last type is cut"));
         }
+        btf.names.sort_unstable();
+        Ok(btf)
     }
 
     /// The kernel's BTF data with a module's, which counts its types and strings on from
@@ -145,11 +151,11 @@ impl Btf {
 
     /// A kernel function, by name.
     pub fn function(&self, name: &str) -> Option<Function> {
-        let prototype = self.field(*self.functions.get(name.as_bytes())?, 8)?;
+        let prototype = self.field(self.find(name, |kind| kind == FUNCTION)?, 8)?;
         let vlen = self.field(prototype, 4)? & 0xffff;
         let parameters = (0..vlen).map(|i| {
             let at = self.start(prototype)? + 12 + 8 * i as usize;
-            Some((self.string(self.word(at)?)?, self.word(at + 4)?))
+            Some((self.name(self.word(at)?)?, self.word(at + 4)?))
         });
         Some(Function {
             parameters: parameters.collect::<Option<_>>()?,
@@ -159,7 +165,19 @@ impl Btf {
 
     /// A struct, by name: its type id.
     pub fn structure(&self, name: &str) -> Option<u32> {
-        self.structs.get(name.as_bytes()).copied()
+        self.find(name, is_struct)
+    }
+
+    /// The first type of a name, and of a kind that is wanted.
+    fn find(&self, name: &str, wanted: impl Fn(u32) -> bool) -> Option<u32> {
+        let beginning = beginning(name.as_bytes());
+        let first = self.names.partition_point(|(other, _)| *other < beginning);
+        let same = self.names[first..].iter();
+        let same = same.take_while(|(other, _)| *other == beginning);
+        same.map(|(_, id)| *id).find(|&id| {
+            let kind = self.field(id, 4).map(|info| info >> 24 & 0x1f);
+            kind.is_some_and(&wanted) && self.field(id, 0).is_some_and(|at| self.is(at, name))
+        })
     }
 
     /// What a type is, behind typedefs and qualifiers.
@@ -193,22 +211,31 @@ impl Btf {
     /// A member of a struct: its offset in bytes and its type. Members of anonymous structs
     /// and unions inside count as the struct's own, as in C.
     pub fn member(&self, structure: u32, name: &str) -> Option<(u32, u32)> {
-        let (at, width, kind) = self.member_within(structure, name, MAX_DEPTH)?;
+        let (at, width, kind) = self.member_within(structure, name, &mut Vec::new())?;
         (width == 0 && at % 8 == 0).then_some((at / 8, kind))
     }
 
     /// A bit field of a struct: its offset and its width in bits.
     pub fn bit_field(&self, structure: u32, name: &str) -> Option<(u32, u32)> {
-        let (at, width, _) = self.member_within(structure, name, MAX_DEPTH)?;
+        let (at, width, _) = self.member_within(structure, name, &mut Vec::new())?;
         (width > 0).then_some((at, width))
     }
 
     /// A member's offset in bits, its width if it is a bit field, else 0, and its type.
-    fn member_within(&self, structure: u32, name: &str, depth: u32) -> Option<(u32, u32, u32)> {
+    /// `seen` are the structs that were looked through.
+    fn member_within(
+        &self,
+        structure: u32,
+        name: &str,
+        seen: &mut Vec<u32>,
+    ) -> Option<(u32, u32, u32)> {
         let Shape::Struct(structure) = self.shape(structure) else {
             return None;
         };
-        let depth = depth.checked_sub(1)?;
+        if seen.len() == MAX_ANONYMOUS || seen.contains(&structure) {
+            return None;
+        }
+        seen.push(structure);
         let info = self.field(structure, 4)?;
         let has_bit_fields = info >> 31 == 1;
         for i in 0..info & 0xffff {
@@ -219,12 +246,11 @@ impl Btf {
             } else {
                 (bits, 0)
             };
-            let member = self.string(member)?;
-            if member == name {
+            if self.is(member, name) {
                 return Some((bits, width, kind));
             }
-            if member.is_empty() {
-                if let Some((inner, width, kind)) = self.member_within(kind, name, depth) {
+            if self.is(member, "") {
+                if let Some((inner, width, kind)) = self.member_within(kind, name, seen) {
                     return Some((bits.checked_add(inner)?, width, kind));
                 }
             }
@@ -247,21 +273,47 @@ impl Btf {
         u32_at(&self.data, at)
     }
 
-    fn string(&self, offset: u32) -> Option<String> {
-        string_at(&self.data, self.strings, offset)
-            .map(|name| String::from_utf8_lossy(name).into_owned())
+    /// What begins at an offset into the strings.
+    fn text(&self, offset: u32) -> Option<&[u8]> {
+        self.data.get(self.strings.checked_add(offset as usize)?..)
     }
+
+    /// Whether the name at an offset into the strings is this one.
+    fn is(&self, offset: u32, name: &str) -> bool {
+        let rest = self
+            .text(offset)
+            .and_then(|text| text.strip_prefix(name.as_bytes()));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    /// The name at an offset into the strings.
+    fn name(&self, offset: u32) -> Option<String> {
+        let text = self.text(offset)?;
+        let name = text.iter().take(MAX_NAME).position(|&byte| byte == 0)?;
+        Some(String::from_utf8_lossy(&text[..name]).into_owned())
+    }
+}
+
+/// The first bytes of a name, as a number in the same order; 0 if it is empty.
+fn beginning(text: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let name = text.iter().take_while(|&&byte| byte != 0);
+    bytes
+        .iter_mut()
+        .zip(name)
+        .for_each(|(to, from)| *to = *from);
+    u64::from_be_bytes(bytes)
+}
+
+/// Whether types of this kind are structs or unions.
+fn is_struct(kind: u32) -> bool {
+    matches!(kind, 4 | 5)
 }
 
 fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(
         data.get(at..at.checked_add(4)?)?.try_into().ok()?,
     ))
-}
-
-fn string_at(data: &[u8], strings: usize, offset: u32) -> Option<&[u8]> {
-    let rest = data.get(strings.checked_add(offset as usize)?..)?;
-    Some(&rest[..rest.iter().position(|&byte| byte == 0)?])
 }
 
 /// BTF made by hand, for tests.
@@ -387,6 +439,47 @@ mod tests {
         assert_eq!((offset, btf.shape(both)), (8, Shape::Array(1)));
         assert_eq!(btf.member(outer, "nothing"), None);
         assert_eq!(btf.function("outer"), None);
+    }
+
+    #[test]
+    fn the_first_of_a_name_and_kind_is_found() {
+        let mut btf = Builder::new();
+        let int = btf.int("int", 4);
+        let long = btf.int("long", 8);
+        btf.function("something_else", int, &[]);
+        let first = btf.structure("something", 4, &[]);
+        btf.structure("something", 8, &[]);
+        btf.function("something", long, &[]);
+        btf.function("something", int, &[]);
+        let btf = Btf::parse(btf.build()).unwrap();
+        assert_eq!(btf.structure("something"), Some(first));
+        assert_eq!(btf.function("something").unwrap().result, long);
+        assert_eq!(btf.function("something_else").unwrap().result, int);
+        for none in ["", "some", "something_", "something_else_", "int"] {
+            assert_eq!(btf.function(none), None, "{none}");
+            assert_eq!(btf.structure(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn names_that_overlap_take_no_more_than_others() {
+        let mut btf = Builder::new();
+        let int = btf.int(&"x".repeat(5000), 4);
+        (0..1000).for_each(|_| btf.function("f", int, &[("p", int)]));
+        let mut data = btf.build();
+        let btf = Btf::parse(data.clone()).unwrap();
+        // Each function's name, and its parameter's, is the end of the one before.
+        for (end, (_, id)) in (1u32..).zip(&btf.names) {
+            for at in [btf.start(*id).unwrap(), btf.start(id - 1).unwrap() + 12] {
+                data[at..at + 4].copy_from_slice(&end.to_ne_bytes());
+            }
+        }
+        let btf = Btf::parse(data).unwrap();
+        assert_eq!(btf.names.len(), 1000);
+        assert!(size_of_val(&btf.names[..]) < btf.data.len());
+        assert!(btf.find(&"x".repeat(4500), |_| true).is_some());
+        // No parameter's name is as long as that.
+        assert_eq!(btf.function(&"x".repeat(4500)), None);
     }
 
     #[test]

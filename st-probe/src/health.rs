@@ -1,7 +1,7 @@
 //! Whether the kernel still records what it should.
 
 use crate::record::Lost;
-use crate::session::Session;
+use crate::session::{Session, Switched};
 use anyhow::Result;
 
 /// How often to look: nanoseconds.
@@ -12,6 +12,8 @@ pub struct Health<'a> {
     session: &'a Session,
     cpus: Vec<u32>,
     looked: u64,
+    /// Whether somebody has removed our probes.
+    pub removed: bool,
     /// As [`Session::missed`] has it, and [`Session::misses`] them.
     missed: u64,
     misses: Vec<u64>,
@@ -36,6 +38,7 @@ impl<'a> Health<'a> {
             dropped: vec![0; cpus.len()],
             cpus,
             looked: 0,
+            removed: false,
             missed: 0,
             misses: Vec::new(),
         }
@@ -47,16 +50,13 @@ impl<'a> Health<'a> {
         overruns.sum()
     }
 
-    /// Looks, unless that was not long ago.
-    pub fn look(&mut self, now: u64) -> Result<Vec<Finding>> {
-        if now < self.looked.saturating_add(EVERY) {
-            return Ok(Vec::new());
-        }
-        self.look_now(now)
+    /// Whether it was long ago that it was looked.
+    pub fn is_due(&self, now: u64) -> bool {
+        now >= self.looked.saturating_add(EVERY)
     }
 
     /// Looks.
-    pub fn look_now(&mut self, now: u64) -> Result<Vec<Finding>> {
+    pub fn look(&mut self, now: u64) -> Result<Vec<Finding>> {
         let since = std::mem::replace(&mut self.looked, now);
         let lost = |count, cause: &str| Lost {
             since,
@@ -66,9 +66,14 @@ impl<'a> Health<'a> {
             ..Lost::default()
         };
         let mut found = Vec::new();
-        if self.session.switch_on()? {
+        let switched = self.session.switch_on()?;
+        self.removed |= switched == Switched::Removed;
+        if switched != Switched::On {
             let lost = lost(None, Lost::SWITCHED_OFF);
             found.push(Finding { lost, any: true });
+        }
+        if self.removed {
+            return Ok(found);
         }
         for (cpu, before) in self.cpus.iter().zip(&mut self.dropped) {
             let dropped = self.session.statistics(*cpu)?.dropped;

@@ -7,6 +7,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// How often to try again what somebody keeps busy, and how long to wait before.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Takes down the instance and the probes of an owner's name, if there are any; returns why
 /// something could not be.
@@ -16,12 +22,8 @@ pub fn take_down(tracefs: &Tracefs, name: &str) -> Vec<Error> {
     if tracefs.path(&instance).exists() {
         trouble.extend(tracefs.write(instance.join("events/enable"), "0").err());
         let path = tracefs.path(&instance);
-        let removed = fs::remove_dir(&path);
-        trouble.extend(
-            removed
-                .with_context(|| format!("cannot remove {}", path.display()))
-                .err(),
-        );
+        let removed = remove(&path).with_context(|| format!("cannot remove {}", path.display()));
+        trouble.extend(removed.err());
     }
     match probes(tracefs) {
         Ok(probes) => {
@@ -37,6 +39,17 @@ pub fn take_down(tracefs: &Tracefs, name: &str) -> Vec<Error> {
         error.is_none_or(|error| error.kind() != io::ErrorKind::NotFound)
     });
     trouble
+}
+
+/// Removes an instance. Somebody may have a file of it open just now, to look at it.
+fn remove(instance: &Path) -> io::Result<()> {
+    for _ in 0..TRIES {
+        match fs::remove_dir(instance) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    fs::remove_dir(instance)
 }
 
 /// Takes down what belongs to processes that are no more; hands out each owner, and why

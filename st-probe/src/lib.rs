@@ -16,6 +16,7 @@ macro_rules! say {
 pub mod arch;
 pub mod btf;
 mod confine;
+pub mod format;
 pub mod hooks;
 pub mod interrupt;
 pub mod merge;

@@ -280,7 +280,8 @@ impl Lost {
     /// The kernel did not enter a probe, since it was in another one, or could not write its
     /// record, since an interrupt had.
     pub const MISSED_PROBE: &str = "missed probe";
-    /// Somebody switched our instance of the ring buffer off (`tracing_on`).
+    /// Somebody switched off our instance of the ring buffer (`tracing_on`), events of it, or all
+    /// probes (`kernel.ftrace_enabled`, `kprobes/enabled`), or removed ours.
     pub const SWITCHED_OFF: &str = "switched off";
     /// From st-decode: a call has ended, how is not known. Too many of its kind were under way
     /// at once for the kernel to follow their returns.
@@ -299,8 +300,8 @@ pub struct End {
     pub records: u64,
     /// Records known to be lost, those of all [`Lost`] records.
     pub lost: u64,
-    /// `signal`, `duration`, `command` or `reader` (it went away); `cut` where a later stage
-    /// found its input without an end and wrote this in its place.
+    /// `signal`, `duration`, `command`, `reader` (it went away) or `failure`; `cut` where a
+    /// later stage found its input without an end and wrote this in its place.
     pub why: String,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::arch::Arch;
 use crate::btf::Btf;
+use crate::format;
 use crate::guardian::Guardian;
 use crate::hooks::{
     ALIVE, DIRECTORY, EVENTS, HOOKS, Hook, INODE, MOUNT, NAMESPACE, OF_PROCESSES, PROCESS, Point,
@@ -13,8 +14,9 @@ use crate::plan;
 use crate::record;
 use crate::tracefs::Tracefs;
 use anyhow::{Context, Result, bail};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -38,6 +40,8 @@ pub struct Session {
     counts_misses: bool,
     /// How many pointers deep a fetch argument was that the kernel refused.
     too_deep: usize,
+    /// The events that are switched on: their folders in the instance.
+    on: RefCell<BTreeSet<PathBuf>>,
     /// The hooks in force.
     pub hooks: Vec<record::Hook>,
     /// The events that cannot be traced.
@@ -83,6 +87,7 @@ impl Session {
             _guardian: guardian.ok(),
             counts_misses: kernel()? >= (5, 14),
             too_deep: usize::MAX,
+            on: RefCell::default(),
             hooks: Vec::new(),
             unavailable: Vec::new(),
         };
@@ -190,7 +195,7 @@ impl Session {
         // It was the depth, then, that the kernel had refused.
         self.too_deep = too_deep.unwrap_or(self.too_deep);
         let place = self.place(hook);
-        let (id, fields) = parse_format(&self.tracefs.read(format!("{place}/format"))?)
+        let (id, fields) = format::parse(&self.tracefs.read(format!("{place}/format"))?)
             .with_context(|| format!("{place}/format is not as expected"))?;
         if !hook.filter.is_empty() {
             self.tracefs
@@ -211,9 +216,21 @@ impl Session {
     pub fn enable(&self, which: impl Fn(&str) -> bool) -> Result<()> {
         for hook in HOOKS.iter().filter(|hook| which(hook.event)) {
             if self.hooks.iter().any(|defined| defined.name == hook.name()) {
-                self.tracefs
-                    .write(self.instance(&format!("{}/enable", self.place(hook))), "1")?;
+                self.switch(hook, true)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Switches a hook's event on or off.
+    fn switch(&self, hook: &Hook, on: bool) -> Result<()> {
+        let place = self.instance(&self.place(hook));
+        let text = if on { "1" } else { "0" };
+        self.tracefs.write(place.join("enable"), text)?;
+        if on {
+            self.on.borrow_mut().insert(place);
+        } else {
+            self.on.borrow_mut().remove(&place);
         }
         Ok(())
     }
@@ -229,21 +246,19 @@ impl Session {
             if !self.hooks.iter().any(|defined| defined.name == hook.name()) {
                 continue;
             }
-            let place = self.place(hook);
             if let Some(tid) = thread {
-                let filter = self.instance(&format!("{place}/filter"));
+                let filter = self.instance(&format!("{}/filter", self.place(hook)));
                 self.tracefs
                     .write(filter, &format!("common_pid == {tid}"))?;
             }
-            let enable = self.instance(&format!("{place}/enable"));
-            self.tracefs
-                .write(enable, if thread.is_some() { "1" } else { "0" })?;
+            self.switch(hook, thread.is_some())?;
         }
         Ok(())
     }
 
     /// Lets no more records begin.
     pub fn disable(&self) -> Result<()> {
+        self.on.borrow_mut().clear();
         self.tracefs.write(self.instance("events/enable"), "0")
     }
 
@@ -313,14 +328,33 @@ impl Session {
         Ok(Statistics::parse(&text))
     }
 
-    /// Switches our instance on again if somebody switched it off; tells whether.
-    pub fn switch_on(&self) -> Result<bool> {
-        let file = self.instance("tracing_on");
-        let off = self.tracefs.read(&file)?.trim() == "0";
-        if off {
-            self.tracefs.write(&file, "1")?;
+    /// Looks whether somebody switched us off, and switches on again what is ours.
+    pub fn switch_on(&self) -> Result<Switched> {
+        let mut switched = Switched::On;
+        let tracing_on = self.instance("tracing_on");
+        let on = self.on.borrow();
+        let events = on.iter().map(|place| place.join("enable"));
+        for file in events.chain([tracing_on]) {
+            match self.tracefs.read(&file) {
+                Ok(text) if text.starts_with('0') => {
+                    // What was removed meanwhile cannot be written to.
+                    if self.tracefs.write(&file, "1").is_err() {
+                        return Ok(Switched::Removed);
+                    }
+                    switched = Switched::Off;
+                }
+                Ok(_) => {}
+                Err(_) => return Ok(Switched::Removed),
+            }
         }
-        Ok(off)
+        // These are everybody's. Not every kernel has them.
+        let all = SWITCHES
+            .iter()
+            .filter_map(|file| fs::read_to_string(file).ok());
+        if all.into_iter().any(|text| text.starts_with('0')) {
+            switched = Switched::Off;
+        }
+        Ok(switched)
     }
 
     /// The folder of a hook's event, below a tracefs or an instance of it.
@@ -343,6 +377,24 @@ impl Drop for Session {
         }
     }
 }
+
+/// Whether the kernel has recorded what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switched {
+    /// It has.
+    On,
+    /// Somebody had switched something off, or still has what is not ours alone.
+    Off,
+    /// Somebody has removed our probes: trace-cmd(1)'s reset does.
+    Removed,
+}
+
+/// What stops all probes, or those at the beginning of functions: Documentation/trace/ftrace.rst
+/// and kprobes.rst.
+const SWITCHES: [&str; 2] = [
+    "/proc/sys/kernel/ftrace_enabled",
+    "/sys/kernel/debug/kprobes/enabled",
+];
 
 /// The version of the running kernel.
 fn kernel() -> Result<(u32, u32)> {
@@ -382,42 +434,6 @@ impl Statistics {
     }
 }
 
-/// An event's id and fields: Documentation/trace/events.rst, "Event formats".
-fn parse_format(text: &str) -> io::Result<(u16, Vec<record::Field>)> {
-    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-    let mut id = None;
-    let mut fields = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(number) = line.strip_prefix("ID:") {
-            id = number.trim().parse().ok();
-        } else if let Some(field) = line.strip_prefix("field:") {
-            let mut parts = field.split(';').map(str::trim);
-            let declaration = parts.next().ok_or_else(malformed)?;
-            let (mut ctype, mut name) = declaration.rsplit_once(' ').ok_or_else(malformed)?;
-            let array;
-            if let Some((base, length)) = name.split_once('[') {
-                array = format!("{ctype}[{length}");
-                (ctype, name) = (&array, base);
-            }
-            let mut number = |key: &str| -> io::Result<u16> {
-                let part = parts
-                    .next()
-                    .and_then(|part| part.strip_prefix(key))
-                    .ok_or_else(malformed)?;
-                part.parse().map_err(|_| malformed())
-            };
-            fields.push(record::Field {
-                name: name.to_owned(),
-                offset: number("offset:")?,
-                size: number("size:")?,
-                signed: number("signed:")? == 1,
-                ctype: ctype.to_owned(),
-            });
-        }
-    }
-    Ok((id.ok_or_else(malformed)?, fields))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,35 +448,5 @@ mod tests {
         };
         assert_eq!(Statistics::parse(text), expected);
         assert_eq!(Statistics::parse("garbage"), Statistics::default());
-    }
-
-    #[test]
-    fn reads_an_event_format() {
-        let text = "name: x\nID: 1234\nformat:\n\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n\
-                    \tfield:__data_loc char[] n0;\toffset:16;\tsize:4;\tsigned:1;\n\
-                    \tfield:char comm[16];\toffset:20;\tsize:16;\tsigned:0;\n\nprint fmt: \"\"\n";
-        let (id, fields) = parse_format(text).unwrap();
-        assert_eq!(id, 1234);
-        let fields: Vec<_> = fields
-            .iter()
-            .map(|f| {
-                (
-                    f.name.as_str(),
-                    f.offset,
-                    f.size,
-                    f.signed,
-                    f.ctype.as_str(),
-                )
-            })
-            .collect();
-        assert_eq!(
-            fields,
-            [
-                ("common_type", 0, 2, false, "unsigned short"),
-                ("n0", 16, 4, true, "__data_loc char[]"),
-                ("comm", 20, 16, false, "char[16]"),
-            ]
-        );
-        assert!(parse_format("garbage").is_err());
     }
 }

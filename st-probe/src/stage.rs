@@ -20,6 +20,9 @@ pub const LOST: u8 = 3;
 /// Exit status: the input was cut or corrupt.
 pub const CUT: u8 = 4;
 
+/// Bytes of output that are not held back for more.
+pub const LARGE: usize = 256 << 10;
+
 /// [`End::why`] of the end that a stage writes when its input has none.
 pub const WHY_CUT: &str = "cut";
 
@@ -40,8 +43,16 @@ pub trait Stage {
     /// Takes the header. `record` is what it was read from.
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>);
 
-    /// Takes a record after the header; appends to `out` what follows from it.
+    /// Takes a record after the header; appends to `out` what follows from it, unless that is
+    /// left to [`Stage::drain`].
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError>;
+
+    /// Appends to `out` what is left of what follows from the record pushed last. That may be
+    /// many times as long as all that was read, so it comes in pieces, of about [`LARGE`] bytes
+    /// each. True: there is more. To be called until there is not, before the next record.
+    fn drain(&mut self, _out: &mut Vec<u8>) -> bool {
+        false
+    }
 
     /// What was lost on the way, for people, once the input has ended; nothing, if nothing was.
     fn losses(&self) -> Vec<String> {
@@ -153,10 +164,7 @@ pub fn run<S: Stage>(
                 if let Err(trouble) = step(stage, &mut state, record, offset, &mut out, say) {
                     break Some(trouble);
                 }
-                if out.len() >= 256 << 10 {
-                    output.write_all(&out)?;
-                    out.clear();
-                }
+                drain(stage, &mut out, &mut output)?;
             }
             // Whoever reads our output gets it before we wait for more input.
             Ok(None) => {
@@ -214,10 +222,25 @@ pub fn run<S: Stage>(
         stage
             .push("end", &record, &mut out)
             .expect("a record of our own is readable");
+        drain(stage, &mut out, &mut output)?;
     }
     output.write_all(&out)?;
     output.flush()?;
     Ok(state.whole && state.unreadable == 0)
+}
+
+/// Drains the stage, and writes `out` as often as it is large.
+fn drain<S: Stage>(stage: &mut S, out: &mut Vec<u8>, output: &mut impl Write) -> io::Result<()> {
+    loop {
+        let more = stage.drain(out);
+        if more || out.len() >= LARGE {
+            output.write_all(out)?;
+            out.clear();
+        }
+        if !more {
+            return Ok(());
+        }
+    }
 }
 
 struct State {
@@ -257,7 +280,10 @@ fn step<S: Stage>(
                 "the stream does not begin with a header but with '{kind}': was its beginning cut off?"
             ));
         }
-        _ => stage.push(kind, record, out),
+        _ => {
+            state.ended = false;
+            stage.push(kind, record, out)
+        }
     };
     if let Err(error) = result {
         state.unreadable += 1;

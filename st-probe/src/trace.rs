@@ -44,6 +44,8 @@ const DOZE: Duration = Duration::from_secs(1);
 const FINISH: u64 = 2_000_000_000;
 /// How long a write takes that waits for the reader: nanoseconds.
 const STALL: u64 = 50_000_000;
+/// Why tracing ends when something went wrong.
+const FAILURE: &str = "failure";
 /// Bytes that the pipe to the next stage should hold: what the reader may lag behind
 /// before records gather in the ring buffer.
 const PIPE: i32 = 1 << 20;
@@ -128,6 +130,7 @@ pub fn trace(options: Options) -> Result<u8> {
         let signals = signals.take();
         interrupted = signals.into_iter().any(|signal| signal != Signal::SIGCHLD);
     }
+    let mut failure = None;
     let why = if interrupted {
         "signal"
     } else {
@@ -142,13 +145,26 @@ pub fn trace(options: Options) -> Result<u8> {
                 .saturating_add(duration.as_nanos().try_into().unwrap_or(u64::MAX)),
             None => u64::MAX,
         };
-        run(&mut pump, &mut signals, command.as_mut(), deadline)?
+        let ended = run(&mut pump, &mut signals, command.as_mut(), deadline);
+        ended.unwrap_or_else(|error| {
+            failure = Some(error);
+            FAILURE
+        })
     };
+    // It may be for want of probes that it failed.
+    pump.check(now(ClockId::CLOCK_MONOTONIC)?)?;
+    let removed = pump.health.removed;
     session.disable()?;
     pump.end(why)?;
     // Their files keep the instance busy.
     drop(pump);
     drop(session);
+    if removed {
+        bail!("somebody has removed our probes (`trace-cmd reset` does): start again");
+    }
+    if let Some(error) = failure {
+        return Err(error);
+    }
     Ok(command.map_or(0, |mut command| command.wait()))
 }
 
@@ -182,6 +198,9 @@ fn run(
         busy = pump.cycle(start)?;
         if pump.reader_gone {
             return Ok("reader");
+        }
+        if pump.health.removed {
+            return Ok(FAILURE);
         }
         if let Some((why_first, until)) = ending {
             let urgent = why.is_some() && Signals::urgent();
@@ -404,8 +423,9 @@ impl<'a> Pump<'a> {
             let source = self.buffers.len() + 2;
             self.merge.push(source, ts, Entry::Record(record));
         }
-        let findings = self.health.look(start)?;
-        self.ill(findings);
+        if self.health.is_due(start) {
+            self.check(start)?;
+        }
         let until = std::mem::replace(&mut self.cycled, start);
         self.release(until)?;
         let looking = self.census.is_busy() || self.snapshot.is_busy();
@@ -418,16 +438,17 @@ impl<'a> Pump<'a> {
         Ok(busy)
     }
 
-    /// Takes what the kernel did not record.
-    fn ill(&mut self, findings: Vec<Finding>) {
+    /// Looks for what the kernel did not record.
+    fn check(&mut self, now: u64) -> Result<()> {
         let source = self.buffers.len() + 3;
-        for Finding { lost, any } in findings {
+        for Finding { lost, any } in self.health.look(now)? {
             if any {
                 self.merge.push(source, lost.ts, Entry::Lost(lost));
             } else {
                 self.snapshot.lost(lost.ts);
             }
         }
+        Ok(())
     }
 
     /// Drains every buffer until it is empty or has come to `until`, and looks for a change
@@ -550,8 +571,6 @@ impl<'a> Pump<'a> {
     /// Writes all that is left, and the last record.
     fn end(&mut self, why: &str) -> Result<()> {
         self.drain_all(u64::MAX)?;
-        let findings = self.health.look_now(now(ClockId::CLOCK_MONOTONIC)?)?;
-        self.ill(findings);
         self.release(u64::MAX)?;
         let ts = now(ClockId::CLOCK_MONOTONIC)?;
         wire::write(
@@ -576,10 +595,14 @@ impl<'a> Pump<'a> {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_gone = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     if Signals::urgent() {
+                        self.reader_gone = true;
                         bail!("given up while the reader was not reading");
                     }
                 }
-                Err(error) => return Err(error).context("cannot write to standard output"),
+                Err(error) => {
+                    self.reader_gone = true;
+                    return Err(error).context("cannot write to standard output");
+                }
             }
         }
         self.out.clear();

@@ -52,7 +52,8 @@ impl Tracefs {
     /// Reads a file.
     pub fn read(&self, file: impl AsRef<Path>) -> Result<String> {
         let path = self.path(file);
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+        fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}{}", path.display(), lockdown()))
     }
 
     /// Writes a setting or a command. Never truncates: that would clear other people's

@@ -52,51 +52,77 @@ const PLAIN: [u8; 256] = {
 /// The length of the MessagePack value at the start of `bytes`, or `None` if more bytes are
 /// needed to tell.
 pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-    let mut at = 0usize;
-    let mut values = 1u64;
-    while values > 0 {
-        values -= 1;
-        let Some(&marker) = bytes.get(at) else {
-            return Ok(None);
-        };
-        let plain = usize::from(PLAIN[usize::from(marker)]);
-        at += 1;
-        if plain > 0 {
-            at += plain - 1;
-            continue;
+    Measure::default().resume(bytes)
+}
+
+/// How far a value has been measured, so that one that comes in many reads is measured once.
+#[derive(Debug, Clone, Copy)]
+struct Measure {
+    /// Bytes measured, which need not have come yet.
+    at: usize,
+    /// Values that begin there or later.
+    owed: u64,
+}
+
+impl Default for Measure {
+    fn default() -> Self {
+        Self { at: 0, owed: 1 }
+    }
+}
+
+impl Measure {
+    /// The length of the value at the start of `bytes`, or `None` if more bytes after these
+    /// are needed to tell.
+    fn resume(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+        let Self { mut at, mut owed } = *self;
+        while owed > 0 {
+            let Some(&marker) = bytes.get(at) else {
+                break;
+            };
+            let plain = usize::from(PLAIN[usize::from(marker)]);
+            if plain > 0 {
+                at += plain;
+                owed -= 1;
+                continue;
+            }
+            // Bytes of the length that follows.
+            let field = match marker {
+                0x80..=0x9f => 0,
+                0xc4 | 0xd9 | 0xc7 => 1,
+                0xc5 | 0xda | 0xc8 | 0xdc | 0xde => 2,
+                0xc6 | 0xdb | 0xc9 | 0xdd | 0xdf => 4,
+                _ => return Err(Malformed::NotARecord),
+            };
+            let Some(length) = bytes.get(at + 1..at + 1 + field) else {
+                break;
+            };
+            let length = length.iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
+            at += 1 + field;
+            let content = match marker {
+                0xc4..=0xc6 | 0xd9..=0xdb => length,
+                0xc7..=0xc9 => length + 1,
+                _ => 0,
+            };
+            owed -= 1;
+            owed += match marker {
+                0x80..=0x8f => 2 * u64::from(marker & 0x0f),
+                0x90..=0x9f => u64::from(marker & 0x0f),
+                0xdc | 0xdd => length,
+                0xde | 0xdf => 2 * length,
+                _ => 0,
+            };
+            // Every value still owed takes one byte at least.
+            if at as u64 + content + owed > MAX_RECORD as u64 {
+                return Err(Malformed::TooLong);
+            }
+            at += content as usize;
         }
-        // Bytes of the length that follows.
-        let field = match marker {
-            0x80..=0x9f => 0,
-            0xc4 | 0xd9 | 0xc7 => 1,
-            0xc5 | 0xda | 0xc8 | 0xdc | 0xde => 2,
-            0xc6 | 0xdb | 0xc9 | 0xdd | 0xdf => 4,
-            _ => return Err(Malformed::NotARecord),
-        };
-        let Some(length) = bytes.get(at..at + field) else {
-            return Ok(None);
-        };
-        let length = length.iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
-        at += field;
-        let content = match marker {
-            0xc4..=0xc6 | 0xd9..=0xdb => length,
-            0xc7..=0xc9 => length + 1,
-            _ => 0,
-        };
-        values += match marker {
-            0x80..=0x8f => 2 * u64::from(marker & 0x0f),
-            0x90..=0x9f => u64::from(marker & 0x0f),
-            0xdc | 0xdd => length,
-            0xde | 0xdf => 2 * length,
-            _ => 0,
-        };
-        // Every value still owed takes one byte at least.
-        if at as u64 + content + values > MAX_RECORD as u64 {
+        *self = Self { at, owed };
+        if at > MAX_RECORD {
             return Err(Malformed::TooLong);
         }
-        at += content as usize;
+        Ok((owed == 0 && at <= bytes.len()).then_some(at))
     }
-    Ok((at <= bytes.len()).then_some(at))
 }
 
 /// The bytes of the string at the start of `bytes`, and what follows it.
@@ -232,6 +258,8 @@ pub struct Reader {
     start: usize,
     end: usize,
     offset: u64,
+    /// Of the record at `start`.
+    measured: Measure,
 }
 
 impl Reader {
@@ -244,12 +272,13 @@ impl Reader {
         if !matches!(first, 0x80..=0x8f | 0xde | 0xdf) {
             return Err(Malformed::NotARecord);
         }
-        let Some(len) = value_len(bytes)? else {
+        let Some(len) = self.measured.resume(bytes)? else {
             return Ok(None);
         };
         if kind(&bytes[..len]).is_none() {
             return Err(Malformed::NotARecord);
         }
+        self.measured = Measure::default();
         let start = self.start;
         self.start += len;
         self.offset += len as u64;
@@ -258,9 +287,12 @@ impl Reader {
 
     /// Reads once from `input`; false at its end.
     pub fn fill(&mut self, input: &mut impl Read) -> io::Result<bool> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
+        // A record that comes in many reads is moved once.
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
         if self.buffer.len() < self.end + CHUNK {
             self.buffer.resize(self.end + CHUNK, 0);
         }
@@ -312,6 +344,27 @@ mod tests {
                 (stream.len() as u64, 0)
             );
         }
+    }
+
+    #[test]
+    fn measures_no_byte_of_a_record_twice() {
+        const NILS: usize = 1000;
+        let mut record = b"\x82\xa1t\xa1x\xa1n\xdd".to_vec();
+        record.extend((NILS as u32).to_be_bytes());
+        let head = record.len();
+        record.resize(head + NILS, 0xc0);
+        let mut reader = Reader::default();
+        for part in record.chunks(7) {
+            assert_eq!(reader.take(), Ok(None));
+            // What has been measured is no longer looked at.
+            let Reader { buffer, end, .. } = &mut reader;
+            if *end > head {
+                buffer[head..*end].fill(0xc1);
+            }
+            assert!(reader.fill(&mut &part[..]).unwrap());
+        }
+        assert_eq!(reader.take().unwrap().map(<[u8]>::len), Some(record.len()));
+        assert_eq!(reader.take(), Ok(None));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn make_and_remove(log: &mut Log) -> Result<()> {
+pub fn make_and_remove(log: &mut Log) -> Result<()> {
     for number in 0..10 {
         let path = log.path(number.to_string());
         log.made("create", &path, || sys::creat(&path, 0o644))?;

@@ -1,0 +1,25 @@
+//! Attacks the reader of the kernel's type information, and what plans probes by it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use st_probe::arch::Arch;
+use st_probe::btf::Btf;
+use st_probe::hooks::HOOKS;
+use st_probe::plan::plan;
+
+fuzz_target!(|data: &[u8]| {
+    for data in [Some(data.to_vec()), Btf::joined(data, data)] {
+        let Some(Ok(btf)) = data.map(Btf::parse) else {
+            continue;
+        };
+        for machine in ["x86_64", "aarch64"] {
+            let arch = Arch::of(machine).expect("a known machine");
+            let probes = HOOKS
+                .iter()
+                .flat_map(|hook| plan(hook, &btf, arch, "group"));
+            for (_, definition) in probes.flat_map(|probe| probe.definitions) {
+                assert!(!definition.contains('\n'));
+            }
+        }
+    }
+});

@@ -1,0 +1,33 @@
+//! Attacks st-filter: its output is a whole stream, the same each time, and every event
+//! passes either a filter or its inverse.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use st_filter::Filter;
+use st_filter::expression::Expression;
+use st_filter::family::{Family, Root};
+use st_filter::predicate::PathPattern;
+use st_pathtree::wire;
+
+fuzz_target!(|input: &[u8]| {
+    let all = fuzz::run(Filter::default, input);
+    let pattern = |pattern: &str| PathPattern::new(pattern.as_bytes()).expect("a pattern");
+    let filter = |invert| Filter {
+        expression: Expression {
+            uids: vec![0, 1],
+            exes: vec![pattern("/usr/bin/*"), pattern("b*x")],
+            paths: vec![pattern("/srv/**/[a-w]*"), pattern("www/*")],
+            invert,
+            ..Expression::default()
+        },
+        family: Some(Family::new(vec![Root::Pid(1), Root::Command])),
+    };
+    let some = fuzz::run(|| filter(false), input);
+    let others = fuzz::run(|| filter(true), input);
+    let events = |stream| {
+        let records = fuzz::whole(stream);
+        let is_event = |record: &&&[u8]| wire::kind(record) == Some("event");
+        records.iter().filter(is_event).count()
+    };
+    assert_eq!(events(&some) + events(&others), events(&all));
+});

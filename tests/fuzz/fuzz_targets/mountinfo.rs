@@ -1,0 +1,54 @@
+//! Attacks the reader of mount tables, up to four with a NUL between them: two of the host, two
+//! of another namespace. Every question about what is mounted there is answered.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use st_pathtree::event::{Kind, Status};
+use st_pathtree::record::{Bytes, Mounts};
+use st_pathtree::resolve::{Question, Resolver};
+use st_pathtree::tree::Found;
+use st_pathtree::watch::{Watch, Watches};
+
+fuzz_target!(|input: &[u8]| {
+    let watches = ["all=/srv", "none=/", "attrib=/proc"];
+    let watches = watches.map(|watch| Watch::parse(watch.as_bytes()).expect("a watch"));
+    let mut resolver = Resolver::new(Watches::new(watches.to_vec()));
+    resolver.begin(0);
+    for (ts, table) in (1..).zip(input.splitn(4, |&byte| byte == 0)) {
+        resolver.mounted(&Mounts {
+            ts,
+            since: 0,
+            attempts: ts,
+            ns: ts / 3,
+            mountinfo: Bytes::from(table),
+        });
+    }
+    for line in input.split(|&byte| byte == b'\n').take(20) {
+        let fields: Vec<_> = line.split(|&byte| byte == b' ').take(5).collect();
+        let [_, _, dev, root, point] = fields[..] else {
+            continue;
+        };
+        let Ok(dev) = std::str::from_utf8(dev) else {
+            continue;
+        };
+        let ask = |resolver: &Resolver| {
+            let paths = [root.to_vec(), [root, b"/file"].concat()];
+            // During the changes, and after them.
+            for (ts, path) in paths.iter().flat_map(|path| [(1, path), (9, path)]) {
+                let question = Question {
+                    event: Kind::Create,
+                    ts,
+                    dev,
+                    named: true,
+                    outside: false,
+                };
+                let resolved = resolver.resolve(question, &Found::Whole(path.clone()), None);
+                assert!(resolved.status != Status::Partial);
+                assert!(resolved.status != Status::Complete || !resolved.path.is_empty());
+            }
+        };
+        ask(&resolver);
+        resolver.renamed(9, dev, &[(root, Some(point)), (point, None)]);
+        ask(&resolver);
+    }
+});

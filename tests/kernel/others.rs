@@ -1,0 +1,285 @@
+//! Others who trace, switch and restrict: what they may do to us is borne or told.
+
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::disturb::make_and_remove;
+use crate::fs::{Kind, Place, run};
+use crate::program::PATIENCE;
+use crate::trace::{Trace, everything, four, says_tracing};
+use crate::tracefs::TRACEFS;
+use crate::{Case, Report, sys};
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("others/trace-cmd", trace_cmd),
+        Case::new("others/trace-cmd-reset", trace_cmd_reset),
+        Case::new("others/probes", many_probes),
+        Case::new("others/switches", switches),
+        Case::new("others/cpu", cpu),
+        Case::new("others/itself", itself),
+        Case::new("others/full-disk", full_disk),
+        Case::new("others/read-only", read_only),
+        Case::new("others/hidden", hidden),
+    ]
+}
+
+/// Traces what four threads do, exactly, and meanwhile something else happens again and again.
+fn meanwhile(
+    report: &mut Report,
+    place: &Place,
+    something: impl Fn() -> Result<()> + Sync,
+) -> Result<()> {
+    four(
+        report,
+        place,
+        everything(&place.dir),
+        |_| Ok(()),
+        |log| {
+            make_and_remove(log)?;
+            something()?;
+            make_and_remove(log)
+        },
+    )
+}
+
+/// trace-cmd(1) records meanwhile, the same functions among others.
+fn trace_cmd(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("trace-cmd")?;
+    let file = Path::new("/var/tmp/trace.dat");
+    let number = std::sync::atomic::AtomicU32::new(0);
+    meanwhile(report, &place, || {
+        // There is but one top-level instance.
+        if number.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        run(Command::new("trace-cmd")
+            .args(["record", "-q", "-e", "sched", "-p", "function"])
+            .args(["-l", "vfs_*", "-o"])
+            .arg(file)
+            .args(["sleep", "0.1"]))
+    })?;
+    fs::remove_file(file)?;
+    reset()
+}
+
+/// Runs `trace-cmd reset`.
+fn reset() -> Result<()> {
+    let clock = Path::new(TRACEFS).join("trace_clock");
+    let clocks = fs::read_to_string(&clock)?;
+    run(Command::new("trace-cmd").arg("reset"))?;
+    // It sets the usual one, but the kernel may have chosen another.
+    let chosen = clocks
+        .split(['[', ']'])
+        .nth(1)
+        .context("no clock is chosen")?;
+    fs::write(&clock, chosen).context("cannot choose a clock")
+}
+
+/// `trace-cmd reset` removes everybody's probes: that ends tracing, with a word.
+fn trace_cmd_reset(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("trace-cmd-reset")?;
+    let trace = Trace::start(everything(&place.dir))?;
+    sys::creat(&place.dir.join("before"), 0o644)?;
+    reset()?;
+    let output = trace.program.finish()?;
+    if output.status.code() != Some(1) {
+        report.problems.push(format!("it ended: {}", output.status));
+    }
+    for what in ["somebody has removed our probes", "lost (switched off)"] {
+        if !output.err.contains(what) {
+            report.problems.push(format!("it said: {}", output.err));
+        }
+    }
+    let out = String::from_utf8_lossy(&output.out);
+    for what in ["/before\"", "\"cause\":\"switched off\""] {
+        if !out.contains(what) {
+            report.problems.push(format!("no {what} in: {out}"));
+        }
+    }
+    Ok(())
+}
+
+/// Somebody has many probes.
+fn many_probes(report: &mut Report) -> Result<()> {
+    let probes = Path::new(TRACEFS).join("kprobe_events");
+    let define = |text: &str| -> Result<()> {
+        let mut file = fs::OpenOptions::new().append(true).open(&probes)?;
+        std::io::Write::write_all(&mut file, text.as_bytes()).context("kprobe_events")
+    };
+    for number in 0..300 {
+        define(&format!("p:many/probe{number} vfs_unlink\n"))?;
+    }
+    let before = crate::tracefs::Snapshot::take()?;
+    let place = Kind::Tmpfs.place("probes")?;
+    let result = meanwhile(report, &place, || Ok(()));
+    before.check(&mut report.problems)?;
+    for number in 0..300 {
+        define(&format!("-:many/probe{number}\n"))?;
+    }
+    result
+}
+
+/// Somebody switches off what stops everybody's probes, where the kernel lets him.
+fn switches(report: &mut Report) -> Result<()> {
+    let debugfs = "/sys/kernel/debug";
+    run(Command::new("mount").args(["-t", "debugfs", "debugfs", debugfs]))?;
+    for (name, file) in [
+        ("ftrace", "/proc/sys/kernel/ftrace_enabled"),
+        ("kprobes", "/sys/kernel/debug/kprobes/enabled"),
+    ] {
+        let place = Kind::Tmpfs.place(&format!("switches-{name}"))?;
+        let trace = Trace::start(everything(&place.dir))?;
+        if fs::write(file, "0").is_err() {
+            report.notes.push(format!("{name} cannot be switched off"));
+            trace.stop()?;
+            continue;
+        }
+        let told = trace.program.wait_out(PATIENCE, b"\"switched off\"");
+        fs::write(file, "1")?;
+        if !told {
+            bail!("{name}: it does not notice");
+        }
+        sys::creat(&place.dir.join("after"), 0o644)?;
+        if !trace.program.wait_out(PATIENCE, b"/after\"") {
+            bail!("{name}: it does not go on");
+        }
+        trace.stop()?;
+    }
+    run(Command::new("umount").arg(debugfs))
+}
+
+/// A CPU goes and comes again.
+fn cpu(report: &mut Report) -> Result<()> {
+    let online = Path::new("/sys/devices/system/cpu/cpu1/online");
+    let place = Kind::Tmpfs.place("cpu")?;
+    let turn = |state: &str| fs::write(online, state).context("cannot turn a CPU off or on");
+    let result = meanwhile(report, &place, || {
+        turn("0")?;
+        turn("1")
+    });
+    turn("1")?;
+    result
+}
+
+/// Its own output and recording go to where it watches: that makes no events, but for those of
+/// their beginning.
+fn itself(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("itself")?;
+    let (out, recording) = (place.dir.join("out"), place.dir.join("recording"));
+    let script = r#"exec systracer --json --watch all="$1" --record "$1/recording" >"$1/out""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(&place.dir);
+    let program = crate::program::Program::start(&mut command)?;
+    program.wait_err("it said that it is tracing", says_tracing)?;
+    for number in 0..100 {
+        sys::creat(&place.dir.join(number.to_string()), 0o644)?;
+    }
+    program.signal_group(nix::sys::signal::Signal::SIGINT)?;
+    let output = program.finish()?;
+    if !output.status.success() {
+        report
+            .problems
+            .push(format!("it ended: {}: {}", output.status, output.err));
+    }
+    let lines = fs::read_to_string(&out)?.lines().count();
+    if lines != 100 {
+        report.problems.push(format!("{lines} events of 100"));
+    }
+    if fs::metadata(&recording)?.len() == 0 {
+        report.problems.push("the recording is empty".to_owned());
+    }
+    Ok(())
+}
+
+/// The disk is full that the output goes to: that ends tracing, with a word.
+fn full_disk(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("full-disk")?;
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        r#"exec systracer --json --watch all="$1" >/dev/full"#,
+        "sh",
+    ]);
+    command.arg(&place.dir);
+    let program = crate::program::Program::start(&mut command)?;
+    program.wait_err("it said that it is tracing", says_tracing)?;
+    let began = Instant::now();
+    // Each stage notices at its next record that the one after it is gone.
+    while !program.ends(std::time::Duration::from_millis(100)) && began.elapsed() < PATIENCE {
+        let file = place.dir.join("file");
+        sys::creat(&file, 0o644)?;
+        fs::remove_file(&file)?;
+    }
+    let output = program.finish()?;
+    if output.status.code() != Some(1) || !output.err.contains("No space left on device") {
+        report
+            .problems
+            .push(format!("it ended: {}: {}", output.status, output.err));
+    }
+    Ok(())
+}
+
+/// Runs st-probe by a shell in a mount namespace of its own, after `prepare`, as a container
+/// would: it must fail and say what it cannot do.
+fn refused(report: &mut Report, prepare: &str, probe: &str, expected: &[&str]) -> Result<()> {
+    let script = format!("set -e; {prepare}; {probe} --duration 1 | cat >/dev/null");
+    let output = Command::new("unshare")
+        .args(["--mount", "bash", "-o", "pipefail", "-c", &script])
+        .output()?;
+    let err = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() != Some(1) || !expected.iter().all(|what| err.contains(what)) {
+        report.problems.push(format!("{}: {err}", output.status));
+    }
+    let lines = err.lines().count();
+    if lines != 1 {
+        report.problems.push(format!("{lines} lines were said"));
+    }
+    Ok(())
+}
+
+/// tracefs is there, but read-only.
+fn read_only(report: &mut Report) -> Result<()> {
+    let prepare = format!("mount --bind {TRACEFS} {TRACEFS}; mount -o remount,bind,ro {TRACEFS}");
+    refused(
+        report,
+        &prepare,
+        "st-probe",
+        &["Read-only file system", TRACEFS],
+    )
+}
+
+/// tracefs is not there, and cannot be had: no capabilities.
+fn hidden(report: &mut Report) -> Result<()> {
+    // debugfs would mount it as soon as somebody looks there.
+    let debugfs = "umount -l /sys/kernel/debug 2>/dev/null || true";
+    let prepare = format!("umount -l {TRACEFS}; {debugfs}");
+    let probe = "setpriv --bounding-set=-all --inh-caps=-all st-probe";
+    refused(
+        report,
+        &prepare,
+        probe,
+        &["cannot mount tracefs", "Operation not permitted"],
+    )
+}
+
+/// In a locked-down kernel nobody traces: kernel_lockdown(7). That lasts until the next boot, so
+/// this comes last.
+pub fn lockdown() -> Case {
+    Case::new("others/lockdown", |report: &mut Report| {
+        let place = PathBuf::from("/sys/kernel/security");
+        run(Command::new("mount")
+            .args(["-t", "securityfs", "securityfs"])
+            .arg(&place))?;
+        fs::write(place.join("lockdown"), "confidentiality").context("cannot lock the kernel")?;
+        let probe = "st-probe";
+        let result = refused(report, ":", probe, &["locked down", "kernel_lockdown(7)"]);
+        run(Command::new("umount").arg(&place))?;
+        result
+    })
+    .last()
+}
