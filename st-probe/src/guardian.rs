@@ -3,6 +3,7 @@
 use crate::capabilities;
 use crate::leftovers;
 use crate::owner::Owner;
+use crate::proc;
 use crate::tracefs::Tracefs;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -10,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, close, dup2_stdin, dup2_stdout, fork, setsid};
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -54,8 +56,7 @@ fn guard(owner: &Owner, process: &OwnedFd) -> Result<()> {
             let _ = unsafe { signal(number, SigHandler::SigIgn) };
         }
     }
-    // By another name than what `pkill st-probe` kills.
-    nix::sys::prctl::set_name(c"guardian").context("cannot change its name")?;
+    call_itself(c"guardian").context("cannot change its name")?;
     // Who waits for the end of a pipe waits for st-probe, not for this.
     let nothing = File::options().read(true).write(true).open("/dev/null");
     let nothing = nothing.context("cannot open /dev/null")?;
@@ -87,6 +88,29 @@ fn guard(owner: &Owner, process: &OwnedFd) -> Result<()> {
     }
     for error in leftovers::take_down(&tracefs, &owner.to_string()) {
         say!("left behind by process {}: {error:#}", owner.pid);
+    }
+    Ok(())
+}
+
+/// Takes another name, in its arguments too: `pkill st-probe` and `kill $(pidof st-probe)` are not
+/// meant for it.
+fn call_itself(name: &CStr) -> Result<()> {
+    nix::sys::prctl::set_name(name)?;
+    let stat = fs::read("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    // proc_pid_stat(5): arg_start and arg_end, the 48th and 49th field.
+    let mut places = proc::fields(&stat).context("no fields")?.skip(48 - 3);
+    let mut place = || places.next()?.parse::<usize>().ok();
+    let (start, end) = place().zip(place()).context("no arguments")?;
+    let name = name.to_bytes();
+    if name.len() < end.saturating_sub(start) {
+        // SAFETY: these bytes are the arguments that this process was executed with. It is alone
+        // in its memory, and nothing here reads them.
+        #[allow(unsafe_code)]
+        unsafe {
+            let arguments = start as *mut u8;
+            arguments.write_bytes(0, end - start);
+            arguments.copy_from_nonoverlapping(name.as_ptr(), name.len());
+        }
     }
     Ok(())
 }

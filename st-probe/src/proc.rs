@@ -201,7 +201,7 @@ fn arguments(path: &str) -> (Option<Vec<Bytes<'static>>>, bool) {
 
 /// The fields of `/proc/PID/stat` from the third one on, which follows the name:
 /// proc_pid_stat(5).
-fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
+pub fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
     let behind = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&stat[behind + 1..]).ok()?;
     Some(rest.split_ascii_whitespace())
