@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
     let ask = match args.ask.as_deref().map(pipe).transpose() {
         Ok(ask) => ask,
         Err(message) => {
-            eprintln!("st-pathtree: {message}");
+            crate::stage::say("st-pathtree", &message);
             return ExitCode::FAILURE;
         }
     };

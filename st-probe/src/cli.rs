@@ -125,18 +125,18 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Takes down what killed ones left. The status is 1 if anything could not be.
 fn cleanup() -> Result<u8> {
     let mut status = 0;
+    let mut done = String::new();
     leftovers::sweep(&trace::tracefs()?, |owner, trouble| {
         if trouble.is_empty() {
-            println!(
-                "took down what process {}, which is gone, had left",
-                owner.pid
-            );
+            let pid = owner.pid;
+            done += &format!("took down what process {pid}, which is gone, had left\n");
         }
         for error in trouble {
             say!("left behind by process {}: {error:#}", owner.pid);
             status = FAILED;
         }
     })?;
+    std::io::stdout().write_all(done.as_bytes())?;
     Ok(status)
 }
 

@@ -4,13 +4,12 @@
 //! [`stage`] the loop that every later stage runs. The other modules are the parts of the
 //! probe itself that are pure: they can be tested, and fuzzed, without a kernel.
 
-/// Tells people something on standard error; nobody is left to tell when that is gone.
+/// Tells people something, as [`stage::say`] does.
 #[cfg(feature = "cli")]
 macro_rules! say {
-    ($($text:tt)*) => {{
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "st-probe: {}", format_args!($($text)*));
-    }};
+    ($($text:tt)*) => {
+        $crate::stage::say("st-probe", &format!($($text)*))
+    };
 }
 
 pub mod arch;
@@ -46,6 +45,8 @@ mod mounts;
 mod owner;
 #[cfg(feature = "cli")]
 mod proc;
+#[cfg(feature = "cli")]
+mod pump;
 #[cfg(feature = "cli")]
 mod session;
 #[cfg(feature = "cli")]

@@ -23,6 +23,9 @@ use std::path::PathBuf;
 /// Where the kernel shows its types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// Whether an instance records: Documentation/trace/ftrace.rst.
+const TRACING_ON: &str = "tracing_on";
+
 const BTRFS: &str = "/sys/kernel/btf/btrfs";
 
 /// The events that are not asked for but serve those that are.
@@ -214,7 +217,11 @@ impl Session {
 
     /// Lets the records of the hooks of these events begin.
     pub fn enable(&self, which: impl Fn(&str) -> bool) -> Result<()> {
-        for hook in HOOKS.iter().filter(|hook| which(hook.event)) {
+        let hooks = || HOOKS.iter().filter(|hook| which(hook.event));
+        let returns = |hook: &&Hook| matches!(hook.point, Point::Leave(_));
+        // Whose entry is recorded is to be seen to return.
+        let ordered = hooks().filter(returns);
+        for hook in ordered.chain(hooks().filter(|hook| !returns(hook))) {
             if self.hooks.iter().any(|defined| defined.name == hook.name()) {
                 self.switch(hook, true)?;
             }
@@ -256,10 +263,10 @@ impl Session {
         Ok(())
     }
 
-    /// Lets no more records begin.
+    /// Lets no more records begin: of all hooks at once, since an entry without its return
+    /// would be taken for one that was missed.
     pub fn disable(&self) -> Result<()> {
-        self.on.borrow_mut().clear();
-        self.tracefs.write(self.instance("events/enable"), "0")
+        self.tracefs.write(self.instance(TRACING_ON), "0")
     }
 
     /// Opens the ring buffer of each CPU, without blocking, and tells the CPU.
@@ -331,7 +338,7 @@ impl Session {
     /// Looks whether somebody switched us off, and switches on again what is ours.
     pub fn switch_on(&self) -> Result<Switched> {
         let mut switched = Switched::On;
-        let tracing_on = self.instance("tracing_on");
+        let tracing_on = self.instance(TRACING_ON);
         let on = self.on.borrow();
         let events = on.iter().map(|place| place.join("enable"));
         for file in events.chain([tracing_on]) {

@@ -84,19 +84,7 @@ pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8
 pub fn main<S: Stage>(stage: &mut S, verbose: bool) -> ExitCode {
     crate::interrupt::ignore_first();
     let held = crate::confine::confine();
-    let mut messages = |message: String| {
-        // Nobody is left to tell when standard error is gone.
-        // A message may quote the input, which must not command a terminal.
-        let safe = |c: char| {
-            if matches!(c, '\'' | '"' | '\\') {
-                c.to_string()
-            } else {
-                c.escape_debug().to_string()
-            }
-        };
-        let message: String = message.chars().map(safe).collect();
-        let _ = writeln!(io::stderr(), "{}: {message}", S::NAME);
-    };
+    let mut messages = |message: String| say(S::NAME, &message);
     if verbose {
         held.into_iter().for_each(&mut messages);
     }
@@ -119,6 +107,21 @@ pub fn main<S: Stage>(stage: &mut S, verbose: bool) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Tells people something on standard error, as a whole line or not at all: whoever is killed
+/// meanwhile leaves no part of one. Nobody is left to tell when standard error is gone.
+pub fn say(name: &str, message: &str) {
+    // A message may quote the input, which must not command a terminal.
+    let safe = |c: char| {
+        if matches!(c, '\'' | '"' | '\\') {
+            c.to_string()
+        } else {
+            c.escape_debug().to_string()
+        }
+    };
+    let message: String = message.chars().map(safe).collect();
+    let _ = io::stderr().write_all(format!("{name}: {message}\n").as_bytes());
 }
 
 /// Writes lines so that whoever is killed meanwhile leaves no part of one in a pipe.

@@ -19,12 +19,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::fs::Kind;
-use crate::kills::family;
 use crate::program::{Output, PATIENCE, Program};
 use crate::trace::{Trace, everything, says_tracing, watch};
 use crate::tracefs::{TRACEFS, instances};
@@ -44,6 +44,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("loss/returns", returns),
         Case::new("loss/target", target),
         Case::new("loss/switched-off", switched_off),
+        Case::new("loss/ends", ends),
     ]
 }
 
@@ -347,23 +348,19 @@ fn stopped(report: &mut Report, stage: &str) -> Result<()> {
     let mut arguments = everything(&place.dir);
     arguments.extend(["--strict", "--buffer-size", SMALL].map(Into::into));
     let trace = Trace::start(arguments)?;
-    let family = family(&trace.program)?;
-    let (pid, _) = family
-        .iter()
-        .find(|(_, name)| name == stage)
-        .with_context(|| format!("there is no {stage}"))?;
-    kill(*pid, Signal::SIGSTOP)?;
+    let pid = trace.program.member(stage)?;
+    kill(pid, Signal::SIGSTOP)?;
     // Each pipe holds some.
     let work = work(&place.dir, |files| files >= 2 * MANY)?;
-    kill(*pid, Signal::SIGCONT)?;
+    kill(pid, Signal::SIGCONT)?;
     let after = place.dir.join("after");
     sys::creat(&after, 0o644)?;
     if !trace.program.wait_out(PATIENCE, b"/after\"") {
         bail!("it does not go on");
     }
-    for (pid, name) in &family {
+    for (pid, name) in trace.program.family()? {
         if name.starts_with("st-") {
-            bounded(report, name, memory(*pid)?);
+            bounded(report, &name, memory(pid)?);
         }
     }
     let output = trace.stop()?;
@@ -553,5 +550,26 @@ fn switched_off(report: &mut Report) -> Result<()> {
         true,
         "some records were lost (switched off)",
     );
+    Ok(())
+}
+
+/// Tracing begins and ends while others work: the calls that were under way then are not lost.
+fn ends(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("ends")?;
+    let over = AtomicBool::new(false);
+    let output = thread::scope(|scope| {
+        let working = scope.spawn(|| work(&place.dir, |_| over.load(Ordering::Relaxed)));
+        let output = (|| {
+            let trace = Trace::start(everything(&place.dir))?;
+            if !trace.program.wait_out(PATIENCE, b"\n") {
+                bail!("nothing was printed");
+            }
+            trace.stop()
+        })();
+        over.store(true, Ordering::Relaxed);
+        working.join().expect("it does not panic")?;
+        output
+    })?;
+    summed_up(report, &output, false, "lost (");
     Ok(())
 }

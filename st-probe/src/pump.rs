@@ -1,0 +1,456 @@
+//! From the ring buffers, and from whatever else is to be told, to the stream.
+
+use crate::arch::Arch;
+use crate::census::Census;
+use crate::command::Command;
+use crate::health::{Finding, Health};
+use crate::merge::Merge;
+use crate::mounts::Mounts;
+use crate::proc::{self, now};
+use crate::record::{Bytes, End, Header, Lost, MAGIC, Raw, VERSION};
+use crate::ring::{self, Item};
+use crate::session::Session;
+use crate::signals::Signals;
+use crate::snapshot::Snapshot;
+use crate::wire;
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::ClockId;
+use nix::unistd::{SysconfVar, sysconf};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// How long records gather before they are read, once there are some. A record is handed on
+/// a tick after it was read: the latency is between one and two of them.
+const TICK: Duration = Duration::from_millis(10);
+/// The same once they have kept coming for [`SUSTAINED`] ticks: each tick wakes the whole
+/// pipeline.
+const LONG_TICK: Duration = Duration::from_millis(20);
+const SUSTAINED: u32 = 10;
+/// How long to wait for records at most: the kernel may forget to tell of one (Linux
+/// kernel/trace/ring_buffer.c, ring_buffer_poll_wait).
+const DOZE: Duration = Duration::from_secs(1);
+/// How long a write takes that waits for the reader: nanoseconds.
+const STALL: u64 = 50_000_000;
+/// Bytes that the pipe to the next stage should hold: what the reader may lag behind
+/// before records gather in the ring buffer.
+const PIPE: i32 = 1 << 20;
+/// The largest sub-buffer that the kernel lets an administrator choose.
+const SUB_BUFFER: usize = 1 << 20;
+
+/// What waits in the merge.
+enum Entry {
+    /// A record's bytes as the kernel wrote them.
+    Raw(Vec<u8>),
+    /// A gap.
+    Lost(Lost),
+    /// A record of our own, encoded.
+    Record(Vec<u8>),
+}
+
+/// One CPU's ring buffer.
+struct Buffer {
+    cpu: u32,
+    file: File,
+    /// The time of the last record read.
+    latest: u64,
+    /// A gap before the next record, of so many if known.
+    gap: Option<Option<u64>>,
+    /// It cannot be waited for: the CPU is not there.
+    absent: bool,
+}
+
+/// Moves records from the ring buffers to standard output.
+pub struct Pump<'a> {
+    buffers: Vec<Buffer>,
+    /// The buffers, the processes, the mounts, the snapshot and the health.
+    merge: Merge<Entry>,
+    /// Whether the kernel records what it should.
+    pub health: Health<'a>,
+    /// The processes that were there before.
+    pub census: Census<'a>,
+    /// The directories that are looked at.
+    pub snapshot: Snapshot<'a>,
+    /// When the last cycle began.
+    cycled: u64,
+    /// How many cycles in a row have found something.
+    ticks: u32,
+    mounts: Mounts,
+    page: Vec<u8>,
+    out: Vec<u8>,
+    stdout: File,
+    /// Whether nobody reads any more, or can be written to.
+    pub reader_gone: bool,
+    records: u64,
+    /// Records lost elsewhere than in the ring buffer.
+    lost: u64,
+    /// From when to when the reader was waited for last.
+    stalled: (u64, u64),
+}
+
+impl<'a> Pump<'a> {
+    /// Opens the buffers of a session.
+    pub fn new(session: &'a Session, snapshot: Snapshot<'a>) -> Result<Self> {
+        let buffers: Vec<_> = (session.buffers()?.into_iter())
+            .map(|(cpu, file)| Buffer {
+                cpu,
+                file,
+                latest: 0,
+                gap: None,
+                absent: false,
+            })
+            .collect();
+        let stdout = io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .context("no standard output")?;
+        // Only pipes have a size; a file or terminal needs none.
+        let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
+        Ok(Self {
+            merge: Merge::new(buffers.len() + 4),
+            health: Health::new(session, buffers.iter().map(|buffer| buffer.cpu).collect()),
+            buffers,
+            census: Census::new(session),
+            snapshot,
+            cycled: 0,
+            ticks: 0,
+            mounts: Mounts::open(&session.hooks)?,
+            page: vec![0; SUB_BUFFER],
+            out: Vec::new(),
+            stdout: stdout.into(),
+            reader_gone: false,
+            records: 0,
+            lost: 0,
+            stalled: (0, 0),
+        })
+    }
+
+    /// Appends the header and the first mount table.
+    pub fn header(&mut self, session: &Session, command: Option<&Command>) -> Result<()> {
+        let uname = nix::sys::utsname::uname().context("cannot tell the machine")?;
+        let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
+        let machine = text(uname.machine());
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .context("cannot read the boot id")?;
+        let page_size = sysconf(SysconfVar::PAGE_SIZE)
+            .context("cannot tell the page size")?
+            .unwrap_or(0);
+        let (monotonic, realtime) = proc::clocks(ClockId::CLOCK_MONOTONIC)?;
+        wire::write(
+            &Header {
+                magic: MAGIC.into(),
+                version: VERSION,
+                stages: vec!["st-probe".into()],
+                kernel: text(uname.release()),
+                stack_delta: Arch::of(&machine).map_or(0, |arch| arch.stack_delta),
+                machine,
+                host: text(uname.nodename()),
+                byte_order: if cfg!(target_endian = "little") {
+                    "little"
+                } else {
+                    "big"
+                }
+                .into(),
+                page_size: page_size as u32,
+                cpus: self.buffers.len() as u32,
+                boot_id: boot_id.trim().into(),
+                monotonic,
+                realtime,
+                hooks: session.hooks.clone(),
+                unavailable: session.unavailable.clone(),
+                snapshot: self.snapshot.is_taken(),
+                answers: self.snapshot.answers(),
+                command: std::env::args_os()
+                    .map(|word| word.to_string_lossy().into_owned())
+                    .collect(),
+                child: command.map(|command| command.pid.as_raw()),
+            },
+            &mut self.out,
+        );
+        self.mounts.all(&mut self.out)
+    }
+
+    /// Waits for a signal, the reader's going or the deadline; while `busy`, no longer than
+    /// a tick, else also for records or mounts and then a tick for more of them to gather.
+    pub fn wait(&mut self, signals: &Signals, deadline: u64, busy: bool) -> Result<()> {
+        if busy || self.poll(signals, deadline, None)? {
+            let tick = if self.ticks > SUSTAINED {
+                LONG_TICK
+            } else {
+                TICK
+            };
+            self.poll(signals, deadline, Some(tick))?;
+        }
+        Ok(())
+    }
+
+    /// Polls, for `at_most` or until there are records or mounts; true if these it was.
+    fn poll(
+        &mut self,
+        signals: &Signals,
+        deadline: u64,
+        at_most: Option<Duration>,
+    ) -> Result<bool> {
+        let left = Duration::from_nanos(deadline.saturating_sub(now(ClockId::CLOCK_MONOTONIC)?));
+        let millis = left.min(at_most.unwrap_or(DOZE)).as_micros().div_ceil(1000);
+        let mut fds = vec![
+            PollFd::new(signals.fd(), PollFlags::POLLIN),
+            PollFd::new(self.stdout.as_fd(), PollFlags::empty()),
+        ];
+        let mut sources = Vec::new();
+        if at_most.is_none() {
+            fds.push(PollFd::new(self.mounts.fd(), PollFlags::POLLPRI));
+            sources.extend((0..self.buffers.len()).filter(|&source| !self.buffers[source].absent));
+            fds.extend(
+                sources.iter().map(|&source| {
+                    PollFd::new(self.buffers[source].file.as_fd(), PollFlags::POLLIN)
+                }),
+            );
+            let questions = self.snapshot.questions();
+            fds.extend(questions.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        }
+        match poll(
+            &mut fds,
+            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX),
+        ) {
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(false),
+            Err(error) => return Err(error).context("cannot poll"),
+        }
+        let told: Vec<PollFlags> = fds
+            .iter()
+            .map(|fd| fd.revents().unwrap_or(PollFlags::POLLIN))
+            .collect();
+        let any = |told: &[PollFlags]| told.iter().any(|told| !told.is_empty());
+        self.reader_gone |= !told[1].is_empty();
+        self.mounts
+            .told(told.get(2).is_some_and(|told| !told.is_empty()));
+        for (source, told) in sources.into_iter().zip(told.iter().skip(3)) {
+            self.buffers[source].absent = *told == PollFlags::POLLERR;
+        }
+        Ok(!any(&told[..2]) && any(&told[2..]))
+    }
+
+    /// Drains every buffer and hands on, in time order, what is older than the last cycle: a
+    /// record takes its time when it is begun, but can be read only when it is complete.
+    /// Returns whether there was anything, or is something left.
+    pub fn cycle(&mut self, start: u64) -> Result<bool> {
+        let found = self.drain_all(start)?;
+        let processes = self.buffers.len();
+        self.census.step(start, |ts, record| {
+            self.merge.push(processes, ts, Entry::Record(record));
+        })?;
+        if let Some((ts, record)) = self.snapshot.step(start)? {
+            let source = self.buffers.len() + 2;
+            self.merge.push(source, ts, Entry::Record(record));
+        }
+        if self.health.is_due(start) {
+            self.check(start)?;
+        }
+        let until = std::mem::replace(&mut self.cycled, start);
+        self.release(until)?;
+        let looking = self.census.is_busy() || self.snapshot.is_busy();
+        let busy = found || !self.merge.is_empty() || looking;
+        self.ticks = if busy {
+            self.ticks.saturating_add(1)
+        } else {
+            0
+        };
+        Ok(busy)
+    }
+
+    /// Looks for what the kernel did not record.
+    pub fn check(&mut self, now: u64) -> Result<()> {
+        let source = self.buffers.len() + 3;
+        for Finding { lost, any } in self.health.look(now)? {
+            if any {
+                self.merge.push(source, lost.ts, Entry::Lost(lost));
+            } else {
+                self.snapshot.lost(lost.ts);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drains every buffer until it is empty or has come to `until`, and looks for a change
+    /// of the mount tables. Returns whether there was anything.
+    fn drain_all(&mut self, until: u64) -> Result<bool> {
+        let mut found = false;
+        for source in 0..self.buffers.len() {
+            found |= self.drain(source, until)?;
+        }
+        let tables = self.mounts.look()?;
+        // Whoever made a change has left a record before.
+        if let Some(read) = tables.iter().map(|table| table.ts).max() {
+            found = true;
+            for source in 0..self.buffers.len() {
+                self.drain(source, read)?;
+            }
+        }
+        for (since, record) in self.mounts.records(tables) {
+            let source = self.buffers.len() + 1;
+            self.merge.push(source, since, Entry::Record(record));
+        }
+        Ok(found)
+    }
+
+    /// Reads one CPU's buffer until it is empty or has come to `until`.
+    fn drain(&mut self, source: usize, until: u64) -> Result<bool> {
+        let mut found = false;
+        let Self {
+            buffers,
+            merge,
+            page,
+            mounts,
+            stalled,
+            ..
+        } = self;
+        let Buffer {
+            cpu,
+            file,
+            latest,
+            gap,
+            ..
+        } = &mut buffers[source];
+        while *latest < until {
+            let count = match file.read(page) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot read the ring buffer"),
+            };
+            found = true;
+            let parsed = ring::parse(&page[..count], |item| match item {
+                Item::Lost(count) => *gap = Some(count),
+                Item::Record { ts, data } => {
+                    if let Some(count) = gap.take() {
+                        let by_reader = stalled.0 < ts && *latest < stalled.1;
+                        let cause = match by_reader {
+                            true => Lost::SLOW_READER,
+                            false => Lost::RING_BUFFER,
+                        };
+                        let lost = overwritten(*cpu, *latest, ts, count, cause);
+                        merge.push(source, ts, Entry::Lost(lost));
+                    }
+                    *latest = ts;
+                    // An event is never shorter than its common fields.
+                    if data.len() >= 8 {
+                        mounts.note(common_type(data), ts);
+                        merge.push(source, ts, Entry::Raw(data.to_vec()));
+                    }
+                }
+            });
+            if let Err(why) = parsed {
+                say!("the ring buffer of CPU {cpu} is not as expected: {why}");
+                let lost = overwritten(*cpu, *latest, *latest, None, Lost::RING_BUFFER);
+                merge.push(source, *latest, Entry::Lost(lost));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes every record older than `until`.
+    fn release(&mut self, until: u64) -> Result<()> {
+        let Self {
+            merge,
+            out,
+            buffers,
+            records,
+            lost,
+            census,
+            snapshot,
+            ..
+        } = self;
+        merge.release(until, |source, ts, entry| match entry {
+            Entry::Raw(data) => {
+                *records += 1;
+                let (cpu, id) = (buffers[source].cpu, common_type(&data));
+                wire::write(
+                    &Raw {
+                        ts,
+                        cpu,
+                        id,
+                        data: Bytes::from(&data[..]),
+                    },
+                    out,
+                );
+            }
+            Entry::Lost(gap) => {
+                if gap.cause == Lost::MISSED_PROBE {
+                    *lost += gap.count.unwrap_or(0);
+                }
+                census.lost(ts);
+                snapshot.lost(ts);
+                wire::write(&gap, out);
+            }
+            Entry::Record(record) => out.extend(record),
+        });
+        self.flush()
+    }
+
+    /// Writes all that is left, and the last record.
+    pub fn end(&mut self, why: &str) -> Result<()> {
+        self.drain_all(u64::MAX)?;
+        self.release(u64::MAX)?;
+        let ts = now(ClockId::CLOCK_MONOTONIC)?;
+        wire::write(
+            &End {
+                ts,
+                records: self.records,
+                lost: self.lost + self.health.overruns()?,
+                why: why.into(),
+            },
+            &mut self.out,
+        );
+        self.flush()
+    }
+
+    /// Writes what there is. When the reader has gone, it is dropped.
+    fn flush(&mut self) -> Result<()> {
+        let began = now(ClockId::CLOCK_MONOTONIC)?;
+        let mut rest = &self.out[..];
+        while !rest.is_empty() && !self.reader_gone {
+            match self.stdout.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_gone = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    if Signals::urgent() {
+                        self.reader_gone = true;
+                        bail!("given up while the reader was not reading");
+                    }
+                }
+                Err(error) => {
+                    self.reader_gone = true;
+                    return Err(error).context("cannot write to standard output");
+                }
+            }
+        }
+        self.out.clear();
+        let ended = now(ClockId::CLOCK_MONOTONIC)?;
+        if ended - began > STALL {
+            self.stalled = (began, ended);
+        }
+        Ok(())
+    }
+}
+
+/// Records that later ones have overwritten.
+fn overwritten(cpu: u32, since: u64, ts: u64, count: Option<u64>, cause: &str) -> Lost {
+    Lost {
+        since,
+        ts,
+        cpu: Some(cpu),
+        count,
+        cause: cause.into(),
+        event: None,
+    }
+}
+
+/// The id of a record's event: the first of its common fields.
+fn common_type(data: &[u8]) -> u16 {
+    u16::from_ne_bytes([data[0], data[1]])
+}
