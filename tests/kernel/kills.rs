@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::fs::Kind;
-use crate::program::{PATIENCE, Program};
+use crate::program::{PATIENCE, Program, look};
 use crate::trace::{Trace, everything, says_tracing};
 use crate::tracefs::{self, TRACEFS};
 use crate::{Case, Report, sys};
@@ -72,7 +72,7 @@ fn killed(report: &mut Report, victim: Victim) -> Result<Duration> {
     let before = tracefs::Snapshot::take()?;
     let place = Kind::Tmpfs.place(&format!("kills-{}", NUMBER.fetch_add(1, Relaxed)))?;
     let trace = Trace::start(everything(&place.dir))?;
-    let all = family(&trace.program)?;
+    let all = trace.program.family()?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let working = scope.spawn(|| work(&place.dir, &stop));
@@ -177,7 +177,7 @@ fn sweep(report: &mut Report, before: &tracefs::Snapshot) -> Result<()> {
     }
     // A second one, of which nothing is to be left, beside the first, which lives.
     let second = Trace::start(everything(&place.dir))?;
-    for (pid, _) in family(&second.program)? {
+    for (pid, _) in second.program.family()? {
         // Its shells may be gone with the others.
         let _ = kill(pid, Signal::SIGKILL);
     }
@@ -203,41 +203,6 @@ fn sweep(report: &mut Report, before: &tracefs::Snapshot) -> Result<()> {
     other.signal_group(Signal::SIGINT)?;
     other.finish()?;
     Ok(())
-}
-
-/// The processes of a pipeline: those of its group, and the guardian of its st-probe.
-pub fn family(program: &Program) -> Result<Vec<(Pid, String)>> {
-    let mut family = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let Some((name, ppid, _)) = look(pid) else {
-            continue;
-        };
-        let of = |process| look(process).is_some_and(|of| of.2 == program.group().as_raw());
-        if of(pid) || name == "guardian" && of(ppid) {
-            family.push((Pid::from_raw(pid), name));
-        }
-    }
-    Ok(family)
-}
-
-/// A process's name, parent and group: proc_pid_stat(5). Not that of one that has ended.
-fn look(pid: i32) -> Option<(String, i32, i32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (head, rest) = stat.rsplit_once(')')?;
-    let (_, name) = head.split_once('(')?;
-    let mut fields = rest.split_whitespace();
-    if fields.next()? == "Z" {
-        return None;
-    }
-    Some((
-        name.to_owned(),
-        fields.next()?.parse().ok()?,
-        fields.next()?.parse().ok()?,
-    ))
 }
 
 fn is_there(pid: Pid, name: &str) -> bool {

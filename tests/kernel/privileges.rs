@@ -6,7 +6,6 @@ use std::fs;
 use std::process::Command;
 
 use crate::fs::Kind;
-use crate::kills::family;
 use crate::trace::{Trace, everything};
 use crate::{Case, Report};
 
@@ -50,7 +49,7 @@ fn stages(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("privileges")?;
     let trace = Trace::start(everything(&place.dir))?;
     let mut seen = Vec::new();
-    for (pid, name) in family(&trace.program)? {
+    for (pid, name) in trace.program.family()? {
         let path = format!("/proc/{pid}/status");
         let status = status(&fs::read_to_string(&path).context(path)?);
         let expected: &[(&str, &str)] = match name.as_str() {

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
@@ -187,6 +188,32 @@ impl Program {
         self.group
     }
 
+    /// The processes of its group, with their names, and the guardian of the st-probe there.
+    pub fn family(&self) -> Result<Vec<(Pid, String)>> {
+        let is_ours = |pid| look(pid).is_some_and(|(_, _, group)| group == self.group.as_raw());
+        let mut family = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let Some((name, ppid, _)) = look(pid) else {
+                continue;
+            };
+            if is_ours(pid) || name == "guardian" && is_ours(ppid) {
+                family.push((Pid::from_raw(pid), name));
+            }
+        }
+        Ok(family)
+    }
+
+    /// The process of that name among them.
+    pub fn member(&self, name: &str) -> Result<Pid> {
+        let family = self.family()?;
+        let member = family.into_iter().find(|member| member.1 == name);
+        Ok(member.with_context(|| format!("there is no {name}"))?.0)
+    }
+
     /// Waits for its end and that of the outputs that are collected.
     pub fn finish(self) -> Result<Output> {
         let (mut state, ended) = self.wait(PATIENCE, |state| self.is_over(state));
@@ -221,3 +248,19 @@ impl Drop for Program {
 }
 
 const UNPOISONED: &str = "no thread panics while it holds the lock";
+
+/// A process's name, parent and group: proc_pid_stat(5). Not that of one that has ended.
+pub fn look(pid: i32) -> Option<(String, i32, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (head, rest) = stat.rsplit_once(')')?;
+    let (_, name) = head.split_once('(')?;
+    let mut fields = rest.split_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    Some((
+        name.to_owned(),
+        fields.next()?.parse().ok()?,
+        fields.next()?.parse().ok()?,
+    ))
+}

@@ -278,7 +278,7 @@ fn lost(report: &mut Report) -> Result<()> {
             .push("not even a path of before is known".into());
     }
 
-    let probe = run_of("st-probe")?;
+    let probe = program.member("st-probe")?;
     nix::sys::signal::kill(probe, Signal::SIGSTOP)?;
     let after = place.dir.join("after");
     fs::rename(place.dir.join("before"), &after)?;
@@ -360,11 +360,4 @@ fn lost(report: &mut Report) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The pid of the one process of that name.
-fn run_of(comm: &str) -> Result<nix::unistd::Pid> {
-    let output = Command::new("pidof").arg(comm).output()?;
-    let pid = String::from_utf8(output.stdout)?;
-    Ok(nix::unistd::Pid::from_raw(pid.trim().parse()?))
 }
