@@ -333,10 +333,11 @@ impl Decoder {
                 wire::write(&image, out);
             }
             Told::Image(image, File::Chain(dev, chain, deleted)) => {
+                let dev = device(dev);
                 let image = Image {
                     ts,
                     image,
-                    dev: Some(&device(dev)),
+                    dev: Some(&dev),
                     fs_path: Some(Bytes::from(&chain.path[..])),
                     parent: chain.parent,
                     top: chain.top,

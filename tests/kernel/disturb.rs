@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::fs::{Kind, Place};
 use crate::log::{Expected, Log, directories, threads};
 use crate::program::{PATIENCE, Program};
-use crate::trace::{Trace, everything, finish, four, says_tracing, worked};
+use crate::trace::{Trace, below, finish, four, says_tracing, worked};
 use crate::tracefs::{TRACEFS, instances};
 use crate::{Case, Report, sys};
 
@@ -61,7 +61,7 @@ pub fn make_and_remove(log: &mut Log) -> Result<()> {
     Ok(())
 }
 
-fn below(expected: &[Expected], dir: &Path) -> Vec<Expected> {
+fn those_in(expected: &[Expected], dir: &Path) -> Vec<Expected> {
     let is_below = |event: &&Expected| {
         let path = event.fields["path"].as_str().unwrap_or_default();
         Path::new(path).starts_with(dir)
@@ -76,12 +76,12 @@ fn two(report: &mut Report) -> Result<()> {
     for dir in &dirs {
         fs::create_dir(dir)?;
     }
-    let first = Trace::start(everything(&dirs[0]))?;
-    let second = Trace::start(everything(&dirs[1]))?;
+    let first = Trace::start(below([&dirs[0]]))?;
+    let second = Trace::start(below([&dirs[1]]))?;
     let mut expected = worked(report, threads(&place, make_and_remove));
-    finish(report, first, &below(&expected, &dirs[0]))?;
+    finish(report, first, &those_in(&expected, &dirs[0]))?;
     expected.extend(worked(report, threads(&place, make_and_remove)));
-    finish(report, second, &below(&expected, &dirs[1]))
+    finish(report, second, &those_in(&expected, &dirs[1]))
 }
 
 /// Somebody else's probes and instance: on the same function, and at work all the while.
@@ -108,7 +108,7 @@ fn foreign(report: &mut Report) -> Result<()> {
     let result = four(
         report,
         &place,
-        everything(&place.dir),
+        below([&place.dir]),
         |_| Ok(()),
         make_and_remove,
     );
@@ -154,7 +154,7 @@ fn no_tracefs(report: &mut Report) -> Result<()> {
     let result = four(
         report,
         &place,
-        everything(&place.dir),
+        below([&place.dir]),
         |_| Ok(()),
         |log| {
             if table()? != before {
@@ -216,7 +216,9 @@ fn ends(
     let (before, untraced) = (traces()?, instances()?);
     let mut command = Command::new(program);
     if program == "systracer" {
-        command.args(everything(&place.dir));
+        command.args(below([&place.dir]));
+    } else {
+        command.args(["--event", "create"]);
     }
     report.problems.extend(end(&mut command, &place)?);
     if instances()? != untraced {

@@ -6,43 +6,39 @@ use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags};
 use nix::sys::stat::{SFlag, mknod};
 use nix::unistd::{Uid, chown, mkdir, symlinkat, unlink};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::attributes::chmod;
 use crate::files::{as_nobody, errno, mode, open_with, rename};
 use crate::fs::{self as file_systems, Kind};
 use crate::log::Log;
-use crate::trace::{everything, four};
+use crate::trace::four_each;
 use crate::{Case, Report, sys};
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    Kind::ALL
-        .into_iter()
-        .map(|kind| {
-            Case::new(
-                format!("failures/{}", kind.name()),
-                move |report: &mut Report| failures(report, kind),
-            )
-        })
-        .collect()
+    vec![Case::new("failures", failures)]
 }
 
-/// Where the same files are shown read-only.
-const READ_ONLY: &str = "/mnt/read-only";
 /// Another file system.
 const ELSEWHERE: &str = "/mnt/elsewhere";
 
-fn failures(report: &mut Report, kind: Kind) -> Result<()> {
-    let place = kind.place("failures")?;
+/// Where the same files are shown read-only.
+fn shown(kind: Kind) -> PathBuf {
+    Path::new("/mnt/read-only").join(kind.name())
+}
+
+fn failures(report: &mut Report) -> Result<()> {
+    let places = Kind::places("failures")?;
     file_systems::tmpfs(Path::new(ELSEWHERE), None)?;
-    file_systems::bind(&place.dir, Path::new(READ_ONLY))?;
-    file_systems::make_read_only(Path::new(READ_ONLY))?;
     fs::write(Path::new(ELSEWHERE).join("file"), "")?;
-    let result = four(
+    for (kind, place) in Kind::ALL.into_iter().zip(&places) {
+        file_systems::bind(&place.dir, &shown(kind))?;
+        file_systems::make_read_only(&shown(kind))?;
+    }
+    let result = four_each(
         report,
-        &place,
-        everything(&place.dir),
+        &places,
         |dir| {
             fs::create_dir_all(dir.join("full/sub"))?;
             fs::create_dir_all(dir.join("sticky"))?;
@@ -53,11 +49,11 @@ fn failures(report: &mut Report, kind: Kind) -> Result<()> {
             fs::write(dir.join("other"), "")?;
             Ok(())
         },
-        |log| {
+        |log, number| {
             exists(log).context("EEXIST")?;
             absent(log).context("ENOENT")?;
             denied(log).context("EACCES")?;
-            read_only(log).context("EROFS")?;
+            read_only(log, &shown(Kind::ALL[number])).context("EROFS")?;
             kinds(log).context("ENOTEMPTY and wrong kinds")?;
             elsewhere(log).context("EXDEV")?;
             // Only this has happened, in all that time.
@@ -68,7 +64,9 @@ fn failures(report: &mut Report, kind: Kind) -> Result<()> {
             Ok(())
         },
     );
-    file_systems::unmount(Path::new(READ_ONLY))?;
+    for kind in Kind::ALL {
+        file_systems::unmount(&shown(kind))?;
+    }
     file_systems::unmount(Path::new(ELSEWHERE))?;
     result
 }
@@ -155,10 +153,10 @@ fn denied(log: &Log) -> Result<()> {
     })
 }
 
-fn read_only(log: &Log) -> Result<()> {
+fn read_only(log: &Log, shown: &Path) -> Result<()> {
     let errors = &[Errno::EROFS];
     let thread = log.dir.file_name().context("a thread's directory")?;
-    let dir = Path::new(READ_ONLY).join(thread);
+    let dir = shown.join(thread);
     let file = dir.join("file");
     all_fail(log, errors, &dir.join("new"), &file)?;
     log.fails(errors, "unlink", || unlink(&file))?;

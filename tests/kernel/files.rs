@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::attributes::{MODE, chmod, modes, owners, set_ids};
 use crate::fs::{Kind, Place};
 use crate::log::{Log, Set, set_bytes};
-use crate::trace::{everything, four, one};
+use crate::trace::{Trace, below, finish, four_each, worked};
 use crate::{Case, Report, sys};
 
 /// How often each thread goes through all of it.
@@ -30,36 +30,31 @@ const ROUNDS: usize = 3;
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for kind in Kind::ALL {
-        cases.push(Case::new(
-            format!("files/{}", kind.name()),
-            move |report: &mut Report| {
-                let place = kind.place("files")?;
-                let can = Can::probe(&place)?;
-                report.notes.extend(can.lacks());
-                four(
-                    report,
-                    &place,
-                    everything(&place.dir),
-                    |_| Ok(()),
-                    |log| {
-                        let dir = log.dir.clone();
-                        for round in 0..ROUNDS {
-                            log.dir = dir.join(format!("r{round}"));
-                            operations(log, &can)?;
-                        }
-                        Ok(())
-                    },
-                )
-            },
-        ));
-        cases.push(Case::new(
-            format!("existing/{}", kind.name()),
-            move |report: &mut Report| existing(report, kind),
-        ));
+    vec![Case::new("files", files), Case::new("existing", existing)]
+}
+
+fn files(report: &mut Report) -> Result<()> {
+    let places = Kind::places("files")?;
+    let can = places.iter().map(Can::probe).collect::<Result<Vec<_>>>()?;
+    for (kind, can) in Kind::ALL.into_iter().zip(&can) {
+        let lacks = can.lacks().into_iter();
+        report
+            .notes
+            .extend(lacks.map(|lack| format!("{}: {lack}", kind.name())));
     }
-    cases
+    four_each(
+        report,
+        &places,
+        |_| Ok(()),
+        |log, number| {
+            let dir = log.dir.clone();
+            for round in 0..ROUNDS {
+                log.dir = dir.join(format!("r{round}"));
+                operations(log, &can[number])?;
+            }
+            Ok(())
+        },
+    )
 }
 
 /// What not every file system can do.
@@ -420,49 +415,62 @@ fn removing(log: &mut Log) -> Result<()> {
 
 /// O_CREAT on a file that exists but that the kernel has forgotten: it begins like a
 /// creation. What is next made under that name, or by that thread, is told rightly.
-fn existing(report: &mut Report, kind: Kind) -> Result<()> {
-    let place = kind.place("existing")?;
-    let names = ["mkdir", "link", "symlink", "pipe", "create", "rename"];
-    for name in names.into_iter().chain(["other"]) {
-        fs::write(place.dir.join(name), "content")?;
+fn existing(report: &mut Report) -> Result<()> {
+    let places = Kind::places("existing")?;
+    for place in &places {
+        for name in EXISTING.into_iter().chain(["other"]) {
+            fs::write(place.dir.join(name), "content")?;
+        }
     }
+    let trace = Trace::start(below(places.iter().map(|place| &place.dir)))?;
+    let mut expected = Vec::new();
+    for place in &places {
+        let mut log = Log::new(place);
+        let result = make_again(&mut log);
+        expected.extend(worked(report, vec![(log, result)]));
+    }
+    finish(report, trace, &expected)
+}
+
+/// The files that are there; each is then made anew, as what its name tells.
+const EXISTING: [&str; 6] = ["mkdir", "link", "symlink", "pipe", "create", "rename"];
+
+fn make_again(log: &mut Log) -> Result<()> {
     let flags = [
         OFlag::O_CREAT,
         OFlag::O_CREAT | OFlag::O_TRUNC,
         OFlag::O_CREAT | OFlag::O_APPEND,
     ];
-    one(report, &place, everything(&place.dir), |log, _| {
-        let other = log.path("other");
-        for (name, flags) in names.into_iter().zip(flags.into_iter().cycle()) {
-            let path = log.path(name);
-            forget()?;
-            log.silent("O_CREAT on an existing file", || open_with(&path, flags))?;
-            forget()?;
-            log.fails(&[Errno::EEXIST], "O_EXCL", || {
-                open_with(&path, flags | OFlag::O_EXCL)
-            })?;
-            log.removed("delete", &path, || unlink(&path))?;
-            match name {
-                "mkdir" => log.made("mkdir", &path, || mkdir(&path, mode(0o755)))?,
-                "link" => {
-                    log.named("link", &other, &path, || {
-                        errno(fs::hard_link(&other, &path))
-                    })?;
-                }
-                "symlink" => log.made("symlink", &path, || symlinkat("x", AT_FDCWD, &path))?,
-                "pipe" => log.made("mknod", &path, || {
-                    mknod(&path, SFlag::S_IFIFO, mode(0o600), 0)
-                })?,
-                "create" => drop(log.made("create", &path, || sys::creat(&path, 0o644))?),
-                _ => {
-                    log.named("rename", &other, &path, || {
-                        rename(&other, &path, RenameFlags::empty())
-                    })?;
-                }
+    let other = log.path("other");
+    for (name, flags) in EXISTING.into_iter().zip(flags.into_iter().cycle()) {
+        let path = log.path(name);
+        forget()?;
+        log.silent("O_CREAT on an existing file", || open_with(&path, flags))?;
+        forget()?;
+        log.fails(&[Errno::EEXIST], "O_EXCL", || {
+            open_with(&path, flags | OFlag::O_EXCL)
+        })?;
+        log.removed("delete", &path, || unlink(&path))?;
+        match name {
+            "mkdir" => log.made("mkdir", &path, || mkdir(&path, mode(0o755)))?,
+            "link" => {
+                log.named("link", &other, &path, || {
+                    errno(fs::hard_link(&other, &path))
+                })?;
+            }
+            "symlink" => log.made("symlink", &path, || symlinkat("x", AT_FDCWD, &path))?,
+            "pipe" => log.made("mknod", &path, || {
+                mknod(&path, SFlag::S_IFIFO, mode(0o600), 0)
+            })?,
+            "create" => drop(log.made("create", &path, || sys::creat(&path, 0o644))?),
+            _ => {
+                log.named("rename", &other, &path, || {
+                    rename(&other, &path, RenameFlags::empty())
+                })?;
             }
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 /// Empties the dentry and inode caches.

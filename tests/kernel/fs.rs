@@ -70,6 +70,11 @@ impl Kind {
         })
     }
 
+    /// One on each file system.
+    pub fn places(case: &str) -> Result<Vec<Place>> {
+        Self::ALL.into_iter().map(|kind| kind.place(case)).collect()
+    }
+
     fn mount(self) -> Result<()> {
         let root = self.root();
         if let Some(mount) = mount_of(&root)?.filter(|mount| mount.at == root) {

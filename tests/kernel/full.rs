@@ -13,7 +13,7 @@ use crate::failures::MAKING;
 use crate::files::open_with;
 use crate::fs::{self as file_systems, Kind, Layers, Place};
 use crate::log::Log;
-use crate::trace::{everything, one};
+use crate::trace::{below, one};
 use crate::{Case, Report, sys};
 
 /// The cases. Not btrfs: it has room for a million names when it has none for data.
@@ -124,7 +124,7 @@ impl Room for Blocks {
 }
 
 fn full(report: &mut Report, place: &Place, room: &mut dyn Room) -> Result<()> {
-    one(report, place, everything(&place.dir), |log, _| {
+    one(report, place, below([&place.dir]), |log, _| {
         let mut names = (0..).map(|number| format!("{number:0>250}"));
         let mut old = log.path("old");
         log.made("create", &old, || sys::creat(&old, 0o644))?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::fs::Kind;
 use crate::program::{PATIENCE, Program, look};
-use crate::trace::{Trace, everything, says_tracing};
+use crate::trace::{Trace, below, says_tracing};
 use crate::tracefs::{self, TRACEFS};
 use crate::{Case, Report, sys};
 
@@ -71,7 +71,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 fn killed(report: &mut Report, victim: Victim) -> Result<Duration> {
     let before = tracefs::Snapshot::take()?;
     let place = Kind::Tmpfs.place(&format!("kills-{}", NUMBER.fetch_add(1, Relaxed)))?;
-    let trace = Trace::start(everything(&place.dir))?;
+    let trace = Trace::start(below([&place.dir]))?;
     let all = trace.program.family()?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -139,7 +139,8 @@ fn kill_and_wait(
                         all.iter().filter(left).collect::<Vec<_>>()
                     );
                 }
-                thread::yield_now();
+                // Whoever cleans up needs the machine more.
+                thread::sleep(Duration::from_millis(10));
             }
             took = began.elapsed();
         }
@@ -168,7 +169,7 @@ fn sweep(report: &mut Report, before: &tracefs::Snapshot) -> Result<()> {
         bail!("there is nothing to take down");
     }
     let place = Kind::Tmpfs.place(&format!("kills-{}", NUMBER.fetch_add(1, Relaxed)))?;
-    let other = Program::start(Command::new("systracer").args(everything(&place.dir)))?;
+    let other = Program::start(Command::new("systracer").args(below([&place.dir])))?;
     other.wait_err("it said that it is tracing", says_tracing)?;
     if !other.err().contains("was killed") {
         report
@@ -176,7 +177,7 @@ fn sweep(report: &mut Report, before: &tracefs::Snapshot) -> Result<()> {
             .push(format!("nothing was taken down: {}", other.err()));
     }
     // A second one, of which nothing is to be left, beside the first, which lives.
-    let second = Trace::start(everything(&place.dir))?;
+    let second = Trace::start(below([&place.dir]))?;
     for (pid, _) in second.program.family()? {
         // Its shells may be gone with the others.
         let _ = kill(pid, Signal::SIGKILL);

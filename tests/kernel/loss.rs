@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::fs::Kind;
 use crate::program::{Output, PATIENCE, Program};
-use crate::trace::{Trace, everything, says_tracing, watch};
+use crate::trace::{Trace, below, says_tracing, watch};
 use crate::tracefs::{TRACEFS, instances};
 use crate::{Case, Report, sys};
 
@@ -345,7 +345,7 @@ fn bounded(report: &mut Report, name: &str, memory: u64) {
 /// Somebody stops a stage for a while (SIGSTOP, as Ctrl-Z does).
 fn stopped(report: &mut Report, stage: &str) -> Result<()> {
     let place = Kind::Tmpfs.place(&format!("stopped-{stage}"))?;
-    let mut arguments = everything(&place.dir);
+    let mut arguments = below([&place.dir]);
     arguments.extend(["--strict", "--buffer-size", SMALL].map(Into::into));
     let trace = Trace::start(arguments)?;
     let pid = trace.program.member(stage)?;
@@ -482,7 +482,7 @@ fn connect_within(address: SocketAddrV4, seconds: i64) -> Result<OwnedFd> {
 /// A symbolic link whose content does not fit the kernel's record.
 fn target(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("target")?;
-    let trace = Trace::start(everything(&place.dir))?;
+    let trace = Trace::start(below([&place.dir]))?;
     let link = place.dir.join("link");
     symlink("x".repeat(4095), &link)?;
     symlink("x", place.dir.join("short"))?;
@@ -515,7 +515,7 @@ fn target(report: &mut Report) -> Result<()> {
 fn switched_off(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("switched-off")?;
     let before = instances()?;
-    let trace = Trace::start(everything(&place.dir))?;
+    let trace = Trace::start(below([&place.dir]))?;
     let ours = instances()?.into_iter().find(|name| !before.contains(name));
     let ours = Path::new(TRACEFS)
         .join("instances")
@@ -560,7 +560,7 @@ fn ends(report: &mut Report) -> Result<()> {
     let output = thread::scope(|scope| {
         let working = scope.spawn(|| work(&place.dir, |_| over.load(Ordering::Relaxed)));
         let output = (|| {
-            let trace = Trace::start(everything(&place.dir))?;
+            let trace = Trace::start(below([&place.dir]))?;
             if !trace.program.wait_out(PATIENCE, b"\n") {
                 bail!("nothing was printed");
             }

@@ -10,10 +10,8 @@
 //! Each case traces while it does something, and compares what it did with what was
 //! reported, exactly: see [`compare`]. It prints a line a case, `ok NAME` or `FAIL NAME`
 //! followed by details, and at the end `N passed, N failed`; it exits with 1 if any failed.
-//! With FILTER it runs the cases whose names contain it. Without, of some cases that differ in
-//! nothing but the file system Linux 5.10 and 6.1 take every other one, 6.12 and 7.3 the rest,
-//! unless SYSTRACER_ALL is set: putting probes in place takes most of a case's time. After each
-//! case, tracefs must be as it was before. `--inside` is for itself: see [`inside`].
+//! With FILTER it runs the cases whose names contain it. After each case, tracefs must be as it
+//! was before. `--inside` is for itself: see [`inside`].
 #![deny(unsafe_code)]
 
 mod attributes;
@@ -149,28 +147,6 @@ fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// 1 for Linux 5.10 and 6.1, 0 for 6.12 and 7.3.
-fn kernel_parity() -> usize {
-    let uname = nix::sys::utsname::uname();
-    let release = uname.map(|uname| uname.release().to_string_lossy().into_owned());
-    let release = release.unwrap_or_default();
-    let numbers = release.split(['.', '-']).take(2);
-    numbers
-        .filter_map(|number| number.parse::<usize>().ok())
-        .sum::<usize>()
-        % 2
-}
-
-/// Whether a case is left to other kernels.
-fn is_others(name: &str, parity: usize) -> bool {
-    let (group, kind) = (name.split('/').next(), name.rsplit('/').next());
-    let kinds = fs::Kind::ALL.iter().map(|kind| kind.name());
-    let number = kinds.enumerate().find(|(_, name)| Some(*name) == kind);
-    let groups = ["existing", "failures", "names", "deep", "paths"];
-    group.is_some_and(|group| groups.contains(&group))
-        && number.is_some_and(|(number, _)| number % 2 != parity)
-}
-
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let filter = arguments.first().map(|filter| filter.to_string_lossy());
@@ -201,10 +177,8 @@ fn main() -> ExitCode {
         eprintln!("kernel-tests: cannot use tracefs: {error}");
     }
     let (mut passed, mut failed) = (0, 0);
-    let all = !filter.is_empty() || std::env::var_os("SYSTRACER_ALL").is_some();
-    let parity = kernel_parity();
     for case in cases() {
-        if !case.name.contains(&*filter) || !all && is_others(&case.name, parity) {
+        if !case.name.contains(&*filter) {
             continue;
         }
         let report = case.run();

@@ -14,7 +14,7 @@ use crate::attributes::{MODE, chmod};
 use crate::files::{errno, mode, rename};
 use crate::fs::{self as file_systems, Kind, Place};
 use crate::log::Log;
-use crate::trace::{Trace, everything, four, one};
+use crate::trace::{Trace, below, four, one};
 use crate::{Case, Report, sys};
 
 /// The cases.
@@ -75,7 +75,7 @@ fn bound(report: &mut Report, name: &str, kind: Kind, watched: Watched, when: Wh
     let result = four(
         report,
         &seen,
-        everything(&seen.dir),
+        below([&seen.dir]),
         |_| Ok(()),
         |log| {
             if when == When::While {
@@ -114,7 +114,7 @@ fn inside_before(report: &mut Report) -> Result<()> {
     for at in &mounts {
         file_systems::tmpfs(at, None)?;
     }
-    let result = one(report, &place, everything(&place.dir), |log, _| {
+    let result = one(report, &place, below([&place.dir]), |log, _| {
         for name in ["m/n/file", "m/file", "file"] {
             let path = log.path(name);
             log.made("create", &path, || sys::creat(&path, 0o644))?;
@@ -132,7 +132,7 @@ fn inside_before(report: &mut Report) -> Result<()> {
 fn inside(report: &mut Report) -> Result<()> {
     let mut place = Kind::Ext4.place("mounts-inside")?;
     place.dev = None;
-    one(report, &place, everything(&place.dir), |log, trace| {
+    one(report, &place, below([&place.dir]), |log, trace| {
         for (round, name) in ["a", "b", "a", "c"].into_iter().enumerate() {
             let at = log.path(name);
             if !at.exists() {
@@ -166,7 +166,7 @@ fn stacked(report: &mut Report) -> Result<()> {
     place.dev = None;
     let at = place.dir.join("at");
     file_systems::tmpfs(&at, None)?;
-    one(report, &place, everything(&place.dir), |log, trace| {
+    one(report, &place, below([&place.dir]), |log, trace| {
         create(log, trace, &at.join("lower"))?;
         file_systems::tmpfs(&at, None)?;
         create(log, trace, &at.join("upper"))?;
@@ -200,7 +200,7 @@ fn overlay_on_overlay(report: &mut Report) -> Result<()> {
     )?;
     let mut place = Place::new(&at);
     place.inos = false;
-    let result = one(report, &place, everything(&at), |log, _| {
+    let result = one(report, &place, below([&at]), |log, _| {
         let bottom = log.path(deep);
         let (file, new) = (bottom.join("file"), bottom.join("new"));
         log.made("create", &file, || sys::creat(&file, 0o644))?;
@@ -222,7 +222,7 @@ fn carried(report: &mut Report) -> Result<()> {
     let dir = place.dir.join("dir");
     file_systems::tmpfs(&dir.join("a/b"), None)?;
     let renamed = place.dir.join("renamed");
-    let result = one(report, &place, everything(&place.dir), |log, _| {
+    let result = one(report, &place, below([&place.dir]), |log, _| {
         let move_to = |log: &mut Log, from: &Path, to: &Path| -> Result<()> {
             log.named("rename", from, to, || {
                 rename(from, to, RenameFlags::empty())

@@ -14,7 +14,7 @@ use crate::files::{errno, mode, rename};
 use crate::fs::Kind;
 use crate::log::path_of;
 use crate::spaces::tells_subvolumes;
-use crate::trace::{Trace, everything, four};
+use crate::trace::{Trace, below, four_each};
 use crate::{Case, Report, compare, sys};
 
 /// How deep the directories go. More than any record holds.
@@ -22,23 +22,18 @@ const DEPTH: usize = 14;
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for kind in Kind::ALL {
-        cases.push(Case::new(
-            format!("names/{}", kind.name()),
-            move |report: &mut Report| {
-                let place = kind.place("names")?;
-                four(report, &place, everything(&place.dir), |_| Ok(()), names)
-            },
-        ));
-        for (length, what) in [(255, "long"), (1, "short")] {
-            cases.push(Case::new(
-                format!("deep/{what}/{}", kind.name()),
-                move |report: &mut Report| deep(report, kind, what, length),
-            ));
-        }
-    }
-    cases
+    vec![
+        Case::new("names", |report: &mut Report| {
+            four_each(
+                report,
+                &Kind::places("names")?,
+                |_| Ok(()),
+                |log, _| names(log),
+            )
+        }),
+        Case::new("deep/long", |report: &mut Report| deep(report, "long", 255)),
+        Case::new("deep/short", |report: &mut Report| deep(report, "short", 1)),
+    ]
 }
 
 /// Each name tells what it would break.
@@ -94,13 +89,37 @@ fn names(log: &mut crate::log::Log) -> Result<()> {
     Ok(())
 }
 
-/// Makes directories one in another, and a file in each. Their paths do not fit a system
-/// call, so each is made from its parent.
-fn deep(report: &mut Report, kind: Kind, what: &str, length: usize) -> Result<()> {
-    let place = kind.place(&format!("deep-{what}"))?;
-    let trace = Trace::start(everything(&place.dir))?;
-    let mut path = place.dir.clone();
-    let mut expected: Vec<(&str, PathBuf)> = Vec::new();
+/// Makes directories one in another, and a file in each, on each file system.
+fn deep(report: &mut Report, what: &str, length: usize) -> Result<()> {
+    let places = Kind::places(&format!("deep-{what}"))?;
+    let trace = Trace::start(below(places.iter().map(|place| &place.dir)))?;
+    let mut expected = Vec::new();
+    for (kind, place) in Kind::ALL.into_iter().zip(&places) {
+        let sure = kind != Kind::Btrfs || tells_subvolumes();
+        let status = if sure { "complete" } else { "ambiguous" };
+        let made = make_deep(&place.dir, length)?.into_iter();
+        expected.extend(made.map(|(event, path)| (event, path, status)));
+    }
+    let got = trace.events(&mut report.problems)?;
+    report.notes.push(compare::count(&got));
+    for (number, (event, path, status)) in expected.iter().enumerate() {
+        let problem = match got.get(number) {
+            None => Err(format!("missing: {event} {}", path.display())),
+            Some(got) => check(event, path, got, status),
+        };
+        report.problems.extend(problem.err());
+    }
+    for got in got.iter().skip(expected.len()) {
+        let fields = Value::Object(got.fields.clone());
+        report.problems.push(format!("extra: {fields}"));
+    }
+    Ok(())
+}
+
+/// Their paths do not fit a system call, so each is made from its parent.
+fn make_deep(dir: &Path, length: usize) -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut path = dir.to_owned();
+    let mut expected = Vec::new();
     let mut dir = open(&path, OFlag::O_DIRECTORY, Mode::empty())?;
     for level in 0..DEPTH {
         let letter = (b'a' + level as u8) as char;
@@ -119,22 +138,7 @@ fn deep(report: &mut Report, kind: Kind, what: &str, length: usize) -> Result<()
         )?;
         expected.push(("create", path.join(file)));
     }
-    let got = trace.events(&mut report.problems)?;
-    report.notes.push(compare::count(&got));
-    let sure = kind != Kind::Btrfs || tells_subvolumes();
-    let status = if sure { "complete" } else { "ambiguous" };
-    for (number, (event, path)) in expected.iter().enumerate() {
-        let problem = match got.get(number) {
-            None => Err(format!("missing: {event} {}", path.display())),
-            Some(got) => check(event, path, got, status),
-        };
-        report.problems.extend(problem.err());
-    }
-    for got in got.iter().skip(expected.len()) {
-        let fields = Value::Object(got.fields.clone());
-        report.problems.push(format!("extra: {fields}"));
-    }
-    Ok(())
+    Ok(expected)
 }
 
 /// Whether the event is the expected one; else what is wrong.

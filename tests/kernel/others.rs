@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::disturb::make_and_remove;
 use crate::fs::{Kind, Place, run};
 use crate::program::PATIENCE;
-use crate::trace::{Trace, everything, four, says_tracing};
+use crate::trace::{Trace, below, four, says_tracing};
 use crate::tracefs::TRACEFS;
 use crate::{Case, Report, sys};
 
@@ -37,7 +37,7 @@ fn meanwhile(
     four(
         report,
         place,
-        everything(&place.dir),
+        below([&place.dir]),
         |_| Ok(()),
         |log| {
             make_and_remove(log)?;
@@ -83,7 +83,7 @@ fn reset() -> Result<()> {
 /// `trace-cmd reset` removes everybody's probes: that ends tracing, with a word.
 fn trace_cmd_reset(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("trace-cmd-reset")?;
-    let trace = Trace::start(everything(&place.dir))?;
+    let trace = Trace::start(below([&place.dir]))?;
     sys::creat(&place.dir.join("before"), 0o644)?;
     reset()?;
     let output = trace.program.finish()?;
@@ -133,7 +133,7 @@ fn switches(report: &mut Report) -> Result<()> {
         ("kprobes", "/sys/kernel/debug/kprobes/enabled"),
     ] {
         let place = Kind::Tmpfs.place(&format!("switches-{name}"))?;
-        let trace = Trace::start(everything(&place.dir))?;
+        let trace = Trace::start(below([&place.dir]))?;
         if fs::write(file, "0").is_err() {
             report.notes.push(format!("{name} cannot be switched off"));
             trace.stop()?;

@@ -11,7 +11,7 @@ use crate::attributes::{MODE, chmod};
 use crate::files::{errno, mode, rename};
 use crate::fs::{Kind, Layers, Place};
 use crate::log::{Log, Set, directories};
-use crate::trace::{Trace, everything, four};
+use crate::trace::{Trace, below, four};
 use crate::{Case, Report, compare, sys};
 
 /// The cases.
@@ -42,7 +42,7 @@ fn lower(report: &mut Report) -> Result<()> {
         dir: place.dir.with_file_name("lower-files"),
         ..place
     };
-    let trace = Trace::start(everything(&place.dir))?;
+    let trace = Trace::start(below([&place.dir]))?;
     let logs = crate::log::threads(&place, |log| {
         let path = log.path("mode");
         log.attrib(&path, MODE, || chmod(&path, 0o600))?;
@@ -84,7 +84,7 @@ fn lower(report: &mut Report) -> Result<()> {
 fn upper(report: &mut Report) -> Result<()> {
     let place = Kind::Overlay.place("upper")?;
     let layer = Layers::new("/overlay")?.upper.join("upper");
-    let below = Place {
+    let inner = Place {
         dev: Some(crate::fs::device_of(&layer)?),
         inos: true,
         ..place.clone()
@@ -94,8 +94,8 @@ fn upper(report: &mut Report) -> Result<()> {
     let watched = on_layer(&place.dir);
     four(
         report,
-        &below,
-        everything(&watched),
+        &inner,
+        below([&watched]),
         |_| Ok(()),
         |log| {
             let at = |log: &Log, name: &str| (log.path(name), on_layer(&log.path(name)));
@@ -128,7 +128,7 @@ fn copy_up(report: &mut Report) -> Result<()> {
     let layers = Layers::new("/overlay")?;
     fs::create_dir(layers.lower.join("copied"))?;
     fs::write(layers.lower.join("copied/file"), "content")?;
-    let trace = Trace::start(everything(&layers.upper))?;
+    let trace = Trace::start(below([&layers.upper]))?;
     chmod(&place.dir.with_file_name("copied").join("file"), 0o600)?;
     let got = trace.events(&mut report.problems)?;
     report.notes.push(compare::count(&got));

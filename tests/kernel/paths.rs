@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use crate::files::{Can, directory, errno, mode, open_with, operations, rename};
 use crate::fs::Kind;
 use crate::log::Log;
+use crate::program::PATIENCE;
 use crate::spaces::{finish_unsure, tells_subvolumes};
-use crate::trace::{Trace, everything, finish, worked};
+use crate::trace::{Trace, below, finish, worked};
 use crate::{Case, Report, sys};
 
 /// How deep the directories go.
@@ -49,21 +50,33 @@ const WORKS: [(&str, Work); 9] = [
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for kind in Kind::ALL {
-        for (name, work) in WORKS {
-            // The rest does not hang on the file system.
-            if kind == Kind::Ext4 || ["inside", "moved-in", "forgotten"].contains(&name) {
-                let name = format!("paths/{name}/{}", kind.name());
+    for (name, work) in WORKS {
+        // The rest does not hang on the file system.
+        let varies = ["inside", "moved-in", "forgotten"].contains(&name);
+        let kinds = if varies {
+            &Kind::ALL[..]
+        } else {
+            &[Kind::Ext4]
+        };
+        let (sure, unsure): (Vec<_>, Vec<_>) = kinds.iter().partition(|kind| is_sure(**kind));
+        for (kinds, end) in [(sure, ""), (unsure, "/btrfs")] {
+            if !kinds.is_empty() {
+                let name = format!("paths/{name}{end}");
                 cases.push(Case::new(name.clone(), move |report: &mut Report| {
-                    at_the_bottom(report, kind, &name.replace('/', "-"), 3, work)
+                    at_the_bottom(report, &kinds, &name.replace('/', "-"), 3, work)
                 }));
             }
         }
     }
     cases.push(Case::new("paths/longest", |report: &mut Report| {
-        at_the_bottom(report, Kind::Ext4, "paths-longest", 63, inside)
+        at_the_bottom(report, &[Kind::Ext4], "paths-longest", 63, inside)
     }));
     cases
+}
+
+/// Whether inode numbers do not repeat, or are told apart.
+fn is_sure(kind: Kind) -> bool {
+    kind != Kind::Btrfs || tells_subvolumes()
 }
 
 /// Directories one in another, from `dir` down.
@@ -72,33 +85,48 @@ fn levels(dir: &Path, length: usize) -> PathBuf {
     (0..DEPTH).fold(dir.to_owned(), |dir, level| dir.join(name(level)))
 }
 
-/// Traces what one thread does, with directories there before.
+/// Traces what one thread does on some file systems, with directories there before.
 fn at_the_bottom(
     report: &mut Report,
-    kind: Kind,
+    kinds: &[Kind],
     name: &str,
     length: usize,
     work: Work,
 ) -> Result<()> {
-    let mut place = kind.place(name)?;
-    let ground = Ground {
-        watched: place.dir.join("watched"),
-        outside: place.dir.join("outside"),
-        can: Can::probe(&place)?,
-        steady: place.inos && (kind != Kind::Btrfs || tells_subvolumes()),
-    };
-    for tree in [&ground.watched, &ground.outside] {
-        fs::create_dir_all(levels(tree, length)).context("deep directories")?;
+    let mut grounds = Vec::new();
+    for kind in kinds {
+        let mut place = kind.place(name)?;
+        let ground = Ground {
+            watched: place.dir.join("watched"),
+            outside: place.dir.join("outside"),
+            can: Can::probe(&place)?,
+            steady: place.inos && is_sure(*kind),
+        };
+        for tree in [&ground.watched, &ground.outside] {
+            fs::create_dir_all(levels(tree, length)).context("deep directories")?;
+        }
+        place.dir = levels(&ground.watched, length);
+        grounds.push((place, ground));
     }
-    place.dir = levels(&ground.watched, length);
-    let trace = Trace::start(everything(&ground.watched))?;
-    let mut log = Log::new(&place);
-    let result = work(&mut log, &ground);
-    let expected = worked(report, vec![(log, result)]);
-    if kind == Kind::Btrfs && !tells_subvolumes() {
-        return finish_unsure(report, trace, &expected);
+    let trace = Trace::start(below(grounds.iter().map(|(_, ground)| &ground.watched)))?;
+    let mut expected = Vec::new();
+    for (number, (place, ground)) in grounds.iter().enumerate() {
+        let mut log = Log::new(place);
+        if number == 0 {
+            // At the bottom nothing is told before the snapshot is taken.
+            let ready = log.path("ready");
+            create(&mut log, &ready)?;
+            if !trace.program.wait_out(PATIENCE, b"ready") {
+                bail!("the snapshot is not taken within {PATIENCE:?}");
+            }
+        }
+        let result = work(&mut log, ground);
+        expected.extend(worked(report, vec![(log, result)]));
     }
-    finish(report, trace, &expected)
+    if kinds.iter().all(|kind| is_sure(*kind)) {
+        return finish(report, trace, &expected);
+    }
+    finish_unsure(report, trace, &expected)
 }
 
 /// All operations, in a directory of their own below `dir`.

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::fs::Kind;
-use crate::trace::{Trace, everything};
+use crate::trace::{Trace, below};
 use crate::{Case, Report};
 
 /// The cases.
@@ -47,7 +47,7 @@ const NONE: &str = "0000000000000000";
 
 fn stages(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("privileges")?;
-    let trace = Trace::start(everything(&place.dir))?;
+    let trace = Trace::start(below([&place.dir]))?;
     let mut seen = Vec::new();
     for (pid, name) in trace.program.family()? {
         let path = format!("/proc/{pid}/status");

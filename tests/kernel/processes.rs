@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use crate::files::{errno, mode};
 use crate::fs::Kind;
 use crate::log::{Log, Span};
-use crate::trace::{Trace, everything, finish, four, one, worked};
+use crate::trace::{Trace, below, finish, four, one, worked};
 use crate::{Case, Report, sys};
 
 /// The cases.
@@ -19,19 +19,13 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("processes/short-lived", |report| {
             let place = Kind::Tmpfs.place("short-lived")?;
-            four(
-                report,
-                &place,
-                everything(&place.dir),
-                |_| Ok(()),
-                short_lived,
-            )
+            four(report, &place, below([&place.dir]), |_| Ok(()), short_lived)
         }),
         Case::new("processes/shell", shell),
         Case::new("processes/alive-before", alive_before),
         Case::new("processes/thread-names", |report| {
             let place = Kind::Tmpfs.place("thread-names")?;
-            four(report, &place, everything(&place.dir), |_| Ok(()), named)
+            four(report, &place, below([&place.dir]), |_| Ok(()), named)
         }),
         Case::new("processes/thread-before", thread_before),
     ]
@@ -54,7 +48,7 @@ fn short_lived(log: &mut Log) -> Result<()> {
 /// A shell's own doing, its child's, and what it becomes: that keeps the process.
 fn shell(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("shell")?;
-    one(report, &place, everything(&place.dir), |log, _| {
+    one(report, &place, below([&place.dir]), |log, _| {
         let (span, pid) = script(log, ": >file; mkdir child; exec mkdir became")?;
         for (event, name, by, comm) in [
             ("create", "file", Some(pid), "sh"),
@@ -95,7 +89,7 @@ fn alive_before(report: &mut Report) -> Result<()> {
         .spawn()
         .context("cannot run sh")?;
     let pid = shell.id() as i32;
-    one(report, &place, everything(&place.dir), |log, _| {
+    one(report, &place, below([&place.dir]), |log, _| {
         let mut input = shell.stdin.take().context("it is piped")?;
         let ((), span) = log.run(|| {
             errno(input.write_all(b": >file\nexit\n"))?;
@@ -143,7 +137,7 @@ fn thread_before(report: &mut Report) -> Result<()> {
             });
             (log, result)
         })?;
-    let trace = Trace::start(everything(&place.dir))?;
+    let trace = Trace::start(below([&place.dir]))?;
     begin.send(())?;
     let done = thread.join().ok().context("the thread panicked")?;
     let expected = worked(report, vec![done]);

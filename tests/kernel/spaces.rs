@@ -15,7 +15,7 @@ use crate::files::{mode, rename};
 use crate::fs::{Kind, run};
 use crate::log::{Expected, Log};
 use crate::program::{PATIENCE, Program};
-use crate::trace::{Trace, everything, finish, says_tracing, worked};
+use crate::trace::{Trace, below, finish, says_tracing, worked};
 use crate::{Case, Report, sys};
 
 /// Deeper than any record holds.
@@ -47,7 +47,7 @@ fn snapshots(report: &mut Report) -> Result<()> {
     for dir in &dirs[1..3] {
         subvolume("snapshot", &[&dirs[0], dir])?;
     }
-    let trace = Trace::start(everything(&place.dir))?;
+    let trace = Trace::start(below([&place.dir]))?;
     let mut log = Log::new(&place);
     let result = in_each(&mut log, &dirs);
     let expected = worked(report, vec![(log, result)]);
@@ -127,7 +127,7 @@ fn private(report: &mut Report) -> Result<()> {
     let dir = &place.dir;
     fs::create_dir_all(dir.join("bound"))?;
     fs::create_dir_all(dir.join("own").join(DEEP))?;
-    let trace = Trace::start(everything(dir))?;
+    let trace = Trace::start(below([dir]))?;
     let script = "set -e
         mount -t tmpfs none own
         mkdir -p own/$1; touch own/$1/early
@@ -223,7 +223,7 @@ fn passing(report: &mut Report) -> Result<()> {
     let (watched, outside) = (place.dir.join("watched"), place.dir.join("outside"));
     fs::create_dir(&watched)?;
     fs::create_dir_all(outside.join(DEEP))?;
-    let trace = Trace::start(everything(&watched))?;
+    let trace = Trace::start(below([&watched]))?;
     let mut paths = Vec::new();
     for number in 0..20 {
         let guest = watched.join(format!("guest{number}"));

@@ -71,11 +71,10 @@ pub fn watch(events: &str, path: &Path) -> [OsString; 2] {
     ["--watch".into(), watch]
 }
 
-/// The usual options: everything, in JSON, with file events below `dir`.
-pub fn everything(dir: &Path) -> Vec<OsString> {
-    let mut arguments = vec!["--json".into(), "--all".into()];
-    arguments.extend(watch("all", dir));
-    arguments
+/// The usual options: file events below each of `dirs`, in JSON.
+pub fn below<P: AsRef<Path>>(dirs: impl IntoIterator<Item = P>) -> Vec<OsString> {
+    let watches = dirs.into_iter().flat_map(|dir| watch("all", dir.as_ref()));
+    ["--json".into()].into_iter().chain(watches).collect()
 }
 
 /// Traces what four threads do in `place`, each in a directory of its own, which `prepare`
@@ -87,13 +86,37 @@ pub fn four(
     prepare: impl Fn(&Path) -> Result<()>,
     work: impl Fn(&mut Log) -> Result<()> + Sync,
 ) -> Result<()> {
+    prepare_four(place, prepare)?;
+    let trace = Trace::start(arguments)?;
+    let expected = worked(report, log::threads(place, work));
+    finish(report, trace, &expected)
+}
+
+/// The same in several places, traced at once, one after the other.
+pub fn four_each(
+    report: &mut Report,
+    places: &[Place],
+    prepare: impl Fn(&Path) -> Result<()>,
+    work: impl Fn(&mut Log, usize) -> Result<()> + Sync,
+) -> Result<()> {
+    for place in places {
+        prepare_four(place, &prepare)?;
+    }
+    let trace = Trace::start(below(places.iter().map(|place| &place.dir)))?;
+    let mut expected = Vec::new();
+    for (number, place) in places.iter().enumerate() {
+        let logs = log::threads(place, |log| work(log, number));
+        expected.extend(worked(report, logs));
+    }
+    finish(report, trace, &expected)
+}
+
+fn prepare_four(place: &Place, prepare: impl Fn(&Path) -> Result<()>) -> Result<()> {
     for dir in log::directories(&place.dir) {
         fs::create_dir(&dir)?;
         prepare(&dir).with_context(|| format!("cannot prepare {}", dir.display()))?;
     }
-    let trace = Trace::start(arguments)?;
-    let expected = worked(report, log::threads(place, work));
-    finish(report, trace, &expected)
+    Ok(())
 }
 
 /// Traces what one thread does in `place`.

@@ -16,7 +16,7 @@ use crate::files::errno;
 use crate::fs::{Kind, Place};
 use crate::log::Log;
 use crate::program::PATIENCE;
-use crate::trace::{Trace, everything, one, watch};
+use crate::trace::{Trace, below, one, watch};
 use crate::{Case, Report};
 
 /// A user who is not root.
@@ -73,7 +73,7 @@ fn traced(
     work: impl FnOnce(&mut Log, &Trace) -> Result<()>,
 ) -> Result<()> {
     let place = place(name)?;
-    one(report, &place, everything(&place.dir), work)
+    one(report, &place, below([&place.dir]), work)
 }
 
 fn place(name: &str) -> Result<Place> {
@@ -210,7 +210,7 @@ fn before(report: &mut Report) -> Result<()> {
         crate::deed::await_ready(child)?;
     }
     fs::remove_file(&program)?;
-    one(report, &place, everything(&place.dir), |log, _| {
+    one(report, &place, below([&place.dir]), |log, _| {
         for (mut child, words) in [(removed, "make"), (adopting, "orphan")] {
             let path = log.path(words);
             let (facts, span) = {
