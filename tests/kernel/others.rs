@@ -1,6 +1,7 @@
 //! Others who trace, switch and restrict: what they may do to us is borne or told.
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 use crate::disturb::make_and_remove;
 use crate::fs::{Kind, Place, run};
-use crate::program::PATIENCE;
+use crate::program::{PATIENCE, Program};
 use crate::trace::{Trace, below, four, says_tracing};
 use crate::tracefs::TRACEFS;
 use crate::{Case, Report, sys};
@@ -18,6 +19,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("others/trace-cmd", trace_cmd),
         Case::new("others/trace-cmd-reset", trace_cmd_reset),
+        Case::new("others/bpftrace", bpftrace),
+        Case::new("others/perf", perf),
         Case::new("others/probes", many_probes),
         Case::new("others/switches", switches),
         Case::new("others/cpu", cpu),
@@ -102,6 +105,65 @@ fn trace_cmd_reset(report: &mut Report) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// bpftrace(8) has probes at the same functions; it sees what is to be seen.
+fn bpftrace(report: &mut Report) -> Result<()> {
+    let script = "
+        BEGIN { printf(\"ready\\n\"); }
+        kprobe:vfs_unlink /strncmp(comm, \"worker\", 6) == 0/ { @entries = count(); }
+        kretprobe:vfs_unlink /strncmp(comm, \"worker\", 6) == 0/ { @returns = count(); }";
+    let other = Program::start(Command::new("bpftrace").args(["-e", script]))?;
+    if !other.wait_out(PATIENCE, b"ready") {
+        bail!("bpftrace does not trace: {}", other.err());
+    }
+    let place = Kind::Tmpfs.place("bpftrace")?;
+    meanwhile(report, &place, || Ok(()))?;
+    other.signal(Signal::SIGINT)?;
+    let output = other.finish()?;
+    let out = String::from_utf8_lossy(&output.out);
+    for counted in ["@entries: 80\n", "@returns: 80\n"] {
+        if !out.contains(counted) {
+            report.problems.push(format!("no {counted:?} in: {out}"));
+        }
+    }
+    Ok(())
+}
+
+/// perf(1) defines a probe of its own at the same function, and counts.
+fn perf(report: &mut Report) -> Result<()> {
+    let perf = |arguments: &[&str]| run(Command::new("perf").args(arguments));
+    perf(&["probe", "-q", "--add", "unlinks=vfs_unlink"])?;
+    let count = ["stat", "-a", "-e", "probe:unlinks"];
+    let other = Program::start(Command::new("perf").args(count))?;
+    let place = Kind::Tmpfs.place("perf")?;
+    let profile = Path::new(TRACEFS).join("kprobe_profile");
+    // It counts once a file that is removed again and again is counted.
+    let began = Instant::now();
+    let hits = || -> Result<u64> {
+        let text = fs::read_to_string(&profile)?;
+        let line = text.lines().find(|line| line.contains("unlinks"));
+        let hits = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        hits.context("no such probe")
+    };
+    let file = place.dir.join("file");
+    while hits()? == 0 {
+        if began.elapsed() > PATIENCE {
+            bail!("perf does not count: {}", other.err());
+        }
+        sys::creat(&file, 0o644)?;
+        fs::remove_file(&file)?;
+    }
+    let before = hits()?;
+    meanwhile(report, &place, || Ok(()))?;
+    if hits()? < before + 80 {
+        report
+            .problems
+            .push(format!("perf: {before}, then {}", hits()?));
+    }
+    other.signal(Signal::SIGINT)?;
+    other.finish()?;
+    perf(&["probe", "-q", "--del", "probe:unlinks"])
 }
 
 /// Somebody has many probes.
