@@ -12,6 +12,8 @@
 //!
 //! `UPDATE_CASES=1` writes down what they print now, to be looked at with `git diff`.
 
+mod stages;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -21,21 +23,7 @@ fn cases() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the workspace");
-    let release = Command::new(root.join("scripts/release"))
-        .output()
-        .expect("scripts/release");
-    assert!(
-        release.status.success(),
-        "{}",
-        String::from_utf8_lossy(&release.stderr)
-    );
-    let stages = String::from_utf8(release.stdout).expect("a path");
-    let path = format!(
-        "{}:{}",
-        stages.trim(),
-        std::env::var("PATH").expect("a PATH")
-    );
-
+    let path = stages::path();
     let mut cases: Vec<_> = fs::read_dir(root.join("tests/cases"))
         .expect("the cases")
         .map(|entry| entry.expect("a case").path())

@@ -1,18 +1,22 @@
 //! Recordings that were cut, or made on a machine of another kind.
 
+mod recording;
+
+use recording::records;
 use st_decode::decode::Decoder;
 use st_decode::event::Kind;
 use st_format::text::Text;
 use st_pathtree::pathtree::PathTree;
 use st_probe::record::{Bytes, Header, Hook, Raw};
 use st_probe::stage::{self, Stage};
-use st_probe::wire::{self, Reader};
+use st_probe::wire;
 use std::collections::HashSet;
 
-const RECORDINGS: [(&str, &[u8]); 6] = [
+const RECORDINGS: [(&str, &[u8]); 7] = [
     ("5.10", include_bytes!("recordings/5.10.raw")),
     ("6.1", include_bytes!("recordings/6.1.raw")),
     ("6.12", include_bytes!("recordings/6.12.raw")),
+    ("6.12-arm64", include_bytes!("recordings/6.12-arm64.raw")),
     ("7.3", include_bytes!("recordings/7.3.raw")),
     (
         "no-processes",
@@ -39,19 +43,6 @@ fn text(stream: &[u8]) -> (Vec<u8>, Vec<String>, bool) {
     let (lines, _, same) = run(Text::new(false, Vec::new()), &paths);
     assert_eq!(same, whole);
     (lines, said, whole)
-}
-
-fn records(mut stream: &[u8]) -> Vec<Vec<u8>> {
-    let mut reader = Reader::default();
-    let mut records = Vec::new();
-    loop {
-        while let Some(record) = reader.take().expect("a recording") {
-            records.push(record.to_vec());
-        }
-        if !reader.fill(&mut stream).expect("memory is readable") {
-            return records;
-        }
-    }
 }
 
 fn header(record: &[u8]) -> Header {

@@ -1,4 +1,5 @@
 # What the recordings here hold: run by scripts/make-recordings in a VM, below st-probe.
+# 6.12-arm64.raw was made so by hand, in an emulated machine of that kind.
 # no-snapshot.raw and no-processes.raw are of earlier st-probes, on Linux 6.1.
 mkdir -p /srv/www/cache /srv/log
 cd /srv
