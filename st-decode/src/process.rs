@@ -1,5 +1,7 @@
 //! Who did it: processes and threads, from those alive at the start and the task events since.
 
+mod kinship;
+
 use crate::container::container;
 use crate::event::{self, Ancestor, Bytes, Ids};
 use crate::field::{Chain, Layout, Number};
@@ -20,8 +22,6 @@ const SIGNAL_GROUP_EXIT: i64 = 4;
 const MAX_ENDED: usize = 4096;
 /// How many ancestors an event names.
 const MAX_ANCESTORS: usize = 8;
-/// How many generations are looked through for an heir.
-const MAX_GENERATIONS: usize = 1 << 10;
 /// The hierarchy of cgroup v2.
 const V2: u32 = 0;
 
@@ -451,41 +451,6 @@ impl Processes {
         self.adopt(pid, ppid);
     }
 
-    /// Makes a process another one's child; if that has just ended, its heir's.
-    fn adopt(&mut self, pid: i32, ppid: Option<i32>) {
-        let ended = |ppid: &i32| self.processes.get(ppid).is_some_and(|it| it.ended);
-        let ppid = match ppid.filter(ended) {
-            Some(ended) => self.heir(ended),
-            None => ppid,
-        };
-        let Some(process) = self.processes.get_mut(&pid) else {
-            return;
-        };
-        if let Some(former) = std::mem::replace(&mut process.ppid, ppid) {
-            self.leave(pid, former);
-        }
-        if let Some(ppid) = ppid {
-            self.children.entry(ppid).or_default().insert(pid);
-        }
-    }
-
-    /// Takes a process from its parent.
-    fn leave(&mut self, pid: i32, ppid: i32) {
-        if let Some(siblings) = self.children.get_mut(&ppid) {
-            siblings.remove(&pid);
-            if siblings.is_empty() {
-                self.children.remove(&ppid);
-            }
-        }
-    }
-
-    /// Makes the children of a process another one's.
-    fn hand_on(&mut self, pid: i32, heir: Option<i32>) {
-        for child in self.children.remove(&pid).unwrap_or_default() {
-            self.adopt(child, heir);
-        }
-    }
-
     /// Whether a thread is its process's first.
     fn is_leader(&self, tid: i32) -> bool {
         self.threads
@@ -563,41 +528,6 @@ impl Processes {
             self.hand_on(pid, heir);
         }
         true
-    }
-
-    /// The first process of a process's pid namespace.
-    fn reaper(&self, process: &Process) -> Option<i32> {
-        match process.space {
-            Space::Unknown => None,
-            Space::Of(pid) => Some(pid),
-            Space::Numbered(number) => self.reapers.get(&number).copied(),
-        }
-    }
-
-    /// Who inherits the children of a process: kernel/exit.c find_new_reaper().
-    fn heir(&self, pid: i32) -> Option<i32> {
-        let process = self.processes.get(&pid)?;
-        let reaper = self.reaper(process)?;
-        let mut next = process.ppid?;
-        // With the first process of a namespace all others there end.
-        if pid == reaper {
-            return None;
-        }
-        for _ in 0..MAX_GENERATIONS {
-            // The parent of the first process is in the namespace around.
-            if next == reaper || next == 0 {
-                return Some(reaper);
-            }
-            let ancestor = self.processes.get(&next)?;
-            if self.reaper(ancestor)? != reaper {
-                return Some(reaper);
-            }
-            if ancestor.subreaper? && !ancestor.ended {
-                return Some(next);
-            }
-            next = ancestor.ppid?;
-        }
-        None
     }
 
     /// Forgets those that ended long ago.

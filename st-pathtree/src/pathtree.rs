@@ -3,15 +3,17 @@
 //! Where a path depends on a directory that the snapshot has not met yet, the event waits
 //! for it, and all after it.
 
+mod learn;
+
 use crate::event::{Bytes, Paths, Status};
 use crate::image::{self, Images};
 use crate::resolve::{Question, Resolved, Resolver};
 pub use crate::snapshot::Ask;
-use crate::snapshot::{Asked, Snapshot};
-use crate::tree::{Found, Span, Spot, Tree, key};
+use crate::snapshot::Snapshot;
+use crate::tree::{Found, Tree, key};
 use crate::watch::{Watch, Watches};
-use st_decode::event::{Dir, Files, Image, Inode, Kind, Shutdown, Unload};
-use st_decode::record::{Header, Lost, Mounts, Walked};
+use st_decode::event::{Files, Image, Inode, Kind, Shutdown, Unload};
+use st_decode::record::{Header, Lost, Mounts};
 use st_decode::stage::{self, RecordError, Stage};
 use st_decode::wire::{self, Entry};
 use std::collections::{HashMap, VecDeque};
@@ -37,9 +39,6 @@ const REPLACED: [&str; 15] = [
 
 /// Bytes of records that may wait.
 const MAX_WAITING: usize = 64 << 20;
-/// How long a call may take before its path is told by what the directories are called
-/// now: nanoseconds.
-const LONGEST_CALL: u64 = 2_000_000_000;
 /// The events that happen to directories, and to file systems.
 const FOLLOWED: [&str; 4] = ["mkdir", "rmdir", "rename", "shutdown"];
 /// The type of the file system whose inode numbers repeat.
@@ -199,193 +198,6 @@ impl PathTree {
             }
         }
         Some(Located { new, old })
-    }
-
-    /// Learns what an event tells of directories.
-    fn learn(&mut self, event: &Files) {
-        let learns = self.follows && !event.deleted;
-        let Some(dev) = event.dev.filter(|_| learns) else {
-            return;
-        };
-        let span = Span {
-            began: began(event),
-            ts: event.ts,
-        };
-        if !self.trees.contains_key(dev) {
-            self.trees.insert(dev.to_owned(), Tree::default());
-        }
-        let Some(tree) = self.trees.get_mut(dev) else {
-            return;
-        };
-        let named = event
-            .parent
-            .is_some_and(|parent| parent.subvolume.is_none());
-        tree.repeats |= named && self.resolver.kind(dev) == Some(BTRFS);
-        tree.settle(if self.waiting.is_empty() {
-            event.ts.saturating_sub(LONGEST_CALL)
-        } else {
-            0
-        });
-        let path = event.fs_path.as_deref().unwrap_or_default();
-        let old_path = event.old_fs_path.as_deref().unwrap_or_default();
-        for (parent, path) in [(event.parent, path), (event.old_parent, old_path)] {
-            if let Some(parent) = parent.and_then(key) {
-                tree.learn(began(event), parent, path);
-            }
-        }
-        let spot = |parent: Option<Inode>, path| {
-            parent.and_then(key).map(|parent| Spot {
-                parent,
-                name: last(path),
-            })
-        };
-        let (to, from) = (spot(event.parent, path), spot(event.old_parent, old_path));
-        let dir = event.dir.and_then(key);
-        let other = event.other_dir.and_then(key);
-        match (event.event, dir) {
-            (Kind::Mkdir, Some(ino)) => {
-                if let Some(to) = to {
-                    tree.made(span, ino, to);
-                }
-            }
-            (Kind::Rmdir, Some(ino)) => tree.gone(span, ino, to),
-            (Kind::Rename, _) => {
-                let Some((from, to)) = from.zip(to) else {
-                    return;
-                };
-                if let Some(dir) = dir {
-                    tree.moved(span, dir, from, to);
-                }
-                match other {
-                    Some(other) if event.exchange => tree.moved(span, other, to, from),
-                    Some(other) => tree.gone(span, other, Some(to)),
-                    None => {}
-                }
-                let moved = dir.into_iter().chain(other.filter(|_| event.exchange));
-                let moved = moved.map(|moved| (dev.to_owned(), moved, event.ts));
-                if self.snapshot.taken {
-                    self.snapshot.moved.extend(moved);
-                }
-            }
-            _ => {}
-        }
-        let tops = [event.top, event.old_top].into_iter().flatten();
-        let subvolumes = tops.filter_map(|top| top.subvolume);
-        let new = subvolumes
-            .filter(|subvolume| tree.subvolumes.insert(*subvolume))
-            .count();
-        // One that was made since: it may be anywhere.
-        if new > 0 && self.snapshot.done {
-            for root in self.snapshot.roots.clone() {
-                self.request(root, dev, None, event.ts);
-            }
-        }
-        self.look_below_moved(event.ts);
-    }
-
-    /// Asks for the directories below those that were renamed and may have come from where
-    /// nobody looked. `now` is how far the stream has got.
-    fn look_below_moved(&mut self, now: u64) {
-        if self.snapshot.moved.is_empty() || !self.snapshot.done {
-            return;
-        }
-        for (dev, dir, ts) in std::mem::take(&mut self.snapshot.moved) {
-            let tree = self.trees.get(&dev);
-            let Some(found) = tree.and_then(|tree| tree.unknown_below(dir)) else {
-                continue;
-            };
-            let question = Question {
-                event: Kind::Rename,
-                ts,
-                dev: &dev,
-                named: true,
-                outside: false,
-            };
-            let resolved = self.resolver.resolve(question, &found, None);
-            match resolved.status {
-                Status::Complete if self.resolver.concerns(&resolved.path) => {
-                    self.request(resolved.path, &dev, Some(dir), now);
-                }
-                Status::Partial if !self.is_outside(&dev, ts) => {
-                    self.snapshot.hole(&dev, u64::MAX);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Asks st-probe to look below a directory, `dir` if that was renamed.
-    fn request(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: u64) {
-        if !self.snapshot.answers {
-            self.snapshot.hole(dev, u64::MAX);
-            return;
-        }
-        self.snapshot.ask(path, dev, dir, ts);
-    }
-
-    /// Takes a `walked` record.
-    fn walked(&mut self, walked: &Walked) {
-        let ts = walked.ts.wrapping_add_signed(self.snapshot.epoch);
-        for Asked { dev, dir, .. } in self.snapshot.walked(walked) {
-            let tree = self.trees.get(&dev);
-            let unmet = |dir| tree.is_some_and(|tree| tree.unknown_below(dir).is_some());
-            if !walked.complete {
-                self.snapshot.hole(&dev, u64::MAX);
-            } else if dir.is_some_and(unmet) {
-                // It had been moved on when it was looked for.
-                self.snapshot.hole(&dev, ts);
-            }
-        }
-        // Those that the snapshot did not meet may have been below a watch for a while.
-        for (dev, dir, _) in self.snapshot.moved.clone() {
-            let tree = self.trees.get(&dev);
-            if tree.is_some_and(|tree| tree.unknown_below(dir).is_some()) {
-                self.snapshot.hole(&dev, ts);
-            }
-        }
-        self.look_below_moved(ts);
-    }
-
-    /// Learns of a directory that the snapshot met.
-    fn dir(&mut self, dir: &Dir) {
-        let tree = self.trees.entry(dir.dev.to_owned()).or_default();
-        tree.subvolumes.extend(dir.dir.subvolume);
-        tree.repeats |= dir.dir.subvolume.is_none() && self.resolver.kind(dir.dev) == Some(BTRFS);
-        let Some(inode) = key(dir.dir) else { return };
-        if *dir.fs_path == *b"/" {
-            tree.seen(inode, None);
-        } else if let Some(parent) = dir.parent.and_then(key) {
-            tree.learn(dir.ts, parent, &dir.fs_path);
-            let name = last(&dir.fs_path);
-            tree.seen(inode, Some(Spot { parent, name }));
-        }
-    }
-
-    /// Takes a file system's tree away: its device number may be another's next.
-    fn shutdown(&mut self, ts: u64, dev: &str) {
-        if let Some(tree) = self.trees.remove(dev) {
-            if self.waiting.is_empty() {
-                self.former.clear();
-            }
-            self.former.push((ts, dev.to_owned(), tree));
-        }
-        self.snapshot.forget(dev);
-    }
-
-    /// Trusts no tree any more: renames may have been lost.
-    fn lost(&mut self, lost: &Lost) {
-        let changes_none = |event: &str| !["mkdir", "rmdir", "rename"].contains(&event);
-        if lost.event.as_deref().is_some_and(changes_none) {
-            return;
-        }
-        let ts = lost.since.wrapping_add_signed(self.snapshot.epoch);
-        for (dev, tree) in std::mem::take(&mut self.trees) {
-            if !self.waiting.is_empty() {
-                self.former.push((ts, dev, tree));
-            }
-        }
-        self.snapshot.since = lost.ts;
-        self.snapshot.done = false;
     }
 
     /// Handles a record in its turn. False: it is to wait.

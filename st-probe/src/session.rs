@@ -5,8 +5,8 @@ use crate::btf::Btf;
 use crate::format;
 use crate::guardian::Guardian;
 use crate::hooks::{
-    ALIVE, DIRECTORY, EVENTS, HOOKS, Hook, INODE, MOUNT, NAMESPACE, OF_PROCESSES, PROCESS, Point,
-    SHUTDOWN,
+    ALIVE, DIRECTORY, EVENTS, Hook, INODE, MOUNT, NAMESPACE, OF_PROCESSES, PROCESS, Point,
+    SHUTDOWN, hooks,
 };
 use crate::leftovers;
 use crate::owner::Owner;
@@ -154,7 +154,7 @@ impl Session {
     /// Defines all hooks of an event, or notes why it is not available.
     fn add(&mut self, event: &str, btf: &Btf, arch: Arch) {
         let before = self.hooks.len();
-        for hook in HOOKS.iter().filter(|hook| hook.event == event) {
+        for hook in hooks().filter(|hook| hook.event == event) {
             match self.define(hook, btf, arch) {
                 Ok(defined) => self.hooks.push(defined),
                 Err(_) if !hook.needed => {}
@@ -217,11 +217,11 @@ impl Session {
 
     /// Lets the records of the hooks of these events begin.
     pub fn enable(&self, which: impl Fn(&str) -> bool) -> Result<()> {
-        let hooks = || HOOKS.iter().filter(|hook| which(hook.event));
+        let chosen = || hooks().filter(|hook| which(hook.event));
         let returns = |hook: &&Hook| matches!(hook.point, Point::Leave(_));
         // Whose entry is recorded is to be seen to return.
-        let ordered = hooks().filter(returns);
-        for hook in ordered.chain(hooks().filter(|hook| !returns(hook))) {
+        let ordered = chosen().filter(returns);
+        for hook in ordered.chain(chosen().filter(|hook| !returns(hook))) {
             if self.hooks.iter().any(|defined| defined.name == hook.name()) {
                 self.switch(hook, true)?;
             }
@@ -249,7 +249,7 @@ impl Session {
 
     /// Lets records of an event that a thread of ours makes begin, or no more.
     pub fn follow(&self, event: &str, thread: Option<nix::unistd::Pid>) -> Result<()> {
-        for hook in HOOKS.iter().filter(|hook| hook.event == event) {
+        for hook in hooks().filter(|hook| hook.event == event) {
             if !self.hooks.iter().any(|defined| defined.name == hook.name()) {
                 continue;
             }

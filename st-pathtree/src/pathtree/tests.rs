@@ -1,5 +1,5 @@
 use super::*;
-use st_decode::event::Event;
+use st_decode::event::{Dir, Event};
 use st_decode::record::{End, Hook, MAGIC, VERSION};
 use std::io::{self, Write};
 

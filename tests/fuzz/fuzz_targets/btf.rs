@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use st_probe::arch::Arch;
 use st_probe::btf::Btf;
-use st_probe::hooks::HOOKS;
+use st_probe::hooks::hooks;
 use st_probe::plan::plan;
 
 fuzz_target!(|data: &[u8]| {
@@ -14,9 +14,7 @@ fuzz_target!(|data: &[u8]| {
         };
         for machine in ["x86_64", "aarch64"] {
             let arch = Arch::of(machine).expect("a known machine");
-            let probes = HOOKS
-                .iter()
-                .flat_map(|hook| plan(hook, &btf, arch, "group"));
+            let probes = hooks().flat_map(|hook| plan(hook, &btf, arch, "group"));
             for (_, definition) in probes.flat_map(|probe| probe.definitions) {
                 assert!(!definition.contains('\n'));
             }
