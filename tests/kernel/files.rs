@@ -26,7 +26,7 @@ use crate::trace::{Trace, below, finish, four_each, worked};
 use crate::{Case, Report, sys};
 
 /// How often each thread goes through all of it.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 /// The cases.
 pub fn cases() -> Vec<Case> {

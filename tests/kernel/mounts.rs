@@ -8,12 +8,12 @@ use serde_json::json;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::attributes::{MODE, chmod};
 use crate::files::{errno, mode, rename};
 use crate::fs::{self as file_systems, Kind, Place};
 use crate::log::Log;
+use crate::program::PATIENCE;
 use crate::trace::{Trace, below, four, one};
 use crate::{Case, Report, sys};
 
@@ -297,12 +297,11 @@ fn brief(report: &mut Report) -> Result<()> {
 /// Creates a file, and waits until that is printed: the mount has then been noticed.
 pub fn create(log: &mut Log, trace: &Trace, path: &Path) -> Result<()> {
     log.made("create", path, || sys::creat(path, 0o644))?;
-    let patience = Duration::from_secs(20);
     if !trace
         .program
-        .wait_out(patience, path.as_os_str().as_bytes())
+        .wait_out(PATIENCE, path.as_os_str().as_bytes())
     {
-        bail!("{} was not printed within {patience:?}", path.display());
+        bail!("{} was not printed within {PATIENCE:?}", path.display());
     }
     Ok(())
 }

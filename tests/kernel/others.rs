@@ -173,14 +173,14 @@ fn many_probes(report: &mut Report) -> Result<()> {
         let mut file = fs::OpenOptions::new().append(true).open(&probes)?;
         std::io::Write::write_all(&mut file, text.as_bytes()).context("kprobe_events")
     };
-    for number in 0..300 {
+    for number in 0..100 {
         define(&format!("p:many/probe{number} vfs_unlink\n"))?;
     }
     let before = crate::tracefs::Snapshot::take()?;
     let place = Kind::Tmpfs.place("probes")?;
     let result = meanwhile(report, &place, || Ok(()));
     before.check(&mut report.problems)?;
-    for number in 0..300 {
+    for number in 0..100 {
         define(&format!("-:many/probe{number}\n"))?;
     }
     result
