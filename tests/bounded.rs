@@ -51,6 +51,12 @@ impl Recording {
         raws
     }
 
+    /// The time of the last raw record.
+    fn last(&self) -> u64 {
+        let raws = self.raws(|_, _, _| true);
+        raws.last().expect("some").ts
+    }
+
     /// Runs the stages on the recording with `more` before its end, each with so many MiB;
     /// returns how many lines contain each of `texts`.
     fn lines<const N: usize>(
@@ -148,17 +154,16 @@ impl Record {
     }
 }
 
-/// A call of vfs_unlink() by one thread, entry and return, and the time of the last record.
-fn deletion(recording: &Recording) -> (Vec<Record>, u64) {
+/// A call of vfs_unlink() by one thread, entry and return.
+fn deletion(recording: &Recording) -> Vec<Record> {
     let all = recording.raws(|_, hook, _| hook.event == "delete");
-    let last = recording.raws(|_, _, _| true).last().expect("some").ts;
-    (all.into_iter().take(2).collect(), last)
+    all.into_iter().take(2).collect()
 }
 
 #[test]
 fn a_million_events() {
     let recording = Recording::new();
-    let (mut call, last) = deletion(&recording);
+    let (mut call, last) = (deletion(&recording), recording.last());
     let [lines] = recording.lines([32; 3], [" delete "], |out| {
         for number in 0..EVENTS {
             let ts = last + 1000 * u64::from(number);
@@ -173,7 +178,7 @@ fn a_million_events() {
 #[test]
 fn many_processes_alive() {
     let recording = Recording::new();
-    let (mut call, last) = deletion(&recording);
+    let (mut call, last) = (deletion(&recording), recording.last());
     let [known] = recording.lines([192, 32, 32], [" alive["], |out| {
         for pid in FIRST..FIRST + PROCESSES {
             let text = |text: String| Bytes::from(text.into_bytes());
@@ -214,23 +219,19 @@ fn many_processes_alive() {
 fn many_processes_one_after_the_other() {
     let recording = Recording::new();
     let forks = recording.raws(|_, hook, _| hook.name == "task_newtask");
-    // All that the first child did that has removed something.
-    let of = |child: u32| {
-        let about = |raw: &Raw, hook: &Hook, tid: u32| {
-            let process = hook.event == "process" && number(raw, hook, "pid") == Some(child);
-            tid == child || process
-        };
-        recording.raws(about)
-    };
     let removes = |child: u32| {
         let by = recording.raws(|_, hook, tid| hook.event == "delete" && tid == child);
         !by.is_empty()
     };
     let mut children = forks.iter().map(|fork| fork.pids[1].1);
     let child = children.find(|child| removes(*child)).expect("rm");
-    let mut life = of(child);
+    // All that the first child did that has removed something, and all that was done to it.
+    let mut life = recording.raws(|raw, hook, tid| {
+        let process = hook.event == "process" && number(raw, hook, "pid") == Some(child);
+        tid == child || process
+    });
     let (first, last) = (life[0].ts, life[life.len() - 1].ts);
-    let end = recording.raws(|_, _, _| true).last().expect("some").ts;
+    let end = recording.last();
     let its = format!(" rm[{child}]");
     let lines = recording.lines([32; 3], [" rm[", &its], |out| {
         for number in 0..PROCESSES {

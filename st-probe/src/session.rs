@@ -217,11 +217,12 @@ impl Session {
 
     /// Lets the records of the hooks of these events begin.
     pub fn enable(&self, which: impl Fn(&str) -> bool) -> Result<()> {
-        let chosen = || hooks().filter(|hook| which(hook.event));
-        let returns = |hook: &&Hook| matches!(hook.point, Point::Leave(_));
+        let chosen = hooks().filter(|hook| which(hook.event));
         // Whose entry is recorded is to be seen to return.
-        let ordered = chosen().filter(returns);
-        for hook in ordered.chain(chosen().filter(|hook| !returns(hook))) {
+        let (mut ordered, others): (Vec<&Hook>, Vec<&Hook>) =
+            chosen.partition(|hook| matches!(hook.point, Point::Leave(_)));
+        ordered.extend(others);
+        for hook in ordered {
             if self.hooks.iter().any(|defined| defined.name == hook.name()) {
                 self.switch(hook, true)?;
             }

@@ -156,10 +156,10 @@ fn perf(report: &mut Report) -> Result<()> {
     }
     let before = hits()?;
     meanwhile(report, &place, || Ok(()))?;
-    if hits()? < before + 80 {
-        report
-            .problems
-            .push(format!("perf: {before}, then {}", hits()?));
+    let after = hits()?;
+    if after < before + 80 {
+        let problem = format!("perf: {before}, then {after}");
+        report.problems.push(problem);
     }
     other.signal(Signal::SIGINT)?;
     other.finish()?;

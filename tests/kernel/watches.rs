@@ -11,7 +11,6 @@ use crate::files::{errno, mode, rename};
 use crate::fs::{self as file_systems, Kind, Place};
 use crate::log::{Expected, Log};
 use crate::mounts::create;
-use crate::program::PATIENCE;
 use crate::trace::{Trace, finish, watch, worked};
 use crate::{Case, Report, sys};
 
@@ -157,13 +156,9 @@ const BEFORE: &str = "before/1/2/3/4/5/6/7/8/9/10/11/12";
 
 fn deep(log: &mut Log, trace: &Trace) -> Result<()> {
     let path = log.path(BEFORE).join("file");
-    log.made("create", &path, || sys::creat(&path, 0o644))?;
-    log.removed("delete", &path, || unlink(&path))?;
     // Whoever ends before the snapshot is taken gets what is known by then.
-    if !trace.program.wait_out(PATIENCE, b"\"delete\"") {
-        bail!("nothing was printed within {PATIENCE:?}");
-    }
-    Ok(())
+    create(log, trace, &path)?;
+    log.removed("delete", &path, || unlink(&path))
 }
 
 /// A watched directory is not there, is made, removed, made again by a rename, and then by
