@@ -1,5 +1,6 @@
 //! Taking down what an st-probe has in the kernel: its instance and its probes.
 
+use crate::grace;
 use crate::owner::Owner;
 use crate::tracefs::Tracefs;
 use anyhow::{Context, Error, Result};
@@ -17,6 +18,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Takes down the instance and the probes of an owner's name, if there are any; returns why
 /// something could not be.
 pub fn take_down(tracefs: &Tracefs, name: &str) -> Vec<Error> {
+    grace::shortened(|| take_all_down(tracefs, name))
+}
+
+fn take_all_down(tracefs: &Tracefs, name: &str) -> Vec<Error> {
     let mut trouble = Vec::new();
     let instance = Path::new("instances").join(name);
     if tracefs.path(&instance).exists() {
