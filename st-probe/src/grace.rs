@@ -3,7 +3,7 @@
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 /// How long to wait between two rounds over the CPUs.
@@ -21,14 +21,16 @@ const THIS: Pid = Pid::from_raw(0);
 pub fn shortened<T>(work: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Without the thread it takes longer.
-        let _ = thread::Builder::new().spawn_scoped(scope, || {
+        let visitor = thread::Builder::new().spawn_scoped(scope, || {
             while !over.load(Relaxed) && visit().is_ok() {
                 thread::sleep(PAUSE);
             }
         });
         let result = work();
         over.store(true, Relaxed);
+        // If it could not begin, that took longer. It is waited for, since a thread may still be
+        // there when its scope is over, and whoever forks next wants to be alone.
+        let _ = visitor.map(ScopedJoinHandle::join);
         result
     })
 }

@@ -27,7 +27,8 @@ use crate::{Case, Report, sys};
 
 /// Where podman keeps images and the containers' layers.
 const STORAGE: &str = "/var/lib/containers/storage";
-const IMAGE: &str = "localhost/kernel-tests";
+/// The image that holds this program.
+pub const IMAGE: &str = "localhost/kernel-tests";
 
 /// The directories that the container works in, as it sees them: its root, which is an
 /// overlay, [`VOLUME`] and a tmpfs.
@@ -240,7 +241,7 @@ fn check_text(
 }
 
 /// Makes the image, if it is not there yet.
-fn make_image() -> Result<()> {
+pub fn make_image() -> Result<()> {
     if podman()
         .args(["image", "exists", IMAGE])
         .status()?
@@ -261,7 +262,8 @@ fn make_image() -> Result<()> {
     run(podman().args(["import", "--quiet", tar, IMAGE]))
 }
 
-fn podman() -> Command {
+/// podman(1), with that storage.
+pub fn podman() -> Command {
     let mut command = Command::new("podman");
     command.args(["--root", STORAGE]);
     command

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use crate::container::{IMAGE, make_image, podman};
 use crate::disturb::make_and_remove;
 use crate::fs::{Kind, Place, run};
 use crate::program::{PATIENCE, Program};
@@ -28,6 +29,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("others/full-disk", full_disk),
         Case::new("others/read-only", read_only),
         Case::new("others/hidden", hidden),
+        Case::new("others/inside-container", inside_container),
     ]
 }
 
@@ -290,9 +292,14 @@ fn full_disk(report: &mut Report) -> Result<()> {
 /// would: it must fail and say what it cannot do.
 fn refused(report: &mut Report, prepare: &str, probe: &str, expected: &[&str]) -> Result<()> {
     let script = format!("set -e; {prepare}; {probe} --duration 1 | cat >/dev/null");
-    let output = Command::new("unshare")
-        .args(["--mount", "bash", "-o", "pipefail", "-c", &script])
-        .output()?;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "bash", "-o", "pipefail", "-c", &script]);
+    must_refuse(report, &mut command, expected)
+}
+
+/// It ends with 1 and says in one line what is expected.
+fn must_refuse(report: &mut Report, command: &mut Command, expected: &[&str]) -> Result<()> {
+    let output = command.output()?;
     let err = String::from_utf8_lossy(&output.stderr);
     if output.status.code() != Some(1) || !expected.iter().all(|what| err.contains(what)) {
         report.problems.push(format!("{}: {err}", output.status));
@@ -327,6 +334,30 @@ fn hidden(report: &mut Report) -> Result<()> {
         probe,
         &["cannot mount tracefs", "Operation not permitted"],
     )
+}
+
+/// Within a container, with the system calls, capabilities and mounts that podman leaves it: there
+/// tracefs is missing. And with all of them, but tracefs read-only.
+fn inside_container(report: &mut Report) -> Result<()> {
+    make_image()?;
+    let read_only = format!("--volume={TRACEFS}:{TRACEFS}:ro");
+    let rows: [(&[&str], _); 2] = [
+        (&[], ["cannot mount tracefs", "Operation not permitted"]),
+        (
+            &["--privileged", &read_only],
+            ["Read-only file system", TRACEFS],
+        ),
+    ];
+    for (options, expected) in rows {
+        let mut command = podman();
+        command
+            .args(["run", "--rm", "--pull=never", "--network=none"])
+            .arg("--volume=/usr/local/bin/st-probe:/st-probe:ro")
+            .args(options)
+            .args([IMAGE, "/st-probe", "--duration", "1"]);
+        must_refuse(report, &mut command, &expected)?;
+    }
+    Ok(())
 }
 
 /// In a locked-down kernel nobody traces: kernel_lockdown(7). That lasts until the next boot, so
