@@ -111,7 +111,7 @@ fn trace_cmd_reset(report: &mut Report) -> Result<()> {
 
 /// bpftrace(8) has probes at the same functions; it sees what is to be seen.
 fn bpftrace(report: &mut Report) -> Result<()> {
-    // What begins by itself, BEGIN, does so before the others are in place.
+    // The work is to begin only once both have counted.
     let script = "
         kprobe:vfs_unlink {
             if (strncmp(comm, \"worker\", 6) == 0) { @entries = count(); }
