@@ -95,6 +95,8 @@ pub struct Tree {
     pub repeats: bool,
     /// The btrfs subvolumes that were looked for.
     pub subvolumes: HashSet<u64>,
+    /// Those that events have told of, and that are still to be looked for.
+    pub unmet: HashSet<u64>,
     /// Paths of directories that no node leads to, as chains showed them; good until a
     /// directory above is renamed.
     places: HashMap<u64, Box<[u8]>>,

@@ -82,16 +82,12 @@ impl PathTree {
             _ => {}
         }
         let tops = [event.top, event.old_top].into_iter().flatten();
-        let subvolumes = tops.filter_map(|top| top.subvolume);
-        let new = subvolumes
-            .filter(|subvolume| tree.subvolumes.insert(*subvolume))
-            .count();
-        // One that was made since: it may be anywhere.
-        if new > 0 && self.snapshot.done {
-            for root in self.snapshot.roots.clone() {
-                self.request(root, dev, None, event.ts);
+        for subvolume in tops.filter_map(|top| top.subvolume) {
+            if !tree.subvolumes.contains(&subvolume) {
+                tree.unmet.insert(subvolume);
             }
         }
+        self.look_in_unmet(dev, event.ts);
         self.look_below_moved(event.ts);
     }
 
@@ -126,6 +122,21 @@ impl PathTree {
         }
     }
 
+    /// Asks for the directories of subvolumes that only events have told of: these were made
+    /// since, or after the snapshot had passed by, and may be anywhere.
+    fn look_in_unmet(&mut self, dev: &str, now: u64) {
+        let Some(tree) = self.trees.get_mut(dev).filter(|_| self.snapshot.done) else {
+            return;
+        };
+        let unmet = std::mem::take(&mut tree.unmet).into_iter();
+        // The snapshot may have met them after the event.
+        if unmet.filter(|&id| tree.subvolumes.insert(id)).count() > 0 {
+            for root in self.snapshot.roots.clone() {
+                self.request(root, dev, None, now);
+            }
+        }
+    }
+
     /// Asks st-probe to look below a directory, `dir` if that was renamed.
     pub(super) fn request(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: u64) {
         if !self.snapshot.answers {
@@ -154,6 +165,9 @@ impl PathTree {
             if tree.is_some_and(|tree| tree.unknown_below(dir).is_some()) {
                 self.snapshot.hole(&dev, ts);
             }
+        }
+        for dev in self.trees.keys().cloned().collect::<Vec<_>>() {
+            self.look_in_unmet(&dev, ts);
         }
         self.look_below_moved(ts);
     }

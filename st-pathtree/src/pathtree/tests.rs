@@ -1,7 +1,9 @@
 use super::*;
 use st_decode::event::{Dir, Event};
-use st_decode::record::{End, Hook, MAGIC, VERSION};
+use st_decode::record::{End, Hook, MAGIC, VERSION, Walked};
+use std::cell::RefCell;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 /// What was written, a write at a time.
 struct Writes(Vec<Vec<u8>>);
@@ -16,6 +18,27 @@ impl Write for Writes {
     }
 }
 
+/// Of a stream with a snapshot.
+fn header() -> Header {
+    let hook = |event: &str| Hook {
+        id: 0,
+        name: event.into(),
+        event: event.into(),
+        role: "entry".into(),
+        point: event.into(),
+        names: 0,
+        fields: Vec::new(),
+    };
+    Header {
+        magic: MAGIC.into(),
+        version: VERSION,
+        stages: PathTree::AFTER.iter().map(|&stage| stage.into()).collect(),
+        hooks: FOLLOWED.map(hook).into(),
+        snapshot: true,
+        ..Header::default()
+    }
+}
+
 #[test]
 fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     const DEPTH: u64 = 100;
@@ -26,25 +49,8 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
             ino,
         })
     };
-    let hook = |event: &str| Hook {
-        id: 0,
-        name: event.into(),
-        event: event.into(),
-        role: "entry".into(),
-        point: event.into(),
-        names: 0,
-        fields: Vec::new(),
-    };
     let mut input = Vec::new();
-    let header = Header {
-        magic: MAGIC.into(),
-        version: VERSION,
-        stages: PathTree::AFTER.iter().map(|&stage| stage.into()).collect(),
-        hooks: FOLLOWED.map(hook).into(),
-        snapshot: true,
-        ..Header::default()
-    };
-    wire::write(&header, &mut input);
+    wire::write(&header(), &mut input);
     let name = vec![b'n'; 200];
     for ino in 1..=DEPTH {
         let dir = Dir {
@@ -108,4 +114,84 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     }
     let expected: Vec<_> = (0..EVENTS).map(Some).collect();
     assert_eq!(told, [&[None], &expected[..], &[None]].concat());
+}
+
+#[test]
+fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
+    const MET: u64 = 256;
+    const UNMET: u64 = 257;
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let ask = {
+        let asked = asked.clone();
+        move |path: &[u8]| asked.borrow_mut().push(path.to_vec())
+    };
+    let mut tree = PathTree::new(Vec::new(), Some(Box::new(ask)));
+    let header = Header {
+        answers: true,
+        ..header()
+    };
+    let mut out = Vec::new();
+    tree.begin(&header, &[], &mut out);
+    out.clear();
+    let mut push = |record: &[u8]| {
+        let kind = wire::kind(record).unwrap();
+        tree.push(kind, record, &mut out).unwrap();
+        while tree.drain(&mut out) {}
+        std::mem::take(&mut out)
+    };
+    fn record(value: &impl serde::Serialize) -> Vec<u8> {
+        let mut record = Vec::new();
+        wire::write(value, &mut record);
+        record
+    }
+    let inode = |subvolume, ino| Inode {
+        subvolume: Some(subvolume),
+        ino,
+    };
+    let event = |subvolume| {
+        record(&Event {
+            event: Kind::Create,
+            ts: 2,
+            dev: Some("0:28"),
+            fs_path: Some(Bytes::from(&b"deep/file"[..])),
+            parent: Some(inode(subvolume, 300)),
+            top: Some(inode(subvolume, 300)),
+            ..Event::default()
+        })
+    };
+    let walked = |since, answer| {
+        record(&Walked {
+            ts: since + 1,
+            since,
+            answer,
+            roots: vec![Bytes::from(&b"/w"[..])],
+            complete: true,
+            ..Walked::default()
+        })
+    };
+    // Both have an event before the snapshot gets to them, ...
+    assert!(push(&event(MET)).is_empty());
+    assert!(push(&event(UNMET)).is_empty());
+    for (ino, fs_path) in [(256, "/"), (300, "/deep")] {
+        let dir = Dir {
+            ts: 3,
+            dev: "0:28",
+            dir: inode(MET, ino),
+            fs_path: Bytes::from(fs_path.as_bytes()),
+            parent: (ino == 300).then(|| inode(MET, 256)),
+            top: None,
+        };
+        push(&record(&dir));
+    }
+    assert!(asked.borrow().is_empty());
+    // ... which it does to one. What happened in the other waits on.
+    let told = push(&walked(1, false));
+    assert_eq!(*asked.borrow(), [b"/w"]);
+    assert_eq!(wire::kind(&told), Some("event"));
+    assert_eq!(wire::value_len(&told).unwrap(), Some(told.len()));
+    let told = push(&walked(5, true));
+    assert_eq!(wire::kind(&told), Some("event"));
+    // Each is looked for once.
+    push(&event(UNMET));
+    assert_eq!(asked.borrow().len(), 1);
 }
