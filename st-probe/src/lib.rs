@@ -34,6 +34,8 @@ pub mod cli;
 #[cfg(feature = "cli")]
 mod command;
 #[cfg(feature = "cli")]
+mod complete;
+#[cfg(feature = "cli")]
 mod grace;
 #[cfg(feature = "cli")]
 mod guardian;

@@ -3,6 +3,7 @@
 use crate::arch::Arch;
 use crate::census::Census;
 use crate::command::Command;
+use crate::complete::Complete;
 use crate::health::{Finding, Health};
 use crate::merge::Merge;
 use crate::mounts::Mounts;
@@ -23,13 +24,14 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long records gather before they are read, once there are some. A record is handed on
-/// a tick after it was read: the latency is between one and two of them.
+/// How long records gather before they are read, once there are some.
 const TICK: Duration = Duration::from_millis(10);
 /// The same once they have kept coming for [`SUSTAINED`] ticks: each tick wakes the whole
 /// pipeline.
 const LONG_TICK: Duration = Duration::from_millis(20);
 const SUSTAINED: u32 = 10;
+/// How long a record is held back at most, for an earlier one of another CPU: nanoseconds.
+const LONGEST_HOLD: u64 = 200_000_000;
 /// How long to wait for records at most: the kernel may forget to tell of one (Linux
 /// kernel/trace/ring_buffer.c, ring_buffer_poll_wait).
 const DOZE: Duration = Duration::from_secs(1);
@@ -49,6 +51,17 @@ enum Entry {
     Lost(Lost),
     /// A record of our own, encoded.
     Record(Vec<u8>),
+}
+
+/// What is waited for, beside a signal, the reader's going and the deadline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// Records, mounts and questions.
+    News,
+    /// That what was begun is complete.
+    Complete,
+    /// Nothing, for so long.
+    Tick(Duration),
 }
 
 /// One CPU's ring buffer.
@@ -74,6 +87,7 @@ pub struct Pump<'a> {
     pub census: Census<'a>,
     /// The directories that are looked at.
     pub snapshot: Snapshot<'a>,
+    complete: Option<Complete>,
     /// When the last cycle began.
     cycled: u64,
     /// How many cycles in a row have found something.
@@ -115,6 +129,7 @@ impl<'a> Pump<'a> {
             buffers,
             census: Census::new(session),
             snapshot,
+            complete: Complete::start(TICK)?,
             cycled: 0,
             ticks: 0,
             mounts: Mounts::open(&session.hooks)?,
@@ -176,32 +191,37 @@ impl<'a> Pump<'a> {
     /// Waits for a signal, the reader's going or the deadline; while `busy`, no longer than
     /// a tick, else also for records or mounts and then a tick for more of them to gather.
     pub fn wait(&mut self, signals: &Signals, deadline: u64, busy: bool) -> Result<()> {
-        if busy || self.poll(signals, deadline, None)? {
-            let tick = if self.ticks > SUSTAINED {
-                LONG_TICK
-            } else {
-                TICK
-            };
-            self.poll(signals, deadline, Some(tick))?;
+        let woken = !busy && self.poll(signals, deadline, Awaited::News)?;
+        let mut tick = Awaited::Tick(TICK);
+        if let (Some(complete), true) = (&self.complete, woken || !self.merge.is_empty()) {
+            complete.ask();
+            tick = Awaited::Complete;
+        }
+        if self.ticks > SUSTAINED {
+            tick = Awaited::Tick(LONG_TICK);
+        }
+        if woken || busy {
+            self.poll(signals, deadline, tick)?;
         }
         Ok(())
     }
 
-    /// Polls, for `at_most` or until there are records or mounts; true if these it was.
-    fn poll(
-        &mut self,
-        signals: &Signals,
-        deadline: u64,
-        at_most: Option<Duration>,
-    ) -> Result<bool> {
+    /// Polls; true if there are records or mounts, and they were awaited.
+    fn poll(&mut self, signals: &Signals, deadline: u64, awaited: Awaited) -> Result<bool> {
         let left = Duration::from_nanos(deadline.saturating_sub(now(ClockId::CLOCK_MONOTONIC)?));
-        let millis = left.min(at_most.unwrap_or(DOZE)).as_micros().div_ceil(1000);
+        let at_most = match awaited {
+            Awaited::News => DOZE,
+            Awaited::Complete => LONG_TICK,
+            Awaited::Tick(tick) => tick,
+        };
+        let millis = left.min(at_most).as_micros().div_ceil(1000);
         let mut fds = vec![
             PollFd::new(signals.fd(), PollFlags::POLLIN),
             PollFd::new(self.stdout.as_fd(), PollFlags::empty()),
         ];
         let mut sources = Vec::new();
-        if at_most.is_none() {
+        let complete = self.complete.as_ref();
+        if awaited == Awaited::News {
             fds.push(PollFd::new(self.mounts.fd(), PollFlags::POLLPRI));
             sources.extend((0..self.buffers.len()).filter(|&source| !self.buffers[source].absent));
             fds.extend(
@@ -211,6 +231,8 @@ impl<'a> Pump<'a> {
             );
             let questions = self.snapshot.questions();
             fds.extend(questions.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        } else if let Some(complete) = complete.filter(|_| awaited == Awaited::Complete) {
+            fds.push(PollFd::new(complete.fd(), PollFlags::POLLIN));
         }
         match poll(
             &mut fds,
@@ -226,18 +248,29 @@ impl<'a> Pump<'a> {
             .collect();
         let any = |told: &[PollFlags]| told.iter().any(|told| !told.is_empty());
         self.reader_gone |= !told[1].is_empty();
-        self.mounts
-            .told(told.get(2).is_some_and(|told| !told.is_empty()));
+        if awaited != Awaited::News {
+            return Ok(false);
+        }
+        self.mounts.told(!told[2].is_empty());
         for (source, told) in sources.into_iter().zip(told.iter().skip(3)) {
             self.buffers[source].absent = *told == PollFlags::POLLERR;
         }
         Ok(!any(&told[..2]) && any(&told[2..]))
     }
 
-    /// Drains every buffer and hands on, in time order, what is older than the last cycle: a
-    /// record takes its time when it is begun, but can be read only when it is complete.
-    /// Returns whether there was anything, or is something left.
+    /// Drains every buffer and hands on, in time order, what no record that is still being
+    /// written precedes. Returns whether there was anything, or is something left.
     pub fn cycle(&mut self, start: u64) -> Result<bool> {
+        let until = match &self.complete {
+            // What had been begun before that has been complete since before the draining.
+            Some(complete) => {
+                let at_least = start.saturating_sub(LONGEST_HOLD);
+                complete.until().clamp(at_least, start)
+            }
+            // As far as can be known: whoever took longer than a cycle comes too late.
+            None => self.cycled,
+        };
+        self.cycled = start;
         let found = self.drain_all(start)?;
         let processes = self.buffers.len();
         self.census.step(start, |ts, record| {
@@ -250,7 +283,6 @@ impl<'a> Pump<'a> {
         if self.health.is_due(start) {
             self.check(start)?;
         }
-        let until = std::mem::replace(&mut self.cycled, start);
         self.release(until)?;
         let looking = self.census.is_busy() || self.snapshot.is_busy();
         let busy = found || !self.merge.is_empty() || looking;
