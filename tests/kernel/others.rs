@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
+use nix::sys::utsname::uname;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -132,7 +133,14 @@ fn bpftrace(report: &mut Report) -> Result<()> {
     other.signal(Signal::SIGINT)?;
     let output = other.finish()?;
     let out = String::from_utf8_lossy(&output.out);
-    for counted in ["@entries: 80\n", "@returns: 80\n"] {
+    let mut all = vec!["@entries: 80\n"];
+    // Else no more returns are awaited at once than there are CPUs, unless one asks for more
+    // (kernel/kprobes.c, register_kretprobe), and bpftrace cannot: it misses some when alone, too.
+    let preemptible = uname()?.version().to_string_lossy().contains("PREEMPT");
+    if preemptible {
+        all.push("@returns: 80\n");
+    }
+    for counted in all {
         if !out.contains(counted) {
             report.problems.push(format!("no {counted:?} in: {out}"));
         }
