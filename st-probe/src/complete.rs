@@ -94,3 +94,29 @@ fn membarrier(command: i32) -> io::Result<i32> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    #[test]
+    fn answers_each_request_with_when_it_began() {
+        const AT_LEAST: Duration = Duration::from_millis(5);
+        let clock = || now(ClockId::CLOCK_MONOTONIC).unwrap();
+        let complete = Complete::start(AT_LEAST).unwrap();
+        let complete = complete.expect("this kernel was booted without nohz_full=");
+        assert_eq!(complete.until(), 0);
+        for _ in 0..2 {
+            let asked = clock();
+            complete.ask();
+            let mut fds = [PollFd::new(complete.fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, PollTimeout::NONE), Ok(1));
+            let until = complete.until();
+            assert!(asked <= until && until + AT_LEAST.as_nanos() as u64 <= clock());
+            // It is taken.
+            assert_eq!(complete.until(), until);
+            assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(0));
+        }
+    }
+}
