@@ -1,7 +1,9 @@
 //! Until when every record is complete.
 
-use crate::proc::now;
+use crate::proc;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::time::ClockId;
 use std::io;
@@ -36,7 +38,7 @@ struct Answer {
 
 impl Complete {
     /// Starts the thread, which takes at least so long to answer; `None` where the kernel does
-    /// not wait for anybody: with nohz_full=.
+    /// not do that: with nohz_full=, or where it has no membarrier(2).
     pub fn start(at_least: Duration) -> Result<Option<Self>> {
         if !membarrier(QUERY).is_ok_and(|commands| commands & GLOBAL != 0) {
             return Ok(None);
@@ -51,7 +53,7 @@ impl Complete {
         let own = Arc::clone(&answer);
         let work = move || -> Option<()> {
             while let Ok(()) = requested.recv() {
-                let (began, began_at) = (now(ClockId::CLOCK_MONOTONIC).ok()?, Instant::now());
+                let (began, began_at) = (proc::now(ClockId::CLOCK_MONOTONIC).ok()?, Instant::now());
                 membarrier(GLOBAL).ok()?;
                 thread::sleep(at_least.saturating_sub(began_at.elapsed()));
                 own.until.store(began, Ordering::Release);
@@ -70,6 +72,28 @@ impl Complete {
     pub fn ask(&self) {
         // Full: it is asked already.
         let _ = self.requests.try_send(());
+    }
+
+    /// Waits, for so many nanoseconds at most, until what was begun before `start`, which is
+    /// now, is complete.
+    pub fn wait(&self, start: u64, at_most: u64) -> Result<()> {
+        let deadline = start.saturating_add(at_most);
+        let mut now = start;
+        // The first answer may be to an earlier request.
+        while now < deadline && self.until() < start {
+            self.ask();
+            let left = Duration::from_nanos(deadline - now).as_millis() + 1;
+            let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
+            match poll(
+                &mut fds,
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+            ) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).context("cannot poll"),
+            }
+            now = proc::now(ClockId::CLOCK_MONOTONIC)?;
+        }
+        Ok(())
     }
 
     /// Readable when there is an answer that was not taken yet.
@@ -98,12 +122,11 @@ fn membarrier(command: i32) -> io::Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     #[test]
     fn answers_each_request_with_when_it_began() {
         const AT_LEAST: Duration = Duration::from_millis(5);
-        let clock = || now(ClockId::CLOCK_MONOTONIC).unwrap();
+        let clock = || proc::now(ClockId::CLOCK_MONOTONIC).unwrap();
         let complete = Complete::start(AT_LEAST).unwrap();
         let complete = complete.expect("this kernel was booted without nohz_full=");
         assert_eq!(complete.until(), 0);
@@ -118,5 +141,8 @@ mod tests {
             assert_eq!(complete.until(), until);
             assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(0));
         }
+        let start = clock();
+        complete.wait(start, u64::MAX).unwrap();
+        assert!(complete.until() >= start);
     }
 }

@@ -424,8 +424,11 @@ impl<'a> Pump<'a> {
         self.flush()
     }
 
-    /// Writes all that is left, and the last record.
+    /// Writes all that is left, and the last record. Nothing new is to be recorded any more.
     pub fn end(&mut self, why: &str) -> Result<()> {
+        if let Some(complete) = &self.complete {
+            complete.wait(now(ClockId::CLOCK_MONOTONIC)?, LONGEST_HOLD)?;
+        }
         self.drain_all(u64::MAX)?;
         self.release(u64::MAX)?;
         let ts = now(ClockId::CLOCK_MONOTONIC)?;

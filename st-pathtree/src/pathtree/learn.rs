@@ -175,7 +175,10 @@ impl PathTree {
     /// Learns of a directory that the snapshot met.
     pub(super) fn dir(&mut self, dir: &Dir) {
         let tree = self.trees.entry(dir.dev.to_owned()).or_default();
-        tree.subvolumes.extend(dir.dir.subvolume);
+        // What is looked at later may be above the root of that look only.
+        if !self.snapshot.done {
+            tree.subvolumes.extend(dir.dir.subvolume);
+        }
         tree.repeats |= dir.dir.subvolume.is_none() && self.resolver.kind(dir.dev) == Some(BTRFS);
         let Some(inode) = key(dir.dir) else { return };
         if *dir.fs_path == *b"/" {
