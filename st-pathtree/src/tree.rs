@@ -93,7 +93,7 @@ pub struct Tree {
     /// Whether several directories may have one inode number: on btrfs, where the kernel
     /// cannot be asked for the subvolume.
     pub repeats: bool,
-    /// The btrfs subvolumes that were looked for.
+    /// The btrfs subvolumes that the snapshot met, or that were looked for since.
     pub subvolumes: HashSet<u64>,
     /// Those that events have told of, and that are still to be looked for.
     pub unmet: HashSet<u64>,

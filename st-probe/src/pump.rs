@@ -189,7 +189,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Waits for a signal, the reader's going or the deadline; while `busy`, no longer than
-    /// a tick, else also for records or mounts and then a tick for more of them to gather.
+    /// [`LONG_TICK`], else also for records or mounts and then for more of them to gather.
     pub fn wait(&mut self, signals: &Signals, deadline: u64, busy: bool) -> Result<()> {
         let woken = !busy && self.poll(signals, deadline, Awaited::News)?;
         let mut tick = Awaited::Tick(TICK);
