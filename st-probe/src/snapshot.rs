@@ -20,6 +20,8 @@ const RECORD: u64 = 400;
 const PAUSE: u64 = 500_000_000;
 /// How long it takes at most until a question about what was seen comes: nanoseconds.
 const LINGER: u64 = 100_000_000;
+/// The same, about what was done just before tracing is to end: it is held back, too.
+const LAST: u64 = 400_000_000;
 /// The longest path that is taken for a question.
 const LONGEST: usize = 1 << 16;
 
@@ -36,8 +38,8 @@ pub struct Snapshot<'a> {
     queue: Vec<PathBuf>,
     begun: bool,
     walking: bool,
-    /// When a walk was done.
-    done: u64,
+    /// Until when a question may come.
+    linger: u64,
     /// When to look at the roots next.
     again: Option<u64>,
 }
@@ -72,7 +74,7 @@ impl<'a> Snapshot<'a> {
             queue: Vec::new(),
             begun: false,
             walking: false,
-            done: 0,
+            linger: 0,
             again: None,
         })
     }
@@ -113,7 +115,12 @@ impl<'a> Snapshot<'a> {
 
     /// Whether there may be more to come: what was seen last may lead to a question.
     pub fn may_be_asked(&self, now: u64) -> bool {
-        self.is_busy() || self.answers() && now < self.done.saturating_add(LINGER)
+        self.is_busy() || self.answers() && now < self.linger
+    }
+
+    /// Notes that tracing is to end.
+    pub fn ending(&mut self, now: u64) {
+        self.linger = self.linger.max(now.saturating_add(LAST));
     }
 
     /// To be called whenever the ring buffers have been read: takes questions, lets the
@@ -127,7 +134,7 @@ impl<'a> Snapshot<'a> {
         let done = walker.done();
         if done.is_some() {
             self.walking = false;
-            self.done = now;
+            self.linger = self.linger.max(now.saturating_add(LINGER));
         }
         let roots = self.again.take_if(|again| !self.walking && *again <= now);
         if roots.is_some() {

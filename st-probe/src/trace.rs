@@ -178,6 +178,7 @@ fn run(
             if urgent || start >= until || !pump.snapshot.may_be_asked(start) {
                 return Ok(why_first);
             }
+            busy = true;
             continue;
         }
         let over = |command: &mut Command| command.poll().is_some();
@@ -189,6 +190,9 @@ fn run(
         } else {
             why.map(|why| (why, finish))
         };
-        busy |= ending.is_some();
+        if ending.is_some() {
+            pump.snapshot.ending(start);
+            busy = true;
+        }
     }
 }
