@@ -14,7 +14,7 @@ use crate::tracefs::Tracefs;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use nix::time::ClockId;
-use nix::unistd::getppid;
+use nix::unistd::{Pid, getppid};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,9 +68,9 @@ pub fn open(options: &Options) -> Result<Session> {
 /// Traces until something ends it; returns the exit status.
 pub fn trace(options: Options) -> Result<u8> {
     let mut signals = Signals::catch()?;
+    let parent = getppid();
     if options.die_with_parent {
         // It may be gone already: then the signal would never come.
-        let parent = getppid();
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).context("cannot watch the parent")?;
         if getppid() != parent {
             return Ok(FAILED);
@@ -116,7 +116,7 @@ pub fn trace(options: Options) -> Result<u8> {
                 .saturating_add(duration.as_nanos().try_into().unwrap_or(u64::MAX)),
             None => u64::MAX,
         };
-        let ended = run(&mut pump, &mut signals, command.as_mut(), deadline);
+        let ended = run(&mut pump, &mut signals, command.as_mut(), deadline, parent);
         ended.unwrap_or_else(|error| {
             failure = Some(error);
             FAILURE
@@ -147,6 +147,7 @@ fn run(
     signals: &mut Signals,
     mut command: Option<&mut Command>,
     deadline: u64,
+    parent: Pid,
 ) -> Result<&'static str> {
     let mut busy = true;
     let mut ending: Option<(&'static str, u64)> = None;
@@ -191,7 +192,10 @@ fn run(
             why.map(|why| (why, finish))
         };
         if ending.is_some() {
-            pump.snapshot.ending(start);
+            // Whoever ends because its parent was killed is to leave at once.
+            if getppid() == parent {
+                pump.snapshot.ending(start);
+            }
             busy = true;
         }
     }
