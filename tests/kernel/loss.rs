@@ -568,7 +568,11 @@ fn ends(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("ends")?;
     let over = AtomicBool::new(false);
     let output = thread::scope(|scope| {
-        let working = scope.spawn(|| work(&place.dir, |_| over.load(Ordering::Relaxed)));
+        let working = scope.spawn(|| {
+            // What the stages cannot keep up with is lost, and rightly said to be.
+            sys::give_way()?;
+            work(&place.dir, |_| over.load(Ordering::Relaxed))
+        });
         let output = (|| {
             let trace = Trace::start(below([&place.dir]))?;
             if !trace.program.wait_out(PATIENCE, b"\n") {

@@ -29,6 +29,13 @@ pub fn accept(socket: BorrowedFd) -> Result<OwnedFd> {
     Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// setpriority(2): lets whatever else wants to run go before the calling thread, and before those
+/// that it starts.
+pub fn give_way() -> Result<()> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) }).map(drop)
+}
+
 /// connect(2) with the address family AF_UNSPEC: dissolves an association.
 pub fn disconnect(socket: BorrowedFd) -> Result<()> {
     let address = libc::sockaddr {
