@@ -1,12 +1,14 @@
 //! The stage itself.
 
+mod gap;
 mod learn;
 
-use crate::event::{Bytes, Dir, Event, Fork, Image, Kind, Shutdown, Unload};
+use crate::event::{self, Bytes, Dir, Event, Fork, Image, Kind, Shutdown, Unload};
 use crate::field::{Layout, Number, Order};
 use crate::pair::{Call, Known, Thread};
 use crate::process::{File, Processes, Told};
 use crate::socket::Socket;
+use gap::Gap;
 use learn::{dentry, detail, enter, instantiate, succeeded};
 use st_probe::record::{End, Header, Lost, Process, Raw};
 use st_probe::stage::{self, RecordError, Stage};
@@ -52,6 +54,7 @@ pub struct Decoder {
     stack_delta: u64,
     processes: Processes,
     threads: HashMap<i32, Thread>,
+    gap: Option<Gap>,
     seq: u64,
     /// Whether symbolic links' targets are recorded.
     targets: bool,
@@ -130,6 +133,7 @@ impl Stage for Decoder {
         let ends = |hook: &st_probe::record::Hook| hook.point == "exit_files";
         self.processes.begin_stream(header.hooks.iter().any(ends));
         self.threads.clear();
+        self.gap = None;
         self.lost = 0;
         self.targets = header.hooks.iter().any(|hook| hook.role == "target");
         stage::pass_header(header, record, Self::NAME, out);
@@ -139,11 +143,17 @@ impl Stage for Decoder {
         match kind {
             "raw" => {
                 let raw: Raw = wire::read(record)?;
+                self.end_gap(raw.ts, out);
                 self.raw(&raw, out);
                 return Ok(());
             }
             "process" => {
                 let process: Process = wire::read(record)?;
+                self.end_gap(process.ts, out);
+                // What is missing may be that it ended. It will be looked at again.
+                if self.gap.is_some() {
+                    return Ok(());
+                }
                 out.extend_from_slice(record);
                 let mut told = Vec::new();
                 self.processes.alive(&process, &mut told);
@@ -153,11 +163,10 @@ impl Stage for Decoder {
                 }
                 return Ok(());
             }
-            // A return may be among what was lost: its call must not meet another's. So may
-            // the end of a process whose number another one has now.
             "lost" => {
-                self.threads.clear();
-                self.processes.lost();
+                let lost: Lost = wire::read(record)?;
+                self.end_gap(lost.ts, out);
+                self.lost(&lost);
             }
             "end" => {
                 self.end(record, out)?;
@@ -256,14 +265,27 @@ impl Decoder {
         if thread.is_idle() {
             self.threads.remove(&tid);
         }
-        for (event, known) in unreturned {
-            self.missing(raw, event, &known, Lost::MISSED_RETURN, out);
-        }
+        self.unreturned(raw, unreturned, out);
         if let Some((event, known, ret)) = done {
+            if let Some(gap) = &mut self.gap {
+                gap.unpaired += 1;
+                return;
+            }
             self.emit(raw, tid, event, &known, ret, out);
             if event == Kind::Symlink && known.target.is_none() && self.targets {
                 self.missing(raw, event, &known, Lost::TOO_LARGE, out);
             }
+        }
+    }
+
+    /// Appends that the returns of calls are missing, or counts them within a gap.
+    fn unreturned(&mut self, raw: &Raw, calls: Vec<(Kind, Known)>, out: &mut Vec<u8>) {
+        if let Some(gap) = &mut self.gap {
+            gap.unpaired += calls.len() as u64;
+            return;
+        }
+        for (event, known) in calls {
+            self.missing(raw, event, &known, Lost::MISSED_RETURN, out);
         }
     }
 
@@ -276,14 +298,16 @@ impl Decoder {
             count: Some(1),
             event: Some(event.name().into()),
             cause: cause.into(),
+            ..Lost::default()
         };
         wire::write(&lost, out);
         self.lost += 1;
     }
 
     /// Appends the last record, with what was found to be missing here.
-    fn end(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+    fn end(&mut self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         let mut end: End = wire::read(record)?;
+        self.end_gap(u64::MAX, out);
         end.lost = end.lost.saturating_add(self.lost);
         let mut ours = Vec::new();
         wire::write(&end, &mut ours);
@@ -298,15 +322,16 @@ impl Decoder {
             return;
         };
         thread.end();
-        for (event, known) in thread.unreturned() {
-            self.missing(raw, event, &known, Lost::MISSED_RETURN, out);
-        }
+        let unreturned = thread.unreturned().collect();
+        self.unreturned(raw, unreturned, out);
     }
 
     /// Appends what is told of processes.
     fn told(&mut self, ts: u64, told: Told, out: &mut Vec<u8>) {
         match told {
             Told::Thread(tid) => drop(self.threads.remove(&tid)),
+            // Within a gap nobody is known.
+            _ if self.gap.is_some() => {}
             Told::Fork { parent, pid } => wire::write(&Fork { ts, parent, pid }, out),
             Told::Unload(image) => wire::write(&Unload { image }, out),
             Told::Image(image, File::Path(path, deleted)) => {
@@ -392,15 +417,20 @@ impl Decoder {
         out: &mut Vec<u8>,
     ) {
         let socket = known.socket.as_ref();
+        let processes = Some(&self.processes).filter(|_| self.gap.is_none());
+        let nobody = event::Process {
+            tid,
+            ..event::Process::default()
+        };
         let (dev, rdev) = (known.dev.map(device), known.rdev.map(device));
         let event = Event {
             event,
             ts: raw.ts.wrapping_add_signed(self.epoch),
             seq: self.seq,
             cpu: raw.cpu,
-            process: self.processes.who(tid),
-            ancestors: self.processes.ancestors(tid),
-            image: self.processes.image(tid),
+            process: processes.map_or(nobody, |processes| processes.who(tid)),
+            ancestors: processes.map_or(Vec::new(), |processes| processes.ancestors(tid)),
+            image: processes.and_then(|processes| processes.image(tid)),
             dev: dev.as_deref(),
             ino: known.ino,
             fs_path: known

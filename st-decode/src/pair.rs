@@ -177,6 +177,12 @@ impl Thread {
         }
     }
 
+    /// Ends all calls, and what waits; how many of them may have had something to tell.
+    pub fn abandon(mut self) -> u64 {
+        self.end();
+        (self.unreturned.len() + self.waiting.len()) as u64
+    }
+
     /// Begins to wait for what happens to a call's dentry.
     pub fn announce(&mut self, event: Kind, call: Call) {
         self.waiting.retain(|(_, other)| other.sp > call.sp);

@@ -11,8 +11,8 @@
 //!   text of what it is, as a string.
 //!
 //! Records of kind `lost`, and those of kinds not known, are objects too and keep their
-//! `t`, by which they can be told from events. In `lost`, `since` and `ts` are nanoseconds
-//! since the Unix epoch, as `ts` is in events.
+//! `t`, by which they can be told from events. In `lost`, `since`, `ts` and `until` are
+//! nanoseconds since the Unix epoch, as `ts` is in events.
 
 use crate::loss::Losses;
 use crate::time::Clock;
@@ -97,7 +97,7 @@ impl Json {
         let mut object = Object::begin(out);
         for entry in wire::entries(record) {
             match (entry.name, split(entry.value)) {
-                (b"ts" | b"since", Some((Value::Unsigned(ts), _))) => {
+                (b"ts" | b"since" | b"until", Some((Value::Unsigned(ts), _))) => {
                     object.key(entry.key, 0)?;
                     put(object.out, format_args!("{}", self.clock.unix(ts)));
                 }

@@ -64,6 +64,7 @@ impl Cause {
             Lost::MISSED_RETURN => {
                 ": more calls of one kind were under way than the kernel follows"
             }
+            Lost::UNPAIRED => ": calls within the gaps, of which records may be missing",
             Lost::TOO_LARGE => ": the event is told without it",
             Lost::SWITCHED_OFF => ": somebody switched tracing off, or removed our probes",
             _ => "",

@@ -22,13 +22,13 @@
 //! A path that is not complete is followed by `[partial]` (and begins with `.../`),
 //! `[unmounted]`, `[ambiguous]` or `[deleted]`; paths in another mount namespace by its number
 //! at the end of the line, `mnt_ns=4026532132`. Records that are missing have a line too,
-//! with `lost` for the event: `12 records on CPU 3 missing: ring buffer`, or `1 connect on CPU 0
-//! missing: missed return` where it is known what they were of. What else is asked for of the process stands at the end of the
-//! line: see [`Show`].
+//! with `lost` for the event: `12 records on CPU 3 missing until TIME: ring buffer`, or
+//! `1 connect on CPU 0 missing: missed return` where it is known what they were of. What else
+//! is asked for of the process stands at the end of the line: see [`Show`].
 
 use crate::line::{Line, Style};
 use crate::loss::Losses;
-use crate::time::Clock;
+use crate::time::{self, Clock};
 use crate::{errno, escape, put, signal};
 use st_pathtree::event::{Bytes, Event, Kind};
 use st_pathtree::record::{Header, Lost};
@@ -111,7 +111,14 @@ impl Text {
         if let Some(cpu) = lost.cpu {
             line.put(Style::Plain, format_args!("on CPU {cpu}"));
         }
-        line.put(Style::Plain, format_args!("missing:"));
+        line.column(0, Style::Plain, |out| {
+            out.extend(b"missing");
+            if let Some(until) = lost.until {
+                out.extend(b" until ");
+                time::rfc3339(self.clock.unix(until), out);
+            }
+            out.push(b':');
+        });
         line.column(0, Style::Plain, |out| {
             escape::text(lost.cause.as_bytes(), out);
         });

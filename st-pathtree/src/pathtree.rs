@@ -121,6 +121,7 @@ impl PathTree {
         };
         snapshot.done
             && snapshot.complete
+            && ts >= snapshot.trusted()
             && snapshot.holes.get(dev).is_none_or(|until| *until < ts)
             && self.resolver.kind(dev).is_some_and(steady)
             && (self.resolver.watches().iter())
@@ -128,13 +129,14 @@ impl PathTree {
                 .all(covered)
     }
 
-    /// The tree of a device as it was when a call began.
+    /// The tree of a device as it was when a call began, unless records are missing since.
     fn tree(&self, dev: &str, began: u64) -> Option<&Tree> {
         let former =
             (self.former.iter()).find(|(until, former, _)| former == dev && *until > began);
+        let trusted = began >= self.snapshot.trusted();
         former
             .map(|(.., tree)| tree)
-            .or_else(|| self.trees.get(dev))
+            .or_else(|| self.trees.get(dev).filter(|_| trusted))
     }
 
     /// A path within a file system, as far as it can be known.

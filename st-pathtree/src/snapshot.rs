@@ -22,7 +22,7 @@ pub struct Snapshot {
     pub answers: bool,
     /// What to add to a monotonic time for nanoseconds since the Unix epoch.
     pub epoch: i64,
-    /// Since when it must have been taken: records were lost before.
+    /// Since when it must have been taken, on the monotonic clock: records were lost before.
     pub since: u64,
     /// The roots of the one that is taken.
     pub roots: Vec<Vec<u8>>,
@@ -62,6 +62,11 @@ impl Snapshot {
     /// Whether there is more to be learned.
     pub fn is_pending(&self) -> bool {
         self.taken && !self.done || !self.waited.is_empty()
+    }
+
+    /// Since when what is told of directories can be trusted: nanoseconds since the Unix epoch.
+    pub fn trusted(&self) -> u64 {
+        self.since.saturating_add_signed(self.epoch)
     }
 
     /// Notes that until some time there may be watched directories that nobody looked at.

@@ -90,6 +90,8 @@ pub struct Pump<'a> {
     complete: Option<Complete>,
     /// When the last cycle began.
     cycled: u64,
+    /// Until when everything has been handed on.
+    released: u64,
     /// How many cycles in a row have found something.
     ticks: u32,
     mounts: Mounts,
@@ -131,6 +133,7 @@ impl<'a> Pump<'a> {
             snapshot,
             complete: Complete::start(TICK)?,
             cycled: 0,
+            released: 0,
             ticks: 0,
             mounts: Mounts::open(&session.hooks)?,
             page: vec![0; SUB_BUFFER],
@@ -338,6 +341,7 @@ impl<'a> Pump<'a> {
             page,
             mounts,
             stalled,
+            released,
             ..
         } = self;
         let Buffer {
@@ -360,13 +364,15 @@ impl<'a> Pump<'a> {
                 Item::Lost(count) => *gap = Some(count),
                 Item::Record { ts, data } => {
                     if let Some(count) = gap.take() {
-                        let by_reader = stalled.0 < ts && *latest < stalled.1;
+                        // What is older has all been read.
+                        let since = ts.min(*released).max(*latest);
+                        let by_reader = stalled.0 < ts && since < stalled.1;
                         let cause = match by_reader {
                             true => Lost::SLOW_READER,
                             false => Lost::RING_BUFFER,
                         };
-                        let lost = overwritten(*cpu, *latest, ts, count, cause);
-                        merge.push(source, ts, Entry::Lost(lost));
+                        let lost = overwritten(*cpu, since, ts, count, cause);
+                        merge.push(source, since, Entry::Lost(lost));
                     }
                     *latest = ts;
                     // An event is never shorter than its common fields.
@@ -378,8 +384,9 @@ impl<'a> Pump<'a> {
             });
             if let Err(why) = parsed {
                 say!("the ring buffer of CPU {cpu} is not as expected: {why}");
-                let lost = overwritten(*cpu, *latest, *latest, None, Lost::RING_BUFFER);
-                merge.push(source, *latest, Entry::Lost(lost));
+                let since = (*released).max(*latest);
+                let lost = overwritten(*cpu, since, since, None, Lost::RING_BUFFER);
+                merge.push(source, since, Entry::Lost(lost));
             }
         }
         Ok(found)
@@ -387,6 +394,7 @@ impl<'a> Pump<'a> {
 
     /// Writes every record older than `until`.
     fn release(&mut self, until: u64) -> Result<()> {
+        self.released = until;
         let Self {
             merge,
             out,
@@ -415,8 +423,8 @@ impl<'a> Pump<'a> {
                 if gap.cause == Lost::MISSED_PROBE {
                     *lost += gap.count.unwrap_or(0);
                 }
-                census.lost(ts);
-                snapshot.lost(ts);
+                census.lost(gap.end());
+                snapshot.lost(gap.end());
                 wire::write(&gap, out);
             }
             Entry::Record(record) => out.extend(record),
@@ -474,10 +482,11 @@ impl<'a> Pump<'a> {
 }
 
 /// Records that later ones have overwritten.
-fn overwritten(cpu: u32, since: u64, ts: u64, count: Option<u64>, cause: &str) -> Lost {
+fn overwritten(cpu: u32, since: u64, until: u64, count: Option<u64>, cause: &str) -> Lost {
     Lost {
         since,
-        ts,
+        ts: since,
+        until: (until > since).then_some(until),
         cpu: Some(cpu),
         count,
         cause: cause.into(),

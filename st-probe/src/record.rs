@@ -249,17 +249,21 @@ pub struct Walked<'a> {
     pub complete: bool,
 }
 
-/// `t` = `lost`: records that are missing here.
+/// `t` = `lost`: records that are missing.
 ///
-/// What it spans is what is not known: of events within that, who did them and where they are
-/// may be what was true before.
+/// A gap in a ring buffer is told where it begins. Until its end nothing can be trusted that
+/// takes more than one record, nor what was known of processes and directories before: a record
+/// that is missing may have changed it. What is noticed later than it was missed is told then.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "lost")]
 pub struct Lost {
-    /// The last instant before the gap that is known, ...
+    /// Since when records may be missing.
     pub since: u64,
-    /// ... and the first one after it.
+    /// When that is told.
     pub ts: u64,
+    /// Until when records are missing, where that is after `ts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
     /// The CPU whose records are missing, if one.
     pub cpu: Option<u32>,
     /// How many, if known.
@@ -286,8 +290,16 @@ impl Lost {
     /// From st-decode: a call has ended, how is not known. Too many of its kind were under way
     /// at once for the kernel to follow their returns.
     pub const MISSED_RETURN: &str = "missed return";
+    /// From st-decode: calls that were under way within a gap, or began there. What is recorded
+    /// of one may be of two.
+    pub const UNPAIRED: &str = "unpaired";
     /// From st-decode: a record did not fit a page of the ring buffer.
     pub const TOO_LARGE: &str = "too large";
+
+    /// The first instant since which nothing is missing.
+    pub fn end(&self) -> u64 {
+        self.until.unwrap_or(self.ts)
+    }
 }
 
 /// `t` = `end`: the last record.

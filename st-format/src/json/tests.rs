@@ -193,6 +193,7 @@ fn a_gap_is_an_object_with_unix_times() {
         ("t", Pack::Str(b"lost")),
         ("since", Pack::Int(1_000)),
         ("ts", Pack::Int(3_000)),
+        ("until", Pack::Int(4_000)),
         ("cpu", Pack::Nil),
         ("count", Pack::Int(12)),
         ("cause", Pack::Str(b"ring buffer")),
@@ -200,7 +201,7 @@ fn a_gap_is_an_object_with_unix_times() {
     ]);
     assert_eq!(
         pushed("lost", &record).unwrap(),
-        "{\"t\":\"lost\",\"since\":50000,\"ts\":52000,\"cpu\":null,\"count\":12,\
+        "{\"t\":\"lost\",\"since\":50000,\"ts\":52000,\"until\":53000,\"cpu\":null,\"count\":12,\
          \"cause\":\"ring buffer\",\"later\":1}\n"
     );
 }

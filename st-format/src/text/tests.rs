@@ -272,19 +272,19 @@ fn a_name_cannot_forge_an_arrow_or_a_mark() {
 
 #[test]
 fn a_gap_has_a_line() {
-    let lost = |cpu, count| {
-        pushed(
-            "lost",
-            &testing::pack(&[
-                ("t", Pack::Str(b"lost")),
-                ("since", Pack::Int(0)),
-                ("ts", Pack::Int(2_000)),
-                ("cpu", cpu),
-                ("count", count),
-                ("cause", Pack::Str(b"ring buffer\n\x1b[2J")),
-            ]),
-        )
+    let lost_until = |until: Option<u64>, cpu, count| {
+        let mut fields = vec![
+            ("t", Pack::Str(b"lost")),
+            ("since", Pack::Int(0)),
+            ("ts", Pack::Int(2_000)),
+            ("cpu", cpu),
+            ("count", count),
+            ("cause", Pack::Str(b"ring buffer\n\x1b[2J")),
+        ];
+        fields.extend(until.map(|until| ("until", Pack::Int(until))));
+        pushed("lost", &testing::pack(&fields))
     };
+    let lost = |cpu, count| lost_until(None, cpu, count);
     let start = format!("2026-11-22T15:49:24.000001Z lost     -{}", " ".repeat(24));
     assert_eq!(
         lost(Pack::Int(3), Pack::Int(12)),
@@ -297,6 +297,13 @@ fn a_gap_has_a_line() {
     assert_eq!(
         lost(Pack::Nil, Pack::Nil),
         format!("{start}some records missing: ring buffer\\n\\x1b[2J\n")
+    );
+    assert_eq!(
+        lost_until(Some(1_002_000), Pack::Int(0), Pack::Int(2)),
+        format!(
+            "{start}2 records on CPU 0 missing until 2026-11-22T15:49:24.001001Z: \
+             ring buffer\\n\\x1b[2J\n"
+        )
     );
 }
 

@@ -15,7 +15,7 @@ const LONGEST_CALL: u64 = 2_000_000_000;
 impl PathTree {
     /// Learns what an event tells of directories.
     pub(super) fn learn(&mut self, event: &Files) {
-        let learns = self.follows && !event.deleted;
+        let learns = self.follows && !event.deleted && event.ts >= self.snapshot.trusted();
         let Some(dev) = event.dev.filter(|_| learns) else {
             return;
         };
@@ -174,6 +174,9 @@ impl PathTree {
 
     /// Learns of a directory that the snapshot met.
     pub(super) fn dir(&mut self, dir: &Dir) {
+        if dir.ts < self.snapshot.trusted() {
+            return;
+        }
         let tree = self.trees.entry(dir.dev.to_owned()).or_default();
         // What is looked at later may be above the root of that look only.
         if !self.snapshot.done {
@@ -201,7 +204,7 @@ impl PathTree {
         self.snapshot.forget(dev);
     }
 
-    /// Trusts no tree any more: renames may have been lost.
+    /// Trusts no tree any more: renames may have been lost, or are until some time.
     pub(super) fn lost(&mut self, lost: &Lost) {
         let changes_none = |event: &str| !["mkdir", "rmdir", "rename"].contains(&event);
         if lost.event.as_deref().is_some_and(changes_none) {
@@ -213,7 +216,7 @@ impl PathTree {
                 self.former.push((ts, dev, tree));
             }
         }
-        self.snapshot.since = lost.ts;
+        self.snapshot.since = self.snapshot.since.max(lost.end());
         self.snapshot.done = false;
     }
 }

@@ -116,6 +116,20 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     assert_eq!(told, [&[None], &expected[..], &[None]].concat());
 }
 
+fn record(value: &impl serde::Serialize) -> Vec<u8> {
+    let mut record = Vec::new();
+    wire::write(value, &mut record);
+    record
+}
+
+/// What a stage makes of a record.
+fn push(tree: &mut PathTree, record: &[u8]) -> Vec<u8> {
+    let (kind, mut out) = (wire::kind(record).unwrap(), Vec::new());
+    tree.push(kind, record, &mut out).unwrap();
+    while tree.drain(&mut out) {}
+    out
+}
+
 #[test]
 fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
     const MET: u64 = 256;
@@ -132,18 +146,7 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
     };
     let mut out = Vec::new();
     tree.begin(&header, &[], &mut out);
-    out.clear();
-    let mut push = |record: &[u8]| {
-        let kind = wire::kind(record).unwrap();
-        tree.push(kind, record, &mut out).unwrap();
-        while tree.drain(&mut out) {}
-        std::mem::take(&mut out)
-    };
-    fn record(value: &impl serde::Serialize) -> Vec<u8> {
-        let mut record = Vec::new();
-        wire::write(value, &mut record);
-        record
-    }
+    let mut push = |record: &[u8]| push(&mut tree, record);
     let inode = |subvolume, ino| Inode {
         subvolume: Some(subvolume),
         ino,
@@ -194,4 +197,116 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
     // Each is looked for once.
     push(&event(UNMET));
     assert_eq!(asked.borrow().len(), 1);
+}
+
+#[test]
+fn what_is_told_within_a_gap_is_not_trusted() {
+    const ROOT: u64 = 1;
+    const DEV: &str = "8:1";
+    let watch = Watch::parse(b"all=/w").unwrap();
+    let mut tree = PathTree::new(vec![watch], None);
+    tree.begin(&header(), &[], &mut Vec::new());
+    let inode = |ino| Inode {
+        subvolume: None,
+        ino,
+    };
+    let dir = |ts, ino, fs_path: &str| {
+        record(&Dir {
+            ts,
+            dev: DEV,
+            dir: inode(ino),
+            fs_path: Bytes::from(fs_path.as_bytes()),
+            parent: (ino != ROOT).then(|| inode(ROOT)),
+            top: None,
+        })
+    };
+    let walked = |since| {
+        record(&Walked {
+            ts: since + 1,
+            since,
+            roots: vec![Bytes::from(&b"/"[..])],
+            complete: true,
+            ..Walked::default()
+        })
+    };
+    let event = |event, ts, top, fs_path: &str| {
+        record(&Event {
+            event,
+            ts,
+            began: Some(ts),
+            dev: Some(DEV),
+            dir: (event == Kind::Mkdir).then(|| inode(4)),
+            fs_path: Some(Bytes::from(fs_path.as_bytes())),
+            parent: Some(inode(top)),
+            top: (!fs_path.starts_with('/')).then(|| inode(top)),
+            ..Event::default()
+        })
+    };
+    let create = |ts, top, name: &str| event(Kind::Create, ts, top, &format!("{name}/f"));
+    // The paths of the events of a stream.
+    fn paths(mut stream: &[u8]) -> Vec<(String, Status)> {
+        let mut paths = Vec::new();
+        while let Some(length) = wire::value_len(stream).unwrap() {
+            let (record, after) = stream.split_at(length);
+            if wire::kind(record) == Some("event") {
+                let Paths {
+                    path, path_status, ..
+                } = wire::read(record).unwrap();
+                paths.push((String::from_utf8_lossy(&path).into(), path_status));
+            }
+            stream = after;
+        }
+        paths
+    }
+    let whole = |path: &str| (path.to_owned(), Status::Complete);
+    let partial = |path: &str| (path.to_owned(), Status::Partial);
+
+    let mounts = Mounts {
+        ts: 1,
+        since: 1,
+        attempts: 0,
+        ns: 1,
+        mountinfo: Bytes::from(&b"1 0 8:1 / / rw - ext4 /dev/vda rw\n"[..]),
+    };
+    push(&mut tree, &record(&mounts));
+    for record in [dir(2, ROOT, "/"), dir(2, 2, "/w"), walked(2)] {
+        push(&mut tree, &record);
+    }
+    assert_eq!(paths(&push(&mut tree, &create(4, 2, "w"))), [whole("/w/f")]);
+
+    let lost = |ts, until| {
+        record(&Lost {
+            since: ts,
+            ts,
+            until: Some(until),
+            ..Lost::default()
+        })
+    };
+    push(&mut tree, &lost(10, 20));
+    // Of another CPU.
+    push(&mut tree, &lost(11, 12));
+    let within = [
+        dir(14, 3, "/w"),
+        event(Kind::Mkdir, 14, ROOT, "/w"),
+        create(15, 2, "w"),
+        // It had begun before.
+        walked(14),
+    ];
+    let within: Vec<_> = (within.iter())
+        .flat_map(|record| push(&mut tree, record))
+        .collect();
+    assert_eq!(paths(&within), [whole("/w")]);
+    let after = [
+        create(21, 2, "w"),
+        create(21, 3, "w"),
+        create(21, 4, "w"),
+        dir(25, ROOT, "/"),
+        dir(25, 2, "/w"),
+        walked(20),
+    ];
+    let after: Vec<_> = (after.iter())
+        .flat_map(|record| push(&mut tree, record))
+        .collect();
+    // What is not below the watch is not told; of what was done within the gap that is not known.
+    assert_eq!(paths(&after), [partial("w/f"), whole("/w/f")]);
 }
