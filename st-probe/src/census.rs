@@ -41,9 +41,9 @@ impl<'a> Census<'a> {
         }
     }
 
-    /// Notes that records were lost, those of processes maybe.
-    pub fn lost(&mut self, ts: u64) {
-        self.again = Some(ts + PAUSE);
+    /// Notes that records were lost until some time, those of processes maybe.
+    pub fn lost(&mut self, until: u64) {
+        self.again = self.again.max(Some(until + PAUSE));
     }
 
     /// Whether there is more to come.

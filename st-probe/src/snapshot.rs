@@ -100,10 +100,10 @@ impl<'a> Snapshot<'a> {
         self.again = self.is_taken().then_some(0);
     }
 
-    /// Notes that records were lost, those of directories or of renames maybe.
-    pub fn lost(&mut self, ts: u64) {
+    /// Notes that records were lost until some time, those of directories or of renames maybe.
+    pub fn lost(&mut self, until: u64) {
         if self.is_taken() && self.begun {
-            self.again = Some(ts + PAUSE);
+            self.again = self.again.max(Some(until + PAUSE));
         }
     }
 
