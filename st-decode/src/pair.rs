@@ -177,10 +177,9 @@ impl Thread {
         }
     }
 
-    /// Ends all calls, and what waits; how many of them may have had something to tell.
-    pub fn abandon(mut self) -> u64 {
-        self.end();
-        (self.unreturned.len() + self.waiting.len()) as u64
+    /// How many calls may have had something to tell that now is not.
+    pub fn abandon(self) -> u64 {
+        (self.calls.len() + self.unreturned.len() + self.waiting.len()) as u64
     }
 
     /// Begins to wait for what happens to a call's dentry.

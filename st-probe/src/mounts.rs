@@ -107,6 +107,16 @@ impl Mounts {
         }
     }
 
+    /// Notes that records are missing from some time on: of mounts, or of the renames of
+    /// directories above a mount point.
+    pub fn lost(&mut self, since: u64) {
+        self.changed = true;
+        self.checked = self.checked.min(since);
+        // Several may have begun: more than one table is missing, then.
+        self.attempts.extend([(since, true); 2]);
+        (self.scan, self.pause) = (self.scan.min(since), SOON);
+    }
+
     /// The tables that have changed. What the ring buffers hold up to the times of these is
     /// to be noted before they are made [`Mounts::records`].
     pub fn look(&mut self) -> Result<Vec<Table>> {

@@ -133,7 +133,7 @@ impl<'a> Pump<'a> {
             snapshot,
             complete: Complete::start(TICK)?,
             cycled: 0,
-            released: 0,
+            released: now(ClockId::CLOCK_MONOTONIC)?,
             ticks: 0,
             mounts: Mounts::open(&session.hooks)?,
             page: vec![0; SUB_BUFFER],
@@ -302,6 +302,7 @@ impl<'a> Pump<'a> {
         let source = self.buffers.len() + 3;
         for Finding { lost, any } in self.health.look(now)? {
             if any {
+                self.mounts.lost(lost.ts);
                 self.merge.push(source, lost.ts, Entry::Lost(lost));
             } else {
                 self.snapshot.lost(lost.ts);
@@ -373,6 +374,7 @@ impl<'a> Pump<'a> {
                         };
                         let lost = overwritten(*cpu, since, ts, count, cause);
                         merge.push(source, since, Entry::Lost(lost));
+                        mounts.lost(since);
                     }
                     *latest = ts;
                     // An event is never shorter than its common fields.
@@ -384,9 +386,8 @@ impl<'a> Pump<'a> {
             });
             if let Err(why) = parsed {
                 say!("the ring buffer of CPU {cpu} is not as expected: {why}");
-                let since = (*released).max(*latest);
-                let lost = overwritten(*cpu, since, since, None, Lost::RING_BUFFER);
-                merge.push(source, since, Entry::Lost(lost));
+                // The rest of the page is missing, until the next record.
+                gap.get_or_insert(None);
             }
         }
         Ok(found)
@@ -394,7 +395,7 @@ impl<'a> Pump<'a> {
 
     /// Writes every record older than `until`.
     fn release(&mut self, until: u64) -> Result<()> {
-        self.released = until;
+        self.released = self.released.max(until);
         let Self {
             merge,
             out,
@@ -438,6 +439,13 @@ impl<'a> Pump<'a> {
             complete.wait(now(ClockId::CLOCK_MONOTONIC)?, LONGEST_HOLD)?;
         }
         self.drain_all(u64::MAX)?;
+        for (source, buffer) in self.buffers.iter_mut().enumerate() {
+            if let Some(count) = buffer.gap.take() {
+                let since = self.released.max(buffer.latest);
+                let lost = overwritten(buffer.cpu, since, since, count, Lost::RING_BUFFER);
+                self.merge.push(source, since, Entry::Lost(lost));
+            }
+        }
         self.release(u64::MAX)?;
         let ts = now(ClockId::CLOCK_MONOTONIC)?;
         wire::write(

@@ -267,10 +267,10 @@ fn fast(report: &mut Report) -> Result<()> {
             .push(format!("{told} events were told, {whole} happened"));
     }
     let lost = counted(&events, |_| true);
-    if whole - told > lost {
+    if whole.saturating_sub(told) > lost {
         report.problems.push(format!(
             "{} events are missing, {lost} records counted as lost",
-            whole - told,
+            whole.saturating_sub(told),
         ));
     }
     summed_up(report, &output, stream.end.lost > 0, "lost (");
@@ -407,7 +407,7 @@ fn stopped(report: &mut Report, stage: &str) -> Result<()> {
     let lost = counted(&events, |_| true);
     let by_kernel = counted(&events, |cause| cause != Lost::UNPAIRED);
     report.notes.push(format!("{told} told"));
-    let missing = 2 * work.files + 1 - told;
+    let missing = (2 * work.files + 1).saturating_sub(told);
     if missing > lost || by_kernel != stream.end.lost || missing == 0 {
         report
             .problems

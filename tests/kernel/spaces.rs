@@ -12,7 +12,7 @@ use std::process::Command;
 
 use crate::compare::{self, Got};
 use crate::files::{mode, rename};
-use crate::fs::{Kind, run};
+use crate::fs::{Kind, run, tmpfs};
 use crate::log::{Expected, Log};
 use crate::program::{PATIENCE, Program};
 use crate::trace::{Trace, below, finish, says_tracing, worked};
@@ -265,6 +265,7 @@ fn lost(report: &mut Report) -> Result<()> {
     let dir = place.dir.display().to_string();
     let deep_before = place.dir.join("before").join(DEEP);
     fs::create_dir_all(&deep_before)?;
+    tmpfs(&place.dir.join("before/mount"), None)?;
     let script = "st-probe --buffer-size 64 --event create,mkdir,rmdir,rename --snapshot $1 |
         st-decode | st-pathtree --watch all=$1 | st-format --output json";
     let program = Program::start(Command::new("sh").args(["-c", script, "sh", &dir]))?;
@@ -281,10 +282,11 @@ fn lost(report: &mut Report) -> Result<()> {
     let probe = program.member("st-probe")?;
     nix::sys::signal::kill(probe, Signal::SIGSTOP)?;
     let after = place.dir.join("after");
+    let flood = |number| sys::creat(&place.dir.join(format!("flood{number}")), 0o644);
+    // The page that st-probe has begun to read is not overwritten: fill it first.
+    (0..500).try_for_each(|number| flood(number).map(drop))?;
     fs::rename(place.dir.join("before"), &after)?;
-    for number in 0..5000 {
-        sys::creat(&place.dir.join(format!("flood{number}")), 0o644)?;
-    }
+    (500..5500).try_for_each(|number| flood(number).map(drop))?;
     nix::sys::signal::kill(probe, Signal::SIGCONT)?;
 
     // One file after the other, until one is known by its whole path.
@@ -313,6 +315,13 @@ fn lost(report: &mut Report) -> Result<()> {
     report
         .notes
         .push(format!("known again from {known_again:?} on"));
+    let mounted = after.join("mount/mounted");
+    sys::creat(&mounted, 0o644)?;
+    if !printed(&mounted) {
+        report
+            .problems
+            .push("where the mount is was never known again".into());
+    }
     program.signal_group(Signal::SIGINT)?;
     let output = program.finish()?;
     let mut problems = Vec::new();
@@ -346,6 +355,7 @@ fn lost(report: &mut Report) -> Result<()> {
         let name = path.file_name().context("a name")?.to_string_lossy();
         let right = match name.as_ref() {
             "known" => path == known,
+            "mounted" => path == mounted,
             name if ["file", "later"]
                 .iter()
                 .any(|begin| name.starts_with(begin)) =>
