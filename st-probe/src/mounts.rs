@@ -102,9 +102,13 @@ impl Mounts {
     /// Notes a record of the ring buffer.
     pub fn note(&mut self, id: u16, ts: u64) {
         if let Some((_, counts)) = self.hooks.iter().find(|hook| hook.0 == id) {
-            self.attempts.push((ts, *counts));
-            (self.scan, self.pause) = (self.scan.min(ts), SOON);
+            self.begun(ts, *counts);
         }
+    }
+
+    fn begun(&mut self, ts: u64, counts: bool) {
+        self.attempts.push((ts, counts));
+        (self.scan, self.pause) = (self.scan.min(ts), SOON);
     }
 
     /// Notes that records are missing from some time on: of mounts, or of the renames of
@@ -113,8 +117,9 @@ impl Mounts {
         self.changed = true;
         self.checked = self.checked.min(since);
         // Several may have begun: more than one table is missing, then.
-        self.attempts.extend([(since, true); 2]);
-        (self.scan, self.pause) = (self.scan.min(since), SOON);
+        for _ in 0..2 {
+            self.begun(since, true);
+        }
     }
 
     /// The tables that have changed. What the ring buffers hold up to the times of these is

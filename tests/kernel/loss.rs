@@ -1,17 +1,17 @@
 //! What is lost is counted: nothing goes missing without a word.
 
-use anyhow::{Context, Error, Result, bail};
+mod flood;
+
+use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
-use nix::unistd::{Pid, gettid, unlink};
+use nix::unistd::Pid;
 use serde_json::Value;
-use st_probe::record::{End, Header, Lost, Raw};
-use st_probe::wire::{self, Reader};
-use std::collections::HashMap;
+use st_probe::record::Lost;
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
@@ -29,6 +29,7 @@ use crate::program::{Output, PATIENCE, Program};
 use crate::trace::{Trace, below, says_tracing, watch};
 use crate::tracefs::{TRACEFS, instances};
 use crate::{Case, Report, sys};
+use flood::{Stream, work};
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
@@ -46,198 +47,6 @@ pub fn cases() -> Vec<Case> {
         Case::new("loss/switched-off", switched_off),
         Case::new("loss/ends", ends),
     ]
-}
-
-/// The hooks that each creation and deletion of a file passes once, by event and role.
-const PASSED: [&str; 4] = [
-    "create entry",
-    "inode inode",
-    "delete entry",
-    "delete return",
-];
-
-/// What two threads did.
-struct Work {
-    /// How many files each made and removed.
-    files: u64,
-    tids: Vec<i32>,
-    /// How many records all others can have left meanwhile, at most.
-    others: u64,
-    took: Duration,
-}
-
-impl Work {
-    fn per_second(&self) -> u64 {
-        (2 * self.files) * 1000 / self.took.as_millis().max(1) as u64
-    }
-}
-
-/// Lets two threads make and remove files as fast as they can, until `over` says so of the
-/// number that one of them has made.
-fn work(dir: &Path, over: impl Fn(u64) -> bool + Sync) -> Result<Work> {
-    let (left, began) = (left_by_others()?, Instant::now());
-    let over = &over;
-    let results = thread::scope(|scope| {
-        let threads: Vec<_> = (0..2)
-            .map(|thread| {
-                let file = dir.join(format!("file{thread}"));
-                scope.spawn(move || -> Result<(u64, i32)> {
-                    let mut files = 0;
-                    while !over(files) {
-                        sys::creat(&file, 0o644)?;
-                        unlink(&file)?;
-                        files += 1;
-                    }
-                    Ok((files, gettid().as_raw()))
-                })
-            })
-            .collect();
-        let join =
-            |thread: thread::ScopedJoinHandle<'_, Result<_>>| thread.join().expect("no panic");
-        threads.into_iter().map(join).collect::<Result<Vec<_>>>()
-    })?;
-    Ok(Work {
-        files: results.iter().map(|result| result.0).sum(),
-        tids: results.iter().map(|result| result.1).collect(),
-        others: left_by_others()?.saturating_sub(left),
-        took: began.elapsed(),
-    })
-}
-
-/// Processes and threads begun since boot: proc_stat(5).
-fn forks() -> Result<u64> {
-    let stat = fs::read_to_string("/proc/stat")?;
-    let line = stat
-        .lines()
-        .find_map(|line| line.strip_prefix("processes "));
-    line.context("no processes in /proc/stat")?
-        .parse()
-        .context("/proc/stat")
-}
-
-/// How many records all others can have left until now, at most: the hits of the probes that the
-/// work does not pass, and what is left of a process at tracepoints.
-fn left_by_others() -> Result<u64> {
-    let profile = fs::read_to_string(Path::new(TRACEFS).join("kprobe_profile"))?;
-    let passed = PASSED.map(|hook| format!("{}_", hook.replace(' ', "_")));
-    let others = profile.lines().filter(|line| {
-        let name = line.trim_start();
-        !passed.iter().any(|passed| name.starts_with(passed))
-    });
-    let hits = others.map(|line| {
-        let hits = line.split_whitespace().nth(1);
-        hits.and_then(|hits| hits.parse::<u64>().ok())
-    });
-    let hits = hits.sum::<Option<u64>>().context("kprobe_profile")?;
-    // A fork passes two or three, an exec and an exit as many again.
-    Ok(hits + 16 * forks()?)
-}
-
-/// A raw stream.
-struct Stream {
-    /// How many records of each hook in [`PASSED`] some threads left.
-    seen: HashMap<String, u64>,
-    lost: Vec<Lost>,
-    end: End,
-}
-
-impl Stream {
-    /// Reads a recording, and removes it.
-    fn recorded(path: &Path, tids: &[i32]) -> Result<Self> {
-        let bytes = fs::read(path)?;
-        fs::remove_file(path)?;
-        Self::read(&bytes, tids)
-    }
-
-    fn read(mut bytes: &[u8], tids: &[i32]) -> Result<Self> {
-        let mut reader = Reader::default();
-        let mut names = HashMap::new();
-        let (mut seen, mut lost, mut end) = (HashMap::new(), Vec::<Lost>::new(), None);
-        let mut latest = 0;
-        let mut in_order = |ts| {
-            if ts < latest {
-                bail!("a record of {ts} comes after one of {latest}");
-            }
-            latest = ts;
-            Ok(())
-        };
-        loop {
-            let Some(record) = reader.take().map_err(Error::msg)? else {
-                if reader.fill(&mut bytes)? {
-                    continue;
-                }
-                break;
-            };
-            match wire::kind(record).unwrap_or_default() {
-                "header" => {
-                    for hook in wire::read::<Header>(record)?.hooks {
-                        names.insert(hook.id, format!("{} {}", hook.event, hook.role));
-                    }
-                }
-                "raw" => {
-                    let raw: Raw = wire::read(record)?;
-                    in_order(raw.ts)?;
-                    let tid = raw.data[4..8].try_into().map(i32::from_ne_bytes)?;
-                    let name = names
-                        .get(&raw.id)
-                        .context("a hook that is not in the header")?;
-                    if tids.contains(&tid) && PASSED.contains(&name.as_str()) {
-                        *seen.entry(name.clone()).or_default() += 1;
-                    }
-                }
-                "lost" => {
-                    lost.push(wire::read(record)?);
-                    in_order(lost[lost.len() - 1].ts)?;
-                }
-                "end" => end = Some(wire::read(record)?),
-                _ => {}
-            }
-        }
-        Ok(Self {
-            seen,
-            lost,
-            end: end.context("the recording has no end")?,
-        })
-    }
-
-    /// Every record that the work made is there or counted as lost. Of others there can be no
-    /// more among the lost than what they left.
-    fn check(&self, report: &mut Report, work: &Work) {
-        let missing: u64 = PASSED
-            .iter()
-            .map(|hook| {
-                let seen = self.seen.get(*hook).copied().unwrap_or(0);
-                if seen > work.files {
-                    report
-                        .problems
-                        .push(format!("{hook}: {seen} times for {}", work.files));
-                }
-                work.files.saturating_sub(seen)
-            })
-            .sum();
-        let told: u64 = self.lost.iter().filter_map(|lost| lost.count).sum();
-        let all_told = self.lost.iter().all(|lost| lost.count.is_some());
-        report.notes.push(format!(
-            "{} files made and removed, {} a second, {} records: {} seen, {missing} missing, {} counted as lost",
-            work.files,
-            work.per_second(),
-            4 * work.files,
-            4 * work.files - missing,
-            self.end.lost,
-        ));
-        if told > self.end.lost || all_told && told != self.end.lost {
-            let end = self.end.lost;
-            report.problems.push(format!(
-                "the lost records sum up to {told}, the end says {end}"
-            ));
-        }
-        if missing > self.end.lost || self.end.lost > missing + work.others {
-            report.problems.push(format!(
-                "{missing} records are missing, {} counted as lost, {} of others at most",
-                self.end.lost, work.others
-            ));
-        }
-    }
 }
 
 /// How long the fast ones work: SYSTRACER_SECONDS.
