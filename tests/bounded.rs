@@ -6,6 +6,8 @@ mod stages;
 
 use recording::records;
 use st_probe::record::{Bytes, Cgroup, Header, Hook, Process, Raw, Thread};
+use st_probe::time::Monotonic;
+use st_probe::vocabulary::{Event, Service, Subject};
 use st_probe::wire;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::process::{Command, Stdio};
@@ -137,7 +139,7 @@ impl Record {
             (data_at + usize::from(field.offset), pid)
         });
         Self {
-            ts: raw.ts,
+            ts: raw.ts.0,
             // The key, then a number of 8 bytes.
             ts_at: find(b"\xa2ts\xcf") + 4,
             pids: pids.collect(),
@@ -156,7 +158,7 @@ impl Record {
 
 /// A call of vfs_unlink() by one thread, entry and return.
 fn deletion(recording: &Recording) -> Vec<Record> {
-    let all = recording.raws(|_, hook, _| hook.event == "delete");
+    let all = recording.raws(|_, hook, _| hook.subject == Subject::Event(Event::Delete));
     all.into_iter().take(2).collect()
 }
 
@@ -184,7 +186,7 @@ fn many_processes_alive() {
             let text = |text: String| Bytes::from(text.into_bytes());
             let mut record = Vec::new();
             let process = Process {
-                ts: last,
+                ts: Monotonic(last),
                 pid: pid as i32,
                 ppid: Some(1),
                 exe: Some(text("/usr/bin/program".into())),
@@ -220,14 +222,16 @@ fn many_processes_one_after_the_other() {
     let recording = Recording::new();
     let forks = recording.raws(|_, hook, _| hook.name == "task_newtask");
     let removes = |child: u32| {
-        let by = recording.raws(|_, hook, tid| hook.event == "delete" && tid == child);
+        let by = recording
+            .raws(|_, hook, tid| hook.subject == Subject::Event(Event::Delete) && tid == child);
         !by.is_empty()
     };
     let mut children = forks.iter().map(|fork| fork.pids[1].1);
     let child = children.find(|child| removes(*child)).expect("rm");
     // All that the first child did that has removed something, and all that was done to it.
     let mut life = recording.raws(|raw, hook, tid| {
-        let process = hook.event == "process" && number(raw, hook, "pid") == Some(child);
+        let process = hook.subject == Subject::Service(Service::Process)
+            && number(raw, hook, "pid") == Some(child);
         tid == child || process
     });
     let (first, last) = (life[0].ts, life[life.len() - 1].ts);

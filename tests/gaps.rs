@@ -5,11 +5,12 @@ mod recording;
 use recording::records;
 use serde_json::Value;
 use st_decode::decode::Decoder;
-use st_decode::event::Kind;
 use st_format::json::Json;
 use st_pathtree::pathtree::PathTree;
 use st_probe::record::{Lost, Raw};
 use st_probe::stage::{self, Stage};
+use st_probe::time::Monotonic;
+use st_probe::vocabulary::{Cause, Event};
 use st_probe::wire;
 use std::collections::HashMap;
 
@@ -34,7 +35,7 @@ fn run(mut stage: impl Stage, stream: &[u8]) -> Vec<u8> {
 
 /// What is told of a raw stream.
 fn told(stream: &[u8]) -> Vec<Value> {
-    let events = run(Decoder::new(vec![Kind::Exec, Kind::Exit]), stream);
+    let events = run(Decoder::new(vec![Event::Exec, Event::Exit]), stream);
     let lines = run(
         Json::default(),
         &run(PathTree::new(Vec::new(), None), &events),
@@ -85,7 +86,7 @@ fn is_within(with: &Value, without: &Value) -> bool {
 
 /// A recording with a gap from the first to the last of some of its raw records, as if each
 /// thread were on another CPU at any time: one in so many is missing, the first one always.
-fn with_gap(records: &[Vec<u8>], window: &[(usize, u64)], one_in: usize) -> Vec<u8> {
+fn with_gap(records: &[Vec<u8>], window: &[(usize, Monotonic)], one_in: usize) -> Vec<u8> {
     let ((first, since), (last, until)) = (window[0], window[window.len() - 1]);
     let is_raw = |at: usize| window.iter().any(|(raw, _)| *raw == at);
     let chosen = |at: usize| ((at * 0x9e37_79b1) >> 16) % one_in == 0;
@@ -96,7 +97,7 @@ fn with_gap(records: &[Vec<u8>], window: &[(usize, u64)], one_in: usize) -> Vec<
         until: Some(until),
         cpu: Some(0),
         count: Some((first..last).filter(|&at| is_missing(at)).count() as u64),
-        cause: Lost::RING_BUFFER.into(),
+        cause: Cause::RingBuffer,
         ..Lost::default()
     };
     let mut stream = records[..first].concat();
@@ -115,7 +116,7 @@ fn a_gap_makes_nothing_untrue() {
         let truth: HashMap<String, &Value> =
             whole.iter().map(|event| (name(event), event)).collect();
         assert_eq!(truth.len(), whole.len(), "events of one name");
-        let raws: Vec<(usize, u64)> = (records.iter().enumerate())
+        let raws: Vec<(usize, Monotonic)> = (records.iter().enumerate())
             .filter_map(|(at, record)| Some((at, wire::read::<Raw>(record).ok()?.ts)))
             .collect();
         for (span, one_in) in GAPS {

@@ -4,11 +4,11 @@ mod recording;
 
 use recording::records;
 use st_decode::decode::Decoder;
-use st_decode::event::Kind;
 use st_format::text::Text;
 use st_pathtree::pathtree::PathTree;
 use st_probe::record::{Bytes, Header, Hook, Raw};
 use st_probe::stage::{self, Stage};
+use st_probe::vocabulary::{Event, Order, Subject};
 use st_probe::wire;
 use std::collections::HashSet;
 
@@ -34,7 +34,7 @@ fn run(mut stage: impl Stage, stream: &[u8]) -> (Vec<u8>, Vec<String>, bool) {
 
 /// A raw stream as text; each stage must agree with the first whether it was whole.
 fn text(stream: &[u8]) -> (Vec<u8>, Vec<String>, bool) {
-    let (events, said, whole) = run(Decoder::new(vec![Kind::Exec, Kind::Exit]), stream);
+    let (events, said, whole) = run(Decoder::new(vec![Event::Exec, Event::Exit]), stream);
     if events.is_empty() {
         return (events, said, whole);
     }
@@ -56,14 +56,15 @@ fn small() -> Vec<u8> {
     let mut header = header(&records[0]);
     let of = |raw: &Raw| {
         let hook = header.hooks.iter().find(|hook| hook.id == raw.id);
-        hook.map_or("", |hook| hook.event.as_str()).to_owned()
+        hook.map_or(Subject::Other, |hook| hook.subject)
     };
+    let kinds = [Event::Mkdir, Event::Delete].map(Subject::Event);
     let (mut kept, mut used) = (Vec::new(), HashSet::new());
     for record in &records {
         let Ok(raw) = wire::read::<Raw>(record) else {
             continue;
         };
-        if ["mkdir", "delete"].contains(&of(&raw).as_str()) && kept.len() < 12 {
+        if kinds.contains(&of(&raw)) && kept.len() < 12 {
             used.insert(raw.id);
             kept.push(record.clone());
         }
@@ -120,8 +121,8 @@ fn turned(stream: &[u8]) -> Vec<u8> {
         match wire::kind(&record) {
             Some("header") => {
                 let mut header = header(&record);
-                assert_eq!(header.byte_order, "little");
-                header.byte_order = "big".into();
+                assert_eq!(header.byte_order, Order::Little);
+                header.byte_order = Order::Big;
                 hooks = header.hooks.clone();
                 wire::write(&header, &mut out);
             }

@@ -1,7 +1,7 @@
 //! Turns st-probe's raw stream into typed events.
 
 use crate::decode::Decoder;
-use crate::event::Kind;
+use crate::vocabulary::Event;
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ struct Args {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    let wanted = [(args.exec, Kind::Exec), (args.exit, Kind::Exit)];
+    let wanted = [(args.exec, Event::Exec), (args.exit, Event::Exit)];
     let wanted = wanted.into_iter().filter(|(wanted, _)| *wanted);
     let mut decoder = Decoder::new(wanted.map(|(_, kind)| kind).collect());
     crate::stage::main(&mut decoder, args.verbose)

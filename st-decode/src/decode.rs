@@ -3,8 +3,8 @@
 mod gap;
 mod learn;
 
-use crate::event::{self, Bytes, Dir, Event, Fork, Image, Kind, Shutdown, Unload};
-use crate::field::{Layout, Number, Order};
+use crate::event::{self, Bytes, Dir, EventRecord, Fork, Image, Shutdown, Unload};
+use crate::field::Layout;
 use crate::pair::{Call, Known, Thread};
 use crate::process::{File, Processes, Told};
 use crate::socket::Socket;
@@ -12,31 +12,17 @@ use gap::Gap;
 use learn::{dentry, detail, enter, instantiate, succeeded};
 use st_probe::record::{End, Header, Lost, Process, Raw};
 use st_probe::stage::{self, RecordError, Stage};
+use st_probe::time::{Clock, Monotonic, Unix};
+use st_probe::vocabulary::{Cause, Event, Role, Service, Subject, Value};
 use st_probe::wire;
 use std::collections::HashMap;
 
 /// RENAME_EXCHANGE: include/uapi/linux/fs.h.
 const RENAME_EXCHANGE: u32 = 2;
 
-/// A hook's part: see st_probe::hooks::Role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Entry,
-    Old,
-    Target,
-    Detail,
-    Return,
-    Inode,
-    Gone,
-    Instant,
-    Task,
-    Directory,
-    Shutdown,
-}
-
 #[derive(Debug)]
 struct Hook {
-    event: Kind,
+    subject: Subject,
     role: Role,
     /// The same number for all hooks of one function.
     point: usize,
@@ -49,8 +35,7 @@ struct Hook {
 pub struct Decoder {
     /// By their ids.
     hooks: Vec<Option<Hook>>,
-    /// What to add to a monotonic time for nanoseconds since the Unix epoch.
-    epoch: i64,
+    clock: Clock,
     stack_delta: u64,
     processes: Processes,
     threads: HashMap<i32, Thread>,
@@ -61,12 +46,12 @@ pub struct Decoder {
     /// How many records were found to be missing here.
     lost: u64,
     /// The events on processes that are wanted.
-    wanted: Vec<Kind>,
+    wanted: Vec<Event>,
 }
 
 impl Decoder {
     /// One that tells also these events on processes.
-    pub fn new(wanted: Vec<Kind>) -> Self {
+    pub fn new(wanted: Vec<Event>) -> Self {
         Self {
             wanted,
             ..Self::default()
@@ -79,34 +64,13 @@ impl Stage for Decoder {
     const AFTER: &'static [&'static str] = &["st-probe"];
 
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
-        let order = if header.byte_order == "big" {
-            Order::Big
-        } else {
-            Order::Little
-        };
         let mut points: Vec<&str> = Vec::new();
         self.hooks.clear();
         for hook in &header.hooks {
-            let role = match hook.role.as_str() {
-                _ if ["process", "alive"].contains(&hook.event.as_str()) => Role::Task,
-                _ if hook.event == "directory" => Role::Directory,
-                _ if hook.event == "shutdown" => Role::Shutdown,
-                "entry" => Role::Entry,
-                "old" => Role::Old,
-                "target" => Role::Target,
-                "detail" => Role::Detail,
-                "return" => Role::Return,
-                "inode" => Role::Inode,
-                "gone" => Role::Gone,
-                "instant" => Role::Instant,
-                _ => continue,
-            };
-            let event = match (Kind::from_name(&hook.event), role) {
-                (Some(event), _) => event,
-                (None, Role::Inode | Role::Task | Role::Directory | Role::Shutdown) => Kind::Other,
-                // An event of a later version.
-                (None, _) => continue,
-            };
+            // One of a later version.
+            if hook.subject == Subject::Other || hook.role == Role::Other {
+                continue;
+            }
             let point = points
                 .iter()
                 .position(|point| *point == hook.point)
@@ -114,28 +78,28 @@ impl Stage for Decoder {
                     points.push(&hook.point);
                     points.len() - 1
                 });
-            let layout = Layout::new(order, &hook.fields);
+            let layout = Layout::new(header.byte_order, &hook.fields);
             let id = usize::from(hook.id);
             if self.hooks.len() <= id {
                 self.hooks.resize_with(id + 1, || None);
             }
             let place = hook.point.clone();
             self.hooks[id] = Some(Hook {
-                event,
-                role,
+                subject: hook.subject,
+                role: hook.role,
                 point,
                 place,
                 layout,
             });
         }
-        self.epoch = header.realtime.wrapping_sub(header.monotonic) as i64;
+        self.clock = Clock::of(header);
         self.stack_delta = header.stack_delta;
         let ends = |hook: &st_probe::record::Hook| hook.point == "exit_files";
         self.processes.begin_stream(header.hooks.iter().any(ends));
         self.threads.clear();
         self.gap = None;
         self.lost = 0;
-        self.targets = header.hooks.iter().any(|hook| hook.role == "target");
+        self.targets = header.hooks.iter().any(|hook| hook.role == Role::Target);
         stage::pass_header(header, record, Self::NAME, out);
     }
 
@@ -157,7 +121,7 @@ impl Stage for Decoder {
                 out.extend_from_slice(record);
                 let mut told = Vec::new();
                 self.processes.alive(&process, &mut told);
-                let ts = process.ts.wrapping_add_signed(self.epoch);
+                let ts = self.clock.unix(process.ts);
                 for told in told {
                     self.told(ts, told, out);
                 }
@@ -185,81 +149,85 @@ impl Decoder {
         let Some(Some(hook)) = self.hooks.get(usize::from(raw.id)) else {
             return;
         };
-        let number = |number| hook.layout.number(data, number);
-        let Some(tid) = number(Number::CommonPid).map(|tid| tid as i32) else {
+        let number = |value| hook.layout.number(data, value);
+        let Some(tid) = number(Value::CommonPid).map(|tid| tid as i32) else {
             return;
         };
-        if hook.role == Role::Task {
-            let ts = raw.ts.wrapping_add_signed(self.epoch);
-            let mut told = Vec::new();
-            let record = (&hook.layout, data);
-            (self.processes).learn(&hook.place, tid, ts, record, &mut told);
-            for told in told {
-                match told {
-                    Told::Thread(tid) => self.thread_ended(raw, tid, out),
-                    Told::Exec => self.process(raw, tid, Kind::Exec, None, out),
-                    Told::Exit(status) => self.process(raw, tid, Kind::Exit, Some(status), out),
-                    told => self.told(ts, told, out),
+        let event = match hook.subject {
+            Subject::Event(event) => event,
+            Subject::Service(Service::Inode) => Event::Other,
+            Subject::Service(Service::Process | Service::Alive) => {
+                let ts = self.clock.unix(raw.ts);
+                let mut told = Vec::new();
+                let record = (&hook.layout, data);
+                (self.processes).learn(&hook.place, tid, ts, record, &mut told);
+                for told in told {
+                    match told {
+                        Told::Thread(tid) => self.thread_ended(raw, tid, out),
+                        Told::Exec => self.process(raw, tid, Event::Exec, None, out),
+                        Told::Exit(status) => {
+                            self.process(raw, tid, Event::Exit, Some(status), out)
+                        }
+                        told => self.told(ts, told, out),
+                    }
                 }
+                return;
             }
-            return;
-        }
-        if matches!(hook.role, Role::Directory | Role::Shutdown) {
-            self.file_system(raw, hook, out);
-            return;
-        }
+            Subject::Service(Service::Directory | Service::Shutdown) => {
+                self.file_system(raw, hook, out);
+                return;
+            }
+            Subject::Service(_) | Subject::Other => return,
+        };
         if hook.role == Role::Instant {
             let mut socket = Socket::default();
             socket.learn(&hook.layout, data);
-            let (event, known) = (
-                hook.event,
-                Known {
-                    socket: Some(socket),
-                    ..Known::default()
-                },
-            );
+            let known = Known {
+                socket: Some(socket),
+                ..Known::default()
+            };
             self.emit(raw, tid, event, &known, None, out);
             return;
         }
         let thread = self.threads.entry(tid).or_default();
         let done = match hook.role {
-            Role::Entry if matches!(hook.event, Kind::Create | Kind::Rmdir) => {
+            Role::Entry if matches!(event, Event::Create | Event::Rmdir) => {
                 let mut call = Call {
-                    sp: number(Number::Sp).unwrap_or(0) as u64,
+                    sp: number(Value::Sp).unwrap_or(0) as u64,
                     ..Call::default()
                 };
-                enter(&mut call, hook, raw);
-                thread.announce(hook.event, call);
+                enter(&mut call, event, hook, raw);
+                thread.announce(event, call);
                 None
             }
             Role::Entry | Role::Old | Role::Target => {
-                let sp = number(Number::Sp).unwrap_or(0) as u64;
-                let call = thread.enter(hook.event, hook.point, sp, 1 << hook.role as u8);
-                enter(call, hook, raw);
+                let sp = number(Value::Sp).unwrap_or(0) as u64;
+                let call = thread.enter(event, hook.point, sp, 1 << hook.role as u8);
+                enter(call, event, hook, raw);
                 if let Some(dentry) = call.dentry {
                     thread.claim(dentry);
                 }
                 None
             }
             Role::Detail => {
-                if let Some(call) = thread.innermost(hook.event) {
-                    detail(&mut call.known, hook, data);
+                if let Some(call) = thread.innermost(event) {
+                    detail(&mut call.known, event, hook, data);
                 }
                 None
             }
             Role::Inode => instantiate(thread, hook, data),
             Role::Gone => dentry(hook, data)
-                .and_then(|dentry| thread.complete(hook.event, dentry))
-                .map(|known| (hook.event, known, None)),
+                .and_then(|dentry| thread.complete(event, dentry))
+                .map(|known| (event, known, None)),
             Role::Return => {
-                let sp = (number(Number::Sp).unwrap_or(0) as u64).wrapping_sub(self.stack_delta);
-                let ret = number(Number::Ret);
+                let sp = (number(Value::Sp).unwrap_or(0) as u64).wrapping_sub(self.stack_delta);
+                let ret = number(Value::Ret);
                 thread
                     .leave(hook.point, sp)
                     .zip(ret)
                     .and_then(|((event, known), ret)| succeeded(event, known, ret))
             }
-            Role::Instant | Role::Task | Role::Directory | Role::Shutdown => None,
+            Role::Instant | Role::Other => None,
         };
         let unreturned: Vec<_> = thread.unreturned().collect();
         if thread.is_idle() {
@@ -272,32 +240,32 @@ impl Decoder {
                 return;
             }
             self.emit(raw, tid, event, &known, ret, out);
-            if event == Kind::Symlink && known.target.is_none() && self.targets {
-                self.missing(raw, event, &known, Lost::TOO_LARGE, out);
+            if event == Event::Symlink && known.target.is_none() && self.targets {
+                self.missing(raw, event, &known, Cause::TooLarge, out);
             }
         }
     }
 
     /// Appends that the returns of calls are missing, or counts them within a gap.
-    fn unreturned(&mut self, raw: &Raw, calls: Vec<(Kind, Known)>, out: &mut Vec<u8>) {
+    fn unreturned(&mut self, raw: &Raw, calls: Vec<(Event, Known)>, out: &mut Vec<u8>) {
         if let Some(gap) = &mut self.gap {
             gap.unpaired += calls.len() as u64;
             return;
         }
         for (event, known) in calls {
-            self.missing(raw, event, &known, Lost::MISSED_RETURN, out);
+            self.missing(raw, event, &known, Cause::MissedReturn, out);
         }
     }
 
     /// Appends that a record of a call is missing.
-    fn missing(&mut self, raw: &Raw, event: Kind, known: &Known, cause: &str, out: &mut Vec<u8>) {
+    fn missing(&mut self, raw: &Raw, event: Event, known: &Known, cause: Cause, out: &mut Vec<u8>) {
         let lost = Lost {
             since: known.began,
             ts: raw.ts,
             cpu: Some(raw.cpu),
             count: Some(1),
-            event: Some(event.name().into()),
-            cause: cause.into(),
+            event: Some(event),
+            cause,
             ..Lost::default()
         };
         wire::write(&lost, out);
@@ -307,7 +275,7 @@ impl Decoder {
     /// Appends the last record, with what was found to be missing here.
     fn end(&mut self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         let mut end: End = wire::read(record)?;
-        self.end_gap(u64::MAX, out);
+        self.end_gap(Monotonic::MAX, out);
         end.lost = end.lost.saturating_add(self.lost);
         let mut ours = Vec::new();
         wire::write(&end, &mut ours);
@@ -327,7 +295,7 @@ impl Decoder {
     }
 
     /// Appends what is told of processes.
-    fn told(&mut self, ts: u64, told: Told, out: &mut Vec<u8>) {
+    fn told(&mut self, ts: Unix, told: Told, out: &mut Vec<u8>) {
         match told {
             Told::Thread(tid) => drop(self.threads.remove(&tid)),
             // Within a gap nobody is known.
@@ -367,7 +335,7 @@ impl Decoder {
         &mut self,
         raw: &Raw,
         tid: i32,
-        event: Kind,
+        event: Event,
         status: Option<i32>,
         out: &mut Vec<u8>,
     ) {
@@ -382,13 +350,13 @@ impl Decoder {
 
     /// Appends what a record tells of a file system.
     fn file_system(&self, raw: &Raw, hook: &Hook, out: &mut Vec<u8>) {
-        let number = |number| hook.layout.number(&raw.data, number);
-        let ts = raw.ts.wrapping_add_signed(self.epoch);
-        let Some(dev) = number(Number::Dev).map(|dev| device(dev as u32)) else {
+        let number = |value| hook.layout.number(&raw.data, value);
+        let ts = self.clock.unix(raw.ts);
+        let Some(dev) = number(Value::Dev).map(|dev| device(dev as u32)) else {
             return;
         };
         let dev = &dev;
-        if hook.role == Role::Shutdown {
+        if hook.subject == Subject::Service(Service::Shutdown) {
             wire::write(&Shutdown { ts, dev }, out);
             return;
         }
@@ -411,7 +379,7 @@ impl Decoder {
         &mut self,
         raw: &Raw,
         tid: i32,
-        event: Kind,
+        event: Event,
         known: &Known,
         ret: Option<i32>,
         out: &mut Vec<u8>,
@@ -423,9 +391,9 @@ impl Decoder {
             ..event::Process::default()
         };
         let (dev, rdev) = (known.dev.map(device), known.rdev.map(device));
-        let event = Event {
+        let event = EventRecord {
             event,
-            ts: raw.ts.wrapping_add_signed(self.epoch),
+            ts: self.clock.unix(raw.ts),
             seq: self.seq,
             cpu: raw.cpu,
             process: processes.map_or(nobody, |processes| processes.who(tid)),
@@ -441,7 +409,7 @@ impl Decoder {
                 .old_path
                 .as_ref()
                 .map(|chain| Bytes::from(&chain.path[..])),
-            began: (known.path.as_ref()).map(|_| known.began.wrapping_add_signed(self.epoch)),
+            began: (known.path.as_ref()).map(|_| self.clock.unix(known.began)),
             parent: known.path.as_ref().and_then(|chain| chain.parent),
             top: known.path.as_ref().and_then(|chain| chain.top),
             old_parent: known.old_path.as_ref().and_then(|chain| chain.parent),

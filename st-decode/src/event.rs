@@ -1,4 +1,4 @@
-//! The records that st-decode outputs in place of `raw`, in MessagePack: [`Event`], [`Fork`],
+//! The records that st-decode outputs in place of `raw`, in MessagePack: [`EventRecord`], [`Fork`],
 //! [`Image`], [`Unload`], [`Dir`] and [`Shutdown`].
 //!
 //! Each is a map whose first key is `t`, its kind, with the fields of the struct by name; a
@@ -7,107 +7,17 @@
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use st_probe::record::{Bytes, Ids};
-
-/// What happened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A regular file was created.
-    Create,
-    /// A directory was created.
-    Mkdir,
-    /// A pipe, socket or device was created.
-    Mknod,
-    /// A name that is not a directory's was removed.
-    Delete,
-    /// A directory was removed.
-    Rmdir,
-    /// A name was changed, or two were exchanged.
-    Rename,
-    /// Mode, owner or group were set.
-    Attrib,
-    /// A symbolic link was created.
-    Symlink,
-    /// A further name was given to a file.
-    Link,
-    /// A socket was asked to connect.
-    Connect,
-    /// A socket began to listen, or was told so again.
-    Listen,
-    /// A socket ceased to listen.
-    Unlisten,
-    /// A process began to execute another program.
-    Exec,
-    /// A process ended.
-    Exit,
-    /// An event of a later version: it is handed on as it is.
-    #[serde(other)]
-    #[default]
-    Other,
-}
-
-impl Kind {
-    /// The events on files.
-    pub const FILE: [Self; 9] = [
-        Self::Create,
-        Self::Mkdir,
-        Self::Mknod,
-        Self::Delete,
-        Self::Rmdir,
-        Self::Rename,
-        Self::Attrib,
-        Self::Symlink,
-        Self::Link,
-    ];
-
-    /// The events on sockets.
-    pub const SOCKET: [Self; 3] = [Self::Connect, Self::Listen, Self::Unlisten];
-
-    /// The events on processes, which are told on request only.
-    pub const PROCESS: [Self; 2] = [Self::Exec, Self::Exit];
-
-    /// Every event.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (Self::FILE.into_iter())
-            .chain(Self::SOCKET)
-            .chain(Self::PROCESS)
-    }
-
-    /// Its name in streams and options.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Mkdir => "mkdir",
-            Self::Mknod => "mknod",
-            Self::Delete => "delete",
-            Self::Rmdir => "rmdir",
-            Self::Rename => "rename",
-            Self::Attrib => "attrib",
-            Self::Symlink => "symlink",
-            Self::Link => "link",
-            Self::Connect => "connect",
-            Self::Listen => "listen",
-            Self::Unlisten => "unlisten",
-            Self::Exec => "exec",
-            Self::Exit => "exit",
-            Self::Other => "other",
-        }
-    }
-
-    /// The event that has this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::all().find(|kind| kind.name() == name)
-    }
-}
+use st_probe::time::Unix;
+use st_probe::vocabulary::Event;
 
 /// `t` = `event`: an operation that succeeded (or, for `connect`, was tried).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "event")]
-pub struct Event<'a> {
+pub struct EventRecord<'a> {
     /// What happened.
-    pub event: Kind,
-    /// When it had succeeded: nanoseconds since the Unix epoch.
-    pub ts: u64,
+    pub event: Event,
+    /// When it had succeeded.
+    pub ts: Unix,
     /// Its number in the stream, from 0.
     pub seq: u64,
     /// The CPU on which it ended.
@@ -135,9 +45,8 @@ pub struct Event<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub old_fs_path: Option<Bytes<'a>>,
     /// When the operation began: `fs_path` and `old_fs_path` are those of that time.
-    /// Nanoseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub began: Option<u64>,
+    pub began: Option<Unix>,
     /// Inode of the directory that `fs_path` is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Inode>,
@@ -206,12 +115,12 @@ pub struct Event<'a> {
     pub signal: Option<u8>,
 }
 
-/// The fields of an [`Event`] that tell which files it is about, for who reads no more.
+/// The fields of an [`EventRecord`] that tell which files it is about, for who reads no more.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
 pub struct Files<'a> {
-    pub event: Kind,
-    pub ts: u64,
+    pub event: Event,
+    pub ts: Unix,
     pub image: Option<u64>,
     #[serde(borrow)]
     pub dev: Option<&'a str>,
@@ -219,7 +128,7 @@ pub struct Files<'a> {
     pub fs_path: Option<Bytes<'a>>,
     #[serde(borrow)]
     pub old_fs_path: Option<Bytes<'a>>,
-    pub began: Option<u64>,
+    pub began: Option<Unix>,
     pub parent: Option<Inode>,
     pub top: Option<Inode>,
     pub old_parent: Option<Inode>,
@@ -284,20 +193,20 @@ impl<'de> Deserialize<'de> for Inode {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "dir")]
 pub struct Dir<'a> {
-    /// When: nanoseconds since the Unix epoch.
-    pub ts: u64,
+    /// When.
+    pub ts: Unix,
     /// Device number of its file system, `major:minor`.
     #[serde(borrow)]
     pub dev: &'a str,
     /// Its inode.
     pub dir: Inode,
-    /// As in [`Event`].
+    /// As in [`EventRecord`].
     #[serde(borrow)]
     pub fs_path: Bytes<'a>,
-    /// As in [`Event`].
+    /// As in [`EventRecord`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Inode>,
-    /// As in [`Event`].
+    /// As in [`EventRecord`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top: Option<Inode>,
 }
@@ -307,8 +216,8 @@ pub struct Dir<'a> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "shutdown")]
 pub struct Shutdown<'a> {
-    /// When: nanoseconds since the Unix epoch.
-    pub ts: u64,
+    /// When.
+    pub ts: Unix,
     /// Its device number, `major:minor`.
     #[serde(borrow)]
     pub dev: &'a str,
@@ -318,8 +227,8 @@ pub struct Shutdown<'a> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "fork")]
 pub struct Fork {
-    /// When: nanoseconds since the Unix epoch.
-    pub ts: u64,
+    /// When.
+    pub ts: Unix,
     /// The process that did.
     pub parent: i32,
     /// The new one.
@@ -330,26 +239,26 @@ pub struct Fork {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "image")]
 pub struct Image<'a> {
-    /// When: nanoseconds since the Unix epoch.
-    pub ts: u64,
+    /// When.
+    pub ts: Unix,
     /// Its number: no other one in the stream has it.
     pub image: u64,
     /// Its path, where st-probe has read that.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub path: Option<Bytes<'a>>,
-    /// As in [`Event`].
+    /// As in [`EventRecord`].
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub dev: Option<&'a str>,
-    /// As in [`Event`].
+    /// As in [`EventRecord`].
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub fs_path: Option<Bytes<'a>>,
-    /// As in [`Event`].
+    /// As in [`EventRecord`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Inode>,
-    /// As in [`Event`].
+    /// As in [`EventRecord`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top: Option<Inode>,
-    /// As in [`Event`].
+    /// As in [`EventRecord`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub deleted: bool,
 }
@@ -395,10 +304,10 @@ pub struct Process<'a> {
     /// Whether there were more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub argv_cut: bool,
-    /// When the process began: nanoseconds since the Unix epoch; to a clock tick (10 ms) if
-    /// that was before st-probe looked at it.
+    /// When the process began; to a clock tick (10 ms) if that was before st-probe
+    /// looked at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start: Option<u64>,
+    pub start: Option<Unix>,
     /// The path of its cgroup: of cgroup v2, or where all are in the root of that, of the
     /// first hierarchy where they are not.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]

@@ -2,35 +2,7 @@
 
 use crate::event::Inode;
 use st_probe::record;
-
-/// The byte order of the traced machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Order {
-    /// Least significant byte first.
-    #[default]
-    Little,
-    /// Most significant byte first.
-    Big,
-}
-
-/// Declares the numbers that hooks fetch, with their names in the stream.
-macro_rules! numbers {
-    ($($variant:ident = $name:literal),* $(,)?) => {
-        /// A number in a record, by name: see st_probe::hooks.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Number { $(#[doc = $name] $variant),* }
-        const NUMBERS: &[&str] = &[$($name),*];
-    };
-}
-numbers! {
-    CommonPid = "common_pid", Sp = "sp", Ret = "ret", Dentry = "dentry", Parent = "parent", Hash = "hash", Root = "root", Dev = "dev", Ino = "ino",
-    Mode = "mode", Rdev = "rdev", Flags = "flags", Inode = "inode", Hashed = "hashed", Valid = "valid", Uid = "uid",
-    Gid = "gid", Fd = "fd", Backlog = "backlog", Addrlen = "addrlen", Family = "family", Port = "port", Num = "num",
-    Addr4 = "addr4", Addr6 = "addr6_0", Type = "type", Protocol = "protocol", Pid = "pid", OldPid = "old_pid",
-    CloneFlags = "clone_flags", Magic = "magic", Ppid = "ppid", Reaper = "reaper", Euid = "euid", Egid = "egid",
-    Argc = "argc", User = "a0", GroupCode = "group_code", Code = "code", Value = "value", Subreaper = "subreaper",
-    Mm = "mm", File = "file", DstRoot = "dst_root",
-}
+use st_probe::vocabulary::{Order, Series, Value};
 
 /// Where a value is.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +10,8 @@ struct Place {
     offset: usize,
     size: usize,
     signed: bool,
+    /// Whether it is no value itself but tells where a string is.
+    located: bool,
 }
 
 /// A chain of names, as a path within its file system.
@@ -57,84 +31,94 @@ pub struct Chain {
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     order: Order,
-    numbers: Vec<Option<Place>>,
+    /// By [`Value`].
+    values: Vec<Option<Place>>,
     names: Vec<Place>,
     /// The inode numbers and subvolumes of some of these, by level.
     inodes: Vec<(usize, Place)>,
     subvolumes: Vec<(usize, Place)>,
-    texts: Vec<(String, Place, bool)>,
+    cgroups: Vec<Place>,
+    /// Where the memory is that is fetched in words.
+    words: Option<usize>,
+    addr6: Option<usize>,
 }
 
 /// BTRFS_SUPER_MAGIC: include/uapi/linux/magic.h.
 const BTRFS: i64 = 0x9123_683e;
-
-/// N, of a name that is a letter and N.
-fn level(name: &str, letter: char) -> Option<usize> {
-    name.strip_prefix(letter)?.parse().ok()
-}
 
 impl Layout {
     /// Reads the formats in the header.
     pub fn new(order: Order, fields: &[record::Field]) -> Self {
         let mut layout = Self {
             order,
-            numbers: vec![None; NUMBERS.len()],
+            values: vec![None; Value::ALL.len()],
             ..Self::default()
         };
         for field in fields {
+            let located = field.ctype.starts_with("__data_loc");
             let place = Place {
                 offset: usize::from(field.offset),
                 size: usize::from(field.size),
                 signed: field.signed,
+                located,
             };
-            let located = field.ctype.starts_with("__data_loc");
-            if located || field.ctype.starts_with("char[") {
-                if field.name == format!("n{}", layout.names.len()) {
+            if let Some(value) = Value::from_name(&field.name) {
+                layout.values[value as usize] = Some(place);
+            }
+            match Series::of_name(&field.name) {
+                Some((Series::Name, n)) if located && n == layout.names.len() => {
                     layout.names.push(place);
-                } else {
-                    layout.texts.push((field.name.clone(), place, located));
                 }
-            } else if let Some(level) = level(&field.name, 'i') {
-                layout.inodes.push((level, place));
-            } else if let Some(level) = level(&field.name, 's') {
-                layout.subvolumes.push((level, place));
-            } else if let Some(at) = NUMBERS.iter().position(|name| *name == field.name) {
-                layout.numbers[at] = Some(place);
+                Some((Series::Cgroup, n)) if located && n == layout.cgroups.len() => {
+                    layout.cgroups.push(place);
+                }
+                Some((Series::Inode, level)) => layout.inodes.push((level, place)),
+                Some((Series::Subvolume, level)) => layout.subvolumes.push((level, place)),
+                Some((Series::Word, 0)) => layout.words = Some(place.offset),
+                Some((Series::Addr6, 0)) => layout.addr6 = Some(place.offset),
+                _ => {}
             }
         }
         layout
     }
 
-    /// The bytes of a number, in the order in which they were in the kernel's memory.
-    pub fn bytes<'a>(&self, data: &'a [u8], number: Number) -> Option<&'a [u8]> {
-        let place = (*self.numbers.get(number as usize)?)?;
-        data.get(place.offset..place.offset + place.size)
+    fn place(&self, value: Value) -> Option<Place> {
+        *self.values.get(value as usize)?
     }
 
-    /// `count` bytes of memory that begin with a number's: an array fetched in pieces.
-    pub fn memory<const COUNT: usize>(&self, data: &[u8], first: Number) -> Option<[u8; COUNT]> {
-        let offset = (*self.numbers.get(first as usize)?)?.offset;
-        data.get(offset..offset + COUNT)?.try_into().ok()
+    /// The bytes of a number, in the order in which they were in the kernel's memory.
+    pub fn memory<const COUNT: usize>(&self, data: &[u8], value: Value) -> Option<[u8; COUNT]> {
+        memory(data, self.place(value)?.offset)
+    }
+
+    /// The bytes of the traced process's memory that [`Series::Word`] are.
+    pub fn words<const COUNT: usize>(&self, data: &[u8]) -> Option<[u8; COUNT]> {
+        memory(data, self.words?)
+    }
+
+    /// The bytes of the address that [`Series::Addr6`] are.
+    pub fn addr6(&self, data: &[u8]) -> Option<[u8; 16]> {
+        memory(data, self.addr6?)
     }
 
     /// A number, sign-extended if it is signed.
-    pub fn number(&self, data: &[u8], number: Number) -> Option<i64> {
-        let signed = (*self.numbers.get(number as usize)?)?.signed;
-        let bytes = self.bytes(data, number)?;
-        let value = unsigned(self.order, bytes);
+    pub fn number(&self, data: &[u8], value: Value) -> Option<i64> {
+        let place = self.place(value)?;
+        let bytes = data.get(place.offset..place.offset + place.size)?;
+        let number = unsigned(self.order, bytes);
         let unused = 64 - 8 * bytes.len().min(8) as u32;
-        Some(if signed && unused < 64 {
-            ((value << unused) as i64) >> unused
+        Some(if place.signed && unused < 64 {
+            ((number << unused) as i64) >> unused
         } else {
-            value as i64
+            number as i64
         })
     }
 
     /// A text, without its NUL.
-    pub fn text<'a>(&self, data: &'a [u8], name: &str) -> Option<&'a [u8]> {
-        let (_, place, located) = self.texts.iter().find(|text| text.0 == name)?;
-        if *located {
-            self.located(data, place)
+    pub fn text<'a>(&self, data: &'a [u8], value: Value) -> Option<&'a [u8]> {
+        let place = self.place(value)?;
+        if place.located {
+            self.located(data, &place)
         } else {
             up_to_nul(data.get(place.offset..place.offset + place.size)?)
         }
@@ -142,25 +126,24 @@ impl Layout {
 
     /// The path of a cgroup, if its names reach the root.
     pub fn cgroup(&self, data: &[u8]) -> Option<Vec<u8>> {
-        let mut names = Vec::new();
-        loop {
-            match self.text(data, &format!("c{}", names.len()))? {
-                b"" if names.is_empty() => return Some(b"/".to_vec()),
-                b"" => break,
-                name => names.push(name),
+        let mut path = Vec::new();
+        for place in &self.cgroups {
+            match self.located(data, place)? {
+                b"" if path.is_empty() => return Some(b"/".to_vec()),
+                b"" => return Some(path),
+                name => path = [b"/", name, &path].concat(),
             }
         }
-        let name = |name: &&[u8]| [b"/", *name].concat();
-        Some(names.iter().rev().flat_map(name).collect())
+        None
     }
 
     /// The chain of names. `None` if not even the first one is known.
     pub fn chain(&self, data: &[u8]) -> Option<Chain> {
-        let number = |number| self.number(data, number);
+        let number = |value| self.number(data, value);
         // Its own parent, but not the root (where the hook tells): it has no place.
-        let detached = number(Number::Root).is_some()
-            && number(Number::Parent) == number(Number::Dentry)
-            && number(Number::Root) != number(Number::Dentry);
+        let detached = number(Value::Root).is_some()
+            && number(Value::Parent) == number(Value::Dentry)
+            && number(Value::Root) != number(Value::Dentry);
         let most = if detached { 1 } else { self.names.len() };
         let mut names = Vec::with_capacity(self.names.len());
         let mut rooted = false;
@@ -180,13 +163,13 @@ impl Layout {
             let bytes = data.get(place.offset..place.offset + place.size)?;
             Some(unsigned(self.order, bytes))
         };
-        let btrfs = number(Number::Magic) == Some(BTRFS);
+        let btrfs = number(Value::Magic) == Some(BTRFS);
         let inode = |level, ino: Option<u64>| {
             let subvolume = btrfs.then(|| at(&self.subvolumes, level)).flatten();
             ino.map(|ino| Inode { subvolume, ino })
         };
         let mut chain = Chain {
-            own: inode(0, number(Number::Ino).map(|ino| ino as u64)),
+            own: inode(0, number(Value::Ino).map(|ino| ino as u64)),
             ..Chain::default()
         };
         if !detached {
@@ -228,9 +211,13 @@ impl Layout {
 fn unsigned(order: Order, bytes: &[u8]) -> u64 {
     let join = |value: u64, &byte: &u8| value << 8 | u64::from(byte);
     match order {
-        Order::Little => bytes.iter().rev().fold(0, join),
         Order::Big => bytes.iter().fold(0, join),
+        Order::Little | Order::Other => bytes.iter().rev().fold(0, join),
     }
+}
+
+fn memory<const COUNT: usize>(data: &[u8], offset: usize) -> Option<[u8; COUNT]> {
+    data.get(offset..offset + COUNT)?.try_into().ok()
 }
 
 fn up_to_nul(bytes: &[u8]) -> Option<&[u8]> {
@@ -299,10 +286,10 @@ mod tests {
         ];
         let data = [0xff, 0xff, 0xff, 0x8d, 0x81, 0xa4];
         let layout = Layout::new(Order::Big, &fields);
-        assert_eq!(layout.number(&data, Number::Ret), Some(-115));
-        assert_eq!(layout.number(&data, Number::Mode), Some(0o100644));
-        assert_eq!(layout.number(&data, Number::Ino), None);
+        assert_eq!(layout.number(&data, Value::Ret), Some(-115));
+        assert_eq!(layout.number(&data, Value::Mode), Some(0o100644));
+        assert_eq!(layout.number(&data, Value::Ino), None);
         let layout = Layout::new(Order::Little, &fields);
-        assert_eq!(layout.number(&data, Number::Mode), Some(0xa481));
+        assert_eq!(layout.number(&data, Value::Mode), Some(0xa481));
     }
 }

@@ -13,4 +13,4 @@ mod pair;
 mod process;
 mod socket;
 
-pub use st_probe::{record, stage, wire};
+pub use st_probe::{record, stage, time, vocabulary, wire};

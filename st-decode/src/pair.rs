@@ -5,9 +5,11 @@
 //! earlier call of the same thread proves that this call has ended, even if its return was
 //! missed.
 
-use crate::event::{Attrib, Inode, Kind};
+use crate::event::{Attrib, Inode};
 use crate::field::Chain;
 use crate::socket::Socket;
+use st_probe::time::Monotonic;
+use st_probe::vocabulary::Event;
 
 /// Entries that one thread may have waiting for what happens to their dentry: overlayfs on
 /// overlayfs nests a few; those of operations that failed are forgotten in this way.
@@ -47,8 +49,8 @@ pub struct Call {
 pub struct Known {
     pub dev: Option<u32>,
     pub ino: Option<u64>,
-    /// When the call was entered: nanoseconds of CLOCK_MONOTONIC.
-    pub began: u64,
+    /// When the call was entered.
+    pub began: Monotonic,
     pub path: Option<Chain>,
     pub old_path: Option<Chain>,
     pub dir: Option<Inode>,
@@ -71,18 +73,18 @@ pub struct Known {
 #[derive(Debug, Default)]
 pub struct Thread {
     /// Outermost first; each with its event.
-    calls: Vec<(Kind, Call)>,
+    calls: Vec<(Event, Call)>,
     /// Calls of functions that only announce an operation, whose returns tell nothing.
-    waiting: Vec<(Kind, Call)>,
+    waiting: Vec<(Event, Call)>,
     /// Calls that have ended without a return, which would have told whether there is an event.
-    unreturned: Vec<(Kind, Known)>,
+    unreturned: Vec<(Event, Known)>,
 }
 
 impl Thread {
     /// The call that an entry hook's record belongs to: a new one, unless another hook of
     /// the same call came before.
-    pub fn enter(&mut self, event: Kind, point: usize, sp: u64, role: u8) -> &mut Call {
-        let same = |call: &(Kind, Call)| {
+    pub fn enter(&mut self, event: Event, point: usize, sp: u64, role: u8) -> &mut Call {
+        let same = |call: &(Event, Call)| {
             call.1.sp == sp && call.1.point == point && call.1.roles & role == 0
         };
         while self
@@ -119,7 +121,7 @@ impl Thread {
     }
 
     /// The innermost open call of an event.
-    pub fn innermost(&mut self, event: Kind) -> Option<&mut Call> {
+    pub fn innermost(&mut self, event: Event) -> Option<&mut Call> {
         self.calls
             .iter_mut()
             .rev()
@@ -129,7 +131,7 @@ impl Thread {
 
     /// Ends the call that entered at `sp`; if its entry is known, with what it told. A
     /// connect or listen inside another one of the same event inherits its descriptor.
-    pub fn leave(&mut self, point: usize, sp: u64) -> Option<(Kind, Known)> {
+    pub fn leave(&mut self, point: usize, sp: u64) -> Option<(Event, Known)> {
         while self.calls.last().is_some_and(|call| call.1.sp < sp) {
             self.give_up();
         }
@@ -155,9 +157,9 @@ impl Thread {
         };
         let tells = match event {
             // Of two such calls, one within the other, the inner one tells.
-            Kind::Connect | Kind::Listen => call.known.socket.is_some(),
+            Event::Connect | Event::Listen => call.known.socket.is_some(),
             // Not of times and sizes.
-            Kind::Attrib => call.known.attrib.is_some(),
+            Event::Attrib => call.known.attrib.is_some(),
             _ => true,
         };
         if tells {
@@ -166,7 +168,7 @@ impl Thread {
     }
 
     /// Hands out the calls of which it is not known how they ended.
-    pub fn unreturned(&mut self) -> impl Iterator<Item = (Kind, Known)> {
+    pub fn unreturned(&mut self) -> impl Iterator<Item = (Event, Known)> {
         self.unreturned.drain(..)
     }
 
@@ -183,7 +185,7 @@ impl Thread {
     }
 
     /// Begins to wait for what happens to a call's dentry.
-    pub fn announce(&mut self, event: Kind, call: Call) {
+    pub fn announce(&mut self, event: Event, call: Call) {
         self.waiting.retain(|(_, other)| other.sp > call.sp);
         if self.waiting.len() == MAX_WAITING {
             self.waiting.remove(0);
@@ -193,15 +195,16 @@ impl Thread {
 
     /// The announced operation of an event that something that happens to a dentry
     /// completes.
-    pub fn complete(&mut self, event: Kind, dentry: Dentry) -> Option<Known> {
-        let completed = |(kind, call): &(Kind, Call)| *kind == event && call.dentry == Some(dentry);
+    pub fn complete(&mut self, event: Event, dentry: Dentry) -> Option<Known> {
+        let completed =
+            |(kind, call): &(Event, Call)| *kind == event && call.dentry == Some(dentry);
         let at = self.waiting.iter().rposition(completed)?;
         // What was announced after it happened within it.
         self.waiting.drain(at..).next().map(|(_, call)| call.known)
     }
 
     /// The open call that was to make a dentry's file.
-    pub fn making(&mut self, dentry: Dentry) -> Option<(Kind, &mut Known)> {
+    pub fn making(&mut self, dentry: Dentry) -> Option<(Event, &mut Known)> {
         self.calls
             .iter_mut()
             .rev()
@@ -236,20 +239,20 @@ mod tests {
             dentry: Some(DENTRY),
             ..Call::default()
         };
-        thread.announce(Kind::Create, call);
+        thread.announce(Event::Create, call);
         let other = Dentry {
             place: [Some(5), Some(78)],
             ..DENTRY
         };
-        assert!(thread.complete(Kind::Create, other).is_none());
-        assert!(thread.complete(Kind::Create, DENTRY).is_some());
+        assert!(thread.complete(Event::Create, other).is_none());
+        assert!(thread.complete(Event::Create, DENTRY).is_some());
     }
 
     #[test]
     fn pairs_nested_calls() {
         let mut thread = Thread::default();
-        thread.enter(Kind::Delete, 0, 1000, 1).known.ino = Some(1);
-        thread.enter(Kind::Delete, 0, 900, 1).known.ino = Some(2);
+        thread.enter(Event::Delete, 0, 1000, 1).known.ino = Some(1);
+        thread.enter(Event::Delete, 0, 900, 1).known.ino = Some(2);
         assert_eq!(thread.leave(0, 900).unwrap().1.ino, Some(2));
         assert_eq!(thread.leave(0, 1000).unwrap().1.ino, Some(1));
         assert!(thread.is_idle());
@@ -258,15 +261,15 @@ mod tests {
     #[test]
     fn a_missed_return_pairs_with_nothing() {
         let mut thread = Thread::default();
-        thread.enter(Kind::Delete, 0, 1000, 1).known.ino = Some(1);
-        thread.enter(Kind::Delete, 0, 1000, 1).known.ino = Some(2);
+        thread.enter(Event::Delete, 0, 1000, 1).known.ino = Some(1);
+        thread.enter(Event::Delete, 0, 1000, 1).known.ino = Some(2);
         let missed: Vec<_> = thread.unreturned().map(|call| call.1.ino).collect();
         assert_eq!(missed, [Some(1)]);
         assert_eq!(thread.leave(0, 1000).unwrap().1.ino, Some(2));
         assert!(thread.leave(0, 1000).is_none());
         // Another function at the same place proves the end as well.
-        thread.enter(Kind::Delete, 0, 1000, 1);
-        thread.enter(Kind::Mkdir, 1, 1000, 1);
+        thread.enter(Event::Delete, 0, 1000, 1);
+        thread.enter(Event::Mkdir, 1, 1000, 1);
         assert!(thread.leave(0, 1000).is_none());
         assert_eq!(thread.unreturned().count(), 1);
         thread.end();
@@ -277,10 +280,10 @@ mod tests {
     fn what_would_have_told_nothing_is_not_missed() {
         let mut thread = Thread::default();
         // utimes(2) reaches notify_change() as chmod(2) does.
-        thread.enter(Kind::Attrib, 0, 1000, 1);
+        thread.enter(Event::Attrib, 0, 1000, 1);
         // __sys_connect() and, within it, __sys_connect_file(), whose return was seen.
-        thread.enter(Kind::Connect, 1, 1000, 1);
-        thread.enter(Kind::Connect, 2, 900, 1);
+        thread.enter(Event::Connect, 1, 1000, 1);
+        thread.enter(Event::Connect, 2, 900, 1);
         assert!(thread.leave(2, 900).is_some());
         thread.end();
         assert_eq!(thread.unreturned().count(), 0);
@@ -289,7 +292,7 @@ mod tests {
     #[test]
     fn a_missed_entry_pairs_with_nothing() {
         let mut thread = Thread::default();
-        thread.enter(Kind::Mkdir, 1, 1200, 1);
+        thread.enter(Event::Mkdir, 1, 1200, 1);
         assert!(thread.leave(0, 1000).is_none());
         assert!(thread.leave(1, 1200).is_some());
     }
@@ -298,8 +301,8 @@ mod tests {
     fn hooks_of_one_call_meet_in_any_order() {
         for (first, second) in [(1, 2), (2, 1)] {
             let mut thread = Thread::default();
-            thread.enter(Kind::Rename, 0, 1000, first).known.ino = Some(7);
-            thread.enter(Kind::Rename, 0, 1000, second).known.flags = 2;
+            thread.enter(Event::Rename, 0, 1000, first).known.ino = Some(7);
+            thread.enter(Event::Rename, 0, 1000, second).known.flags = 2;
             let (_, known) = thread.leave(0, 1000).unwrap();
             assert_eq!((known.ino, known.flags), (Some(7), 2));
         }
@@ -313,8 +316,8 @@ mod tests {
             dentry: Some(DENTRY),
             ..Call::default()
         };
-        thread.announce(Kind::Create, call);
+        thread.announce(Event::Create, call);
         thread.claim(DENTRY);
-        assert!(thread.complete(Kind::Create, DENTRY).is_none());
+        assert!(thread.complete(Event::Create, DENTRY).is_none());
     }
 }

@@ -4,8 +4,10 @@ mod kinship;
 
 use crate::container::container;
 use crate::event::{self, Ancestor, Bytes, Ids};
-use crate::field::{Chain, Layout, Number};
+use crate::field::{Chain, Layout};
 use st_probe::record::{self, ARGV};
+use st_probe::time::Unix;
+use st_probe::vocabulary::Value;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
@@ -40,8 +42,7 @@ struct Process {
     space: Space,
     /// Whether orphans below it become its children, if that is known.
     subreaper: Option<bool>,
-    /// Nanoseconds since the Unix epoch.
-    start: Option<u64>,
+    start: Option<Unix>,
     program: Option<Rc<Program>>,
     cgroups: Rc<Cgroups>,
     ended: bool,
@@ -275,40 +276,40 @@ impl Processes {
         &mut self,
         point: &str,
         tid: i32,
-        ts: u64,
+        ts: Unix,
         (layout, data): (&Layout, &[u8]),
         told: &mut Vec<Told>,
     ) {
-        let number = |number| layout.number(data, number);
-        let subject = number(Number::Pid).map_or(tid, |pid| pid as i32);
+        let number = |value| layout.number(data, value);
+        let subject = number(Value::Pid).map_or(tid, |pid| pid as i32);
         match point {
             // kernel/fork.c copy_process(): in the context of the parent.
             "task/task_newtask" => {
-                let flags = number(Number::CloneFlags).unwrap_or(0);
-                let comm = layout.text(data, "comm").map(<[u8]>::to_vec);
+                let flags = number(Value::CloneFlags).unwrap_or(0);
+                let comm = layout.text(data, Value::Comm).map(<[u8]>::to_vec);
                 self.fork(tid, subject, flags, comm, ts, told);
             }
             // kernel/sched/core.c, just after it.
             "wake_up_new_task" => {
-                let ppid = number(Number::Ppid).map(|ppid| ppid as i32);
+                let ppid = number(Value::Ppid).map(|ppid| ppid as i32);
                 if self.is_leader(subject) {
                     self.adopt(subject, ppid);
                     if let Some(process) = self.processes.get_mut(&subject) {
-                        let reaper = number(Number::Reaper).map(|reaper| reaper as i32);
+                        let reaper = number(Value::Reaper).map(|reaper| reaper as i32);
                         process.space = reaper.map_or(process.space, Space::Of);
                     }
                 }
             }
             // fs/exec.c __set_task_comm()
             "task/task_rename" => {
-                let comm = layout.text(data, "newcomm").map(<[u8]>::to_vec);
+                let comm = layout.text(data, Value::Newcomm).map(<[u8]>::to_vec);
                 self.threads.entry(subject).or_default().comm = comm;
             }
             // kernel/cred.c
             "commit_creds" => {
                 let id = |id| number(id).map(|id| id as u32);
-                let real = id(Number::Uid).zip(id(Number::Gid));
-                let effective = id(Number::Euid).zip(id(Number::Egid));
+                let real = id(Value::Uid).zip(id(Value::Gid));
+                let effective = id(Value::Euid).zip(id(Value::Egid));
                 let ids = real.zip(effective);
                 self.threads.entry(tid).or_default().ids =
                     ids.map(|((uid, gid), (euid, egid))| Ids {
@@ -329,7 +330,7 @@ impl Processes {
             }
             // fs/exec.c exec_binprm()
             "sched/sched_process_exec" => {
-                if let Some(old) = number(Number::OldPid).map(|old| old as i32) {
+                if let Some(old) = number(Value::OldPid).map(|old| old as i32) {
                     if old != subject {
                         self.threads.remove(&old);
                         told.push(Told::Thread(old));
@@ -352,12 +353,8 @@ impl Processes {
             }
             // kernel/exit.c do_exit(), wait_task_zombie(): its last thread.
             "exit_files" => {
-                let group = number(Number::Flags).unwrap_or(0) & SIGNAL_GROUP_EXIT != 0;
-                let code = if group {
-                    Number::GroupCode
-                } else {
-                    Number::Code
-                };
+                let group = number(Value::Flags).unwrap_or(0) & SIGNAL_GROUP_EXIT != 0;
+                let code = if group { Value::GroupCode } else { Value::Code };
                 // Threads that end at the same time may each be taken for the last one.
                 if self.end(subject) {
                     told.extend(number(code).map(|code| Told::Exit(code as i32)));
@@ -367,15 +364,15 @@ impl Processes {
             "security_task_prctl" => {
                 let pid = self.threads.get(&tid).and_then(|thread| thread.pid);
                 if let Some(process) = pid.and_then(|pid| self.processes.get_mut(&pid)) {
-                    process.subreaper = number(Number::Value).map(|value| value != 0);
+                    process.subreaper = number(Value::Value).map(|value| value != 0);
                 }
             }
             // kernel/ptrace.c, while st-probe looks at a process.
             "security_ptrace_access_check" => self.inspect(subject, layout, data, told),
             // kernel/cgroup/cgroup.c
             "cgroup/cgroup_attach_task" => {
-                let path = layout.text(data, "dst_path");
-                let hierarchy = number(Number::DstRoot).map(|root| root as u32);
+                let path = layout.text(data, Value::DstPath);
+                let hierarchy = number(Value::DstRoot).map(|root| root as u32);
                 let process = self.processes.get_mut(&subject);
                 if let (Some(process), Some(hierarchy)) = (process, hierarchy) {
                     process.cgroups = process.cgroups.with(hierarchy, path);
@@ -396,7 +393,7 @@ impl Processes {
         child: i32,
         flags: i64,
         comm: Option<Vec<u8>>,
-        ts: u64,
+        ts: Unix,
         told: &mut Vec<Told>,
     ) {
         told.push(Told::Thread(child));
@@ -491,12 +488,12 @@ impl Processes {
 
     /// Takes what the kernel tells of a process that st-probe looks at.
     fn inspect(&mut self, pid: i32, layout: &Layout, data: &[u8], told: &mut Vec<Told>) {
-        let number = |number| layout.number(data, number);
+        let number = |value| layout.number(data, value);
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
-        process.subreaper = number(Number::Subreaper).map(|flag| flag != 0);
-        let there = [Number::Mm, Number::File].map(number);
+        process.subreaper = number(Value::Subreaper).map(|flag| flag != 0);
+        let there = [Value::Mm, Value::File].map(number);
         let program = process.program.clone().unwrap_or_default();
         // Its path was read, if it is one of this mount namespace.
         if there.contains(&Some(0)) || program.image.is_some() {
@@ -552,11 +549,10 @@ fn remove_if<V>(map: &mut HashMap<i32, V>, key: i32, is: impl Fn(&V) -> bool) ->
 
 /// The file that a record shows to be executed.
 fn file(layout: &Layout, data: &[u8]) -> Option<File> {
-    let number = |number| layout.number(data, number);
-    let nameless =
-        number(Number::Hashed) == Some(0) && number(Number::Root) != number(Number::Dentry);
+    let number = |value| layout.number(data, value);
+    let nameless = number(Value::Hashed) == Some(0) && number(Value::Root) != number(Value::Dentry);
     Some(File::Chain(
-        number(Number::Dev)? as u32,
+        number(Value::Dev)? as u32,
         layout.chain(data)?,
         nameless,
     ))
@@ -564,10 +560,8 @@ fn file(layout: &Layout, data: &[u8]) -> Option<File> {
 
 /// The arguments in a record, and whether there are more.
 fn arguments(layout: &Layout, data: &[u8]) -> (Vec<Vec<u8>>, bool) {
-    let count = layout.number(data, Number::Argc).unwrap_or(0).max(0) as usize;
-    let text = layout
-        .memory::<ARGV>(data, Number::User)
-        .unwrap_or([0; ARGV]);
+    let count = layout.number(data, Value::Argc).unwrap_or(0).max(0) as usize;
+    let text = layout.words::<ARGV>(data).unwrap_or([0; ARGV]);
     let mut rest = &text[..];
     let mut words = Vec::new();
     while words.len() < count {

@@ -1,6 +1,7 @@
 //! Sockets: the far end of a connect, the near end of a listener.
 
-use crate::field::{Layout, Number};
+use crate::field::Layout;
+use st_probe::vocabulary::Value;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const AF_INET: i64 = 2;
@@ -25,33 +26,31 @@ pub struct Socket {
 impl Socket {
     /// Adds what a record tells.
     pub fn learn(&mut self, layout: &Layout, data: &[u8]) {
-        let number = |number| layout.number(data, number);
-        if let Some(protocol) = number(Number::Protocol) {
-            self.proto = Some(proto(protocol, number(Number::Type)));
+        let number = |value| layout.number(data, value);
+        if let Some(protocol) = number(Value::Protocol) {
+            self.proto = Some(proto(protocol, number(Value::Type)));
         }
-        self.backlog = number(Number::Backlog)
+        self.backlog = number(Value::Backlog)
             .map(|backlog| backlog as i32)
             .or(self.backlog);
         // A local port, in the machine's byte order; 0 until there is one.
-        self.port = number(Number::Num)
+        self.port = number(Value::Num)
             .filter(|&port| port != 0)
             .map(|port| port as u16)
             .or(self.port);
-        let addrlen = number(Number::Addrlen);
-        let (family, needed, address) = match number(Number::Family) {
+        let addrlen = number(Value::Addrlen);
+        let (family, needed, address) = match number(Value::Family) {
             Some(AF_INET) => (
                 "inet",
                 16,
                 layout
-                    .memory::<4>(data, Number::Addr4)
+                    .memory::<4>(data, Value::Addr4)
                     .map(|a| Ipv4Addr::from(a).into()),
             ),
             Some(AF_INET6) => (
                 "inet6",
                 24,
-                layout
-                    .memory::<16>(data, Number::Addr6)
-                    .map(|a| Ipv6Addr::from(a).into()),
+                layout.addr6(data).map(|a| Ipv6Addr::from(a).into()),
             ),
             _ => return,
         };
@@ -59,7 +58,7 @@ impl Socket {
         // A shorter address is refused by the kernel; what is behind it is not an address.
         if addrlen.is_none_or(|length| length >= needed) {
             self.addr = address.map(|address: IpAddr| address.to_string());
-            if let Some(port) = layout.memory::<2>(data, Number::Port) {
+            if let Some(port) = layout.memory::<2>(data, Value::Port) {
                 self.port = Some(u16::from_be_bytes(port));
             }
         }

@@ -7,8 +7,8 @@ use crate::glob::Glob;
 use crate::predicate::{self, Network, PathPattern, Ports};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use st_pathtree::event::Kind;
 use st_pathtree::stage;
+use st_pathtree::vocabulary::Event;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
@@ -23,10 +23,9 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(version, after_help = PATTERNS)]
 struct Args {
-    /// What happened: create, mkdir, mknod, delete, rmdir, rename, attrib, symlink, link,
-    /// connect, listen, unlisten, exec, exit
-    #[arg(long, value_name = "EVENT,...", value_delimiter = ',', value_parser = predicate::event)]
-    event: Vec<Kind>,
+    #[arg(long, value_name = "EVENT,...", value_delimiter = ',', value_parser = predicate::event,
+        help = format!("What happened: {}", Event::list(Event::ALL.iter().copied())))]
+    event: Vec<Event>,
 
     /// The path, or the old one of a rename or link
     #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
@@ -160,7 +159,7 @@ mod tests {
             "--invert",
         ])
         .unwrap();
-        assert_eq!(args.event, [Kind::Create, Kind::Mkdir, Kind::Connect]);
+        assert_eq!(args.event, [Event::Create, Event::Mkdir, Event::Connect]);
         let Filter { expression, family } = Filter::from(args);
         assert!(family.is_none());
         assert_eq!(expression.pids, [1, 2]);

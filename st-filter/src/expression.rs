@@ -2,7 +2,8 @@
 
 use crate::glob::Glob;
 use crate::predicate::{Network, PathPattern, Ports};
-use st_pathtree::event::{Event, Kind};
+use st_pathtree::event::EventRecord;
+use st_pathtree::vocabulary::Event;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 #[derive(Debug, Clone, Default)]
 pub struct Expression {
     /// What happened.
-    pub events: Vec<Kind>,
+    pub events: Vec<Event>,
     /// The process.
     pub pids: Vec<i32>,
     /// The real user.
@@ -35,12 +36,12 @@ pub struct Expression {
 
 impl Expression {
     /// Whether it matches; `within` if the event is one of the processes that it must be of.
-    pub fn matches(&self, event: &Event, within: bool) -> bool {
+    pub fn matches(&self, event: &EventRecord, within: bool) -> bool {
         (within && self.holds(event)) != self.invert
     }
 
     // What costs little comes first: an address must be parsed, a path searched.
-    fn holds(&self, event: &Event) -> bool {
+    fn holds(&self, event: &EventRecord) -> bool {
         any(
             &self.events,
             || Some(event.event),
@@ -100,6 +101,7 @@ mod tests {
     use super::*;
     use crate::predicate::event as kind;
     use st_pathtree::event::{Bytes, Process};
+    use st_pathtree::time::Unix;
 
     fn glob(pattern: &str) -> Glob {
         Glob::name(pattern.as_bytes()).unwrap()
@@ -109,22 +111,22 @@ mod tests {
         PathPattern::new(pattern.as_bytes()).unwrap()
     }
 
-    fn event(event: Kind) -> Event<'static> {
-        Event {
+    fn event(event: Event) -> EventRecord<'static> {
+        EventRecord {
             event,
-            ts: 0,
+            ts: Unix::default(),
             seq: 0,
             cpu: 0,
             process: Process {
                 tid: 41,
                 ..Process::default()
             },
-            ..Event::default()
+            ..EventRecord::default()
         }
     }
 
-    fn rename() -> Event<'static> {
-        Event {
+    fn rename() -> EventRecord<'static> {
+        EventRecord {
             process: Process {
                 pid: Some(40),
                 tid: 41,
@@ -136,15 +138,15 @@ mod tests {
             },
             path: Some(Bytes::from(&b"/srv/new"[..])),
             old_path: Some(Bytes::from(&b"/tmp/old"[..])),
-            ..event(Kind::Rename)
+            ..event(Event::Rename)
         }
     }
 
-    fn connect() -> Event<'static> {
-        Event {
+    fn connect() -> EventRecord<'static> {
+        EventRecord {
             addr: Some("192.0.2.7"),
             port: Some(443),
-            ..event(Kind::Connect)
+            ..event(Event::Connect)
         }
     }
 
@@ -152,10 +154,10 @@ mod tests {
     fn nothing_asked_matches_everything_and_inverted_nothing() {
         let mut expression = Expression::default();
         assert!(expression.matches(&rename(), true));
-        assert!(expression.matches(&event(Kind::Other), true));
+        assert!(expression.matches(&event(Event::Other), true));
         expression.invert = true;
         assert!(!expression.matches(&rename(), true));
-        assert!(!expression.matches(&event(Kind::Other), true));
+        assert!(!expression.matches(&event(Event::Other), true));
     }
 
     #[test]
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn different_options_are_and_ed() {
         let mut expression = Expression {
-            events: vec![Kind::Rename],
+            events: vec![Event::Rename],
             pids: vec![40],
             comms: vec![glob("g?t")],
             paths: vec![path("/srv/*")],
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn invert_negates_the_whole() {
         let expression = Expression {
-            events: vec![Kind::Rename],
+            events: vec![Event::Rename],
             pids: vec![1],
             invert: true,
             ..Expression::default()
@@ -233,7 +235,7 @@ mod tests {
             ..Expression::default()
         };
         assert!(expression.matches(&rename(), true));
-        assert!(!expression.matches(&event(Kind::Rename), true), "unknown");
+        assert!(!expression.matches(&event(Event::Rename), true), "unknown");
         for other in [
             Expression {
                 uids: vec![0],
@@ -272,23 +274,23 @@ mod tests {
         };
         assert!(expression.matches(&connect(), true));
         for other in [
-            Event {
+            EventRecord {
                 port: Some(80),
                 ..connect()
             },
-            Event {
+            EventRecord {
                 addr: Some("203.0.113.1"),
                 ..connect()
             },
-            Event {
+            EventRecord {
                 addr: Some("no address"),
                 ..connect()
             },
-            Event {
+            EventRecord {
                 addr: None,
                 ..connect()
             },
-            Event {
+            EventRecord {
                 port: None,
                 ..connect()
             },

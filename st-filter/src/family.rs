@@ -153,6 +153,7 @@ impl Family {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use st_pathtree::time::Unix;
 
     fn alive(family: &mut Family, pid: i32, ppid: i32) {
         family.alive(&Process {
@@ -163,7 +164,11 @@ mod tests {
     }
 
     fn fork(family: &mut Family, parent: i32, pid: i32) {
-        family.fork(&Fork { ts: 0, parent, pid });
+        family.fork(&Fork {
+            ts: Unix::default(),
+            parent,
+            pid,
+        });
     }
 
     fn family(root: &str, child: Option<i32>) -> Family {

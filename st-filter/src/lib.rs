@@ -12,7 +12,7 @@ pub mod predicate;
 
 use expression::Expression;
 use family::Family;
-use st_pathtree::event::Event;
+use st_pathtree::event::EventRecord;
 use st_pathtree::record::{Header, Lost};
 use st_pathtree::stage::{self, RecordError, Stage};
 use st_pathtree::wire;
@@ -41,7 +41,7 @@ impl Stage for Filter {
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         match (kind, &mut self.family) {
             ("event", family) => {
-                let event: Event = wire::read(record)?;
+                let event: EventRecord = wire::read(record)?;
                 // After a loss it may not be known whose it is: that is no reason to lose it too.
                 let pid = event.process.pid;
                 let within = |family: &mut Family| pid.is_none_or(|pid| family.contains(pid));
@@ -84,7 +84,7 @@ mod tests {
             magic: st_pathtree::record::MAGIC.into(),
             version: st_pathtree::record::VERSION,
             stages: Filter::AFTER.iter().map(|&stage| stage.into()).collect(),
-            byte_order: "little".into(),
+            byte_order: st_pathtree::vocabulary::Order::Little,
             ..Header::default()
         }
     }

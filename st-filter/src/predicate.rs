@@ -3,15 +3,15 @@
 //! Errors are messages for people, saying what may be written instead.
 
 use crate::glob::Glob;
-use st_pathtree::event::Kind;
+use st_pathtree::vocabulary::Event;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// The event of this name.
-pub fn event(name: &str) -> Result<Kind, String> {
-    Kind::from_name(name).ok_or_else(|| {
-        let names: Vec<&str> = Kind::all().map(Kind::name).collect();
-        format!("no such event; the events are {}", names.join(", "))
+pub fn event(name: &str) -> Result<Event, String> {
+    Event::from_name(name).ok_or_else(|| {
+        let names = Event::list(Event::ALL.iter().copied());
+        format!("no such event; the events are {names}")
     })
 }
 
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_unknown_event_is_answered_with_the_list() {
-        assert_eq!(event("unlisten"), Ok(Kind::Unlisten));
+        assert_eq!(event("unlisten"), Ok(Event::Unlisten));
         let message = event("open").unwrap_err();
         assert!(message.contains("create, mkdir, mknod"), "{message}");
         assert!(message.contains("unlisten"), "{message}");

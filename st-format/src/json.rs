@@ -15,11 +15,11 @@
 //! nanoseconds since the Unix epoch, as `ts` is in events.
 
 use crate::loss::Losses;
-use crate::time::Clock;
 use crate::value::{Value, split};
 use crate::{escape, put};
 use st_pathtree::record::Header;
 use st_pathtree::stage::{RecordError, Stage};
+use st_pathtree::time::{Clock, Monotonic};
 use st_pathtree::wire;
 
 /// Arrays and maps within each other; more are refused.
@@ -62,7 +62,7 @@ impl Stage for Json {
     const LINES: bool = true;
 
     fn begin(&mut self, header: &Header, _: &[u8], _: &mut Vec<u8>) {
-        self.clock = Clock::new(header);
+        self.clock = Clock::of(header);
     }
 
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
@@ -71,7 +71,7 @@ impl Stage for Json {
             "mounts" | "process" | "fork" | "walked" | "dir" | "end" => return Ok(()),
             "event" => event(record, out),
             "lost" => {
-                self.losses.add(&wire::read(record)?);
+                self.losses.add(&wire::read(record)?, record);
                 self.lost(record, out)
             }
             _ => value(record, 0, out).map(|_| ()),
@@ -99,7 +99,10 @@ impl Json {
             match (entry.name, split(entry.value)) {
                 (b"ts" | b"since" | b"until", Some((Value::Unsigned(ts), _))) => {
                     object.key(entry.key, 0)?;
-                    put(object.out, format_args!("{}", self.clock.unix(ts)));
+                    put(
+                        object.out,
+                        format_args!("{}", self.clock.unix(Monotonic(ts)).0),
+                    );
                 }
                 _ => {
                     object.entry(entry.key, entry.value, 0)?;

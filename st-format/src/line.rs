@@ -2,6 +2,7 @@
 
 use crate::{escape, mode, time};
 use st_pathtree::event::{Bytes, Status};
+use st_pathtree::time::Unix;
 use std::fmt::Arguments;
 
 /// How something looks, as an ECMA-48 SGR sequence; nothing else of that kind is written.
@@ -37,8 +38,8 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Begins with the time, in nanoseconds since the Unix epoch.
-    pub fn begin(ts: u64, color: bool, out: &'a mut Vec<u8>) -> Self {
+    /// Begins with the time.
+    pub fn begin(ts: Unix, color: bool, out: &'a mut Vec<u8>) -> Self {
         let mut line = Self { out, color };
         line.styled(Style::Dim, |out| time::rfc3339(ts, out));
         line

@@ -1,6 +1,8 @@
 //! What was lost, summed up for people.
 
 use st_pathtree::record::Lost;
+use st_pathtree::vocabulary::Cause;
+use st_pathtree::wire;
 
 /// How many causes are told apart: whoever writes a stream may invent them.
 const CAUSES: usize = 16;
@@ -10,11 +12,14 @@ const CAUSES: usize = 16;
 pub struct Losses {
     /// Whether there must be none.
     pub strict: bool,
-    causes: Vec<Cause>,
+    causes: Vec<Total>,
 }
 
+/// Those of one cause.
 #[derive(Debug)]
-struct Cause {
+struct Total {
+    cause: Cause,
+    /// That of the cause.
     name: String,
     count: u64,
     /// Whether there were some more.
@@ -22,31 +27,33 @@ struct Cause {
 }
 
 impl Losses {
-    /// Counts a record's.
-    pub fn add(&mut self, lost: &Lost) {
-        let known = (self.causes.iter()).position(|cause| cause.name == lost.cause);
+    /// Counts those of a record; `record` is what it was read from.
+    pub fn add(&mut self, lost: &Lost, record: &[u8]) {
+        let name = String::from_utf8_lossy(cause_name(lost.cause, record));
+        let known = (self.causes.iter()).position(|total| total.name == name);
         let at = known.unwrap_or_else(|| {
             if self.causes.len() < CAUSES {
-                self.causes.push(Cause {
-                    name: lost.cause.clone(),
+                self.causes.push(Total {
+                    cause: lost.cause,
+                    name: name.into_owned(),
                     count: 0,
                     more: false,
                 });
             }
             self.causes.len() - 1
         });
-        let cause = &mut self.causes[at];
-        cause.count = cause.count.saturating_add(lost.count.unwrap_or(0));
-        cause.more |= lost.count.is_none();
+        let total = &mut self.causes[at];
+        total.count = total.count.saturating_add(lost.count.unwrap_or(0));
+        total.more |= lost.count.is_none();
     }
 
     /// A line a cause, with what would have helped.
     pub fn lines(&self) -> Vec<String> {
-        self.causes.iter().map(Cause::line).collect()
+        self.causes.iter().map(Total::line).collect()
     }
 }
 
-impl Cause {
+impl Total {
     fn line(&self) -> String {
         let records = match (self.count, self.more) {
             (0, _) => "some records were".to_owned(),
@@ -54,22 +61,30 @@ impl Cause {
             (count, false) => format!("{count} records were"),
             (count, true) => format!("{count} records or more were"),
         };
-        let help = match self.name.as_str() {
-            Lost::RING_BUFFER => {
+        let help = match self.cause {
+            Cause::RingBuffer => {
                 ": a larger --buffer-size (of systracer or st-probe) holds longer bursts"
             }
-            Lost::SLOW_READER => {
+            Cause::SlowReader => {
                 ": --record FILE and --replay it later, or let whatever reads the output be faster"
             }
-            Lost::MISSED_RETURN => {
+            Cause::MissedReturn => {
                 ": more calls of one kind were under way than the kernel follows"
             }
-            Lost::UNPAIRED => ": calls within the gaps, of which records may be missing",
-            Lost::TOO_LARGE => ": the event is told without it",
-            Lost::SWITCHED_OFF => ": somebody switched tracing off, or removed our probes",
-            _ => "",
+            Cause::Unpaired => ": calls within the gaps, of which records may be missing",
+            Cause::TooLarge => ": the event is told without it",
+            Cause::SwitchedOff => ": somebody switched tracing off, or removed our probes",
+            Cause::MissedProbe | Cause::Other => "",
         };
         format!("{records} lost ({}){help}", self.name)
+    }
+}
+
+/// The name of a cause: the record's own one, if it is of a later version.
+pub fn cause_name(cause: Cause, record: &[u8]) -> &[u8] {
+    match cause {
+        Cause::Other => wire::text(record, "cause").unwrap_or_default(),
+        cause => cause.name().as_bytes(),
     }
 }
 
@@ -77,12 +92,17 @@ impl Cause {
 mod tests {
     use super::*;
 
-    fn lost(cause: &str, count: Option<u64>) -> Lost {
-        Lost {
-            cause: cause.into(),
+    /// Adds the losses of a cause.
+    fn add(losses: &mut Losses, cause: &str, count: Option<u64>) {
+        let mut record = b"\x82\xa1t\xa4lost\xa5cause".to_vec();
+        record.push(0xa0 | cause.len() as u8);
+        record.extend(cause.bytes());
+        let lost = Lost {
+            cause: Cause::from_name(cause).unwrap_or_default(),
             count,
             ..Lost::default()
-        }
+        };
+        losses.add(&lost, &record);
     }
 
     #[test]
@@ -90,12 +110,12 @@ mod tests {
         let mut losses = Losses::default();
         assert!(losses.lines().is_empty());
         for (cause, count) in [
-            (Lost::RING_BUFFER, Some(7)),
-            (Lost::MISSED_RETURN, Some(1)),
-            (Lost::RING_BUFFER, Some(u64::MAX)),
+            (Cause::RingBuffer.name(), Some(7)),
+            (Cause::MissedReturn.name(), Some(1)),
+            (Cause::RingBuffer.name(), Some(u64::MAX)),
             ("new", None),
         ] {
-            losses.add(&lost(cause, count));
+            add(&mut losses, cause, count);
         }
         let lines = losses.lines();
         assert!(lines[0].starts_with(&format!("{} records were lost (ring buffer): ", u64::MAX)));
@@ -107,10 +127,10 @@ mod tests {
     fn invented_causes_fill_no_memory() {
         let mut losses = Losses::default();
         for number in 0..1000 {
-            losses.add(&lost(&number.to_string(), Some(1)));
+            add(&mut losses, &number.to_string(), Some(1));
         }
         assert_eq!(losses.lines().len(), CAUSES);
-        let total: u64 = losses.causes.iter().map(|cause| cause.count).sum();
+        let total: u64 = losses.causes.iter().map(|total| total.count).sum();
         assert_eq!(total, 1000);
     }
 }

@@ -1,13 +1,15 @@
 //! What tests share.
 
-use st_pathtree::event::{Event, Kind, Process};
+use st_pathtree::event::{EventRecord, Process};
 use st_pathtree::record::{Header, MAGIC, VERSION};
+use st_pathtree::time::{Monotonic, Unix};
+use st_pathtree::vocabulary::{Event, Order};
 
 /// An event with nothing but what every event has.
-pub fn event(event: Kind) -> Event<'static> {
-    Event {
+pub fn event(event: Event) -> EventRecord<'static> {
+    EventRecord {
         event,
-        ts: 1_795_362_564_123_456_789,
+        ts: Unix(1_795_362_564_123_456_789),
         seq: 0,
         cpu: 0,
         process: Process {
@@ -16,7 +18,7 @@ pub fn event(event: Kind) -> Event<'static> {
             comm: Some((&b"cat"[..]).into()),
             ..Process::default()
         },
-        ..Event::default()
+        ..EventRecord::default()
     }
 }
 
@@ -26,9 +28,9 @@ pub fn header(monotonic: u64, realtime: u64) -> Header {
         magic: MAGIC.into(),
         version: VERSION,
         stages: crate::AFTER.iter().map(|&stage| stage.into()).collect(),
-        byte_order: "little".into(),
-        monotonic,
-        realtime,
+        byte_order: Order::Little,
+        monotonic: Monotonic(monotonic),
+        realtime: Unix(realtime),
         ..Header::default()
     }
 }

@@ -27,12 +27,14 @@
 //! is asked for of the process stands at the end of the line: see [`Show`].
 
 use crate::line::{Line, Style};
-use crate::loss::Losses;
-use crate::time::{self, Clock};
+use crate::loss::{self, Losses};
+use crate::time;
 use crate::{errno, escape, put, signal};
-use st_pathtree::event::{Bytes, Event, Kind};
+use st_pathtree::event::EventRecord;
 use st_pathtree::record::{Header, Lost};
 use st_pathtree::stage::{RecordError, Stage};
+use st_pathtree::time::Clock;
+use st_pathtree::vocabulary::Event;
 use st_pathtree::wire;
 
 const EVENT_WIDTH: usize = 8;
@@ -77,23 +79,24 @@ impl Text {
     }
 
     /// Appends the line of an event of this name.
-    fn event(&self, event: &Event, name: &[u8], out: &mut Vec<u8>) {
+    fn event(&self, event: &EventRecord, name: &[u8], out: &mut Vec<u8>) {
         let mut line = Line::begin(event.ts, self.color, out);
-        line.column(EVENT_WIDTH, class(event.event), |out| {
+        line.column(EVENT_WIDTH, style(event.event), |out| {
             escape::word(name, out)
         });
         line.column(WHO_WIDTH, Style::Plain, |out| who(event, out));
         details(&mut line, event);
         for show in &self.show {
             // An exec tells these itself.
-            if event.event != Kind::Exec || ![Show::Argv, Show::Uid].contains(show) {
+            if event.event != Event::Exec || ![Show::Argv, Show::Uid].contains(show) {
                 process(&mut line, event, *show);
             }
         }
         line.end();
     }
 
-    fn lost(&self, lost: &Lost, out: &mut Vec<u8>) {
+    /// Appends the line of a loss; `record` is what it was read from.
+    fn lost(&self, lost: &Lost, record: &[u8], out: &mut Vec<u8>) {
         let mut line = Line::begin(self.clock.unix(lost.ts), self.color, out);
         line.column(EVENT_WIDTH, Style::Alarm, |out| out.extend(b"lost"));
         line.column(WHO_WIDTH, Style::Plain, |out| out.push(b'-'));
@@ -102,8 +105,8 @@ impl Text {
                 Some(count) => put(out, format_args!("{count} ")),
                 None => out.extend(b"some "),
             }
-            match &lost.event {
-                Some(event) => escape::word(event.as_bytes(), out),
+            match lost.event {
+                Some(event) => escape::word(event_name(event, record), out),
                 None if lost.count == Some(1) => out.extend(b"record"),
                 None => out.extend(b"records"),
             }
@@ -120,7 +123,7 @@ impl Text {
             out.push(b':');
         });
         line.column(0, Style::Plain, |out| {
-            escape::text(lost.cause.as_bytes(), out);
+            escape::text(loss::cause_name(lost.cause, record), out);
         });
         line.end();
     }
@@ -132,22 +135,19 @@ impl Stage for Text {
     const LINES: bool = true;
 
     fn begin(&mut self, header: &Header, _: &[u8], _: &mut Vec<u8>) {
-        self.clock = Clock::new(header);
+        self.clock = Clock::of(header);
     }
 
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         match kind {
             "event" => {
-                let event = wire::read::<Event>(record)?;
-                match event.event {
-                    Kind::Other => self.event(&event, &own_name(record)?, out),
-                    kind => self.event(&event, kind.name().as_bytes(), out),
-                }
+                let event = wire::read::<EventRecord>(record)?;
+                self.event(&event, event_name(event.event, record), out);
             }
             "lost" => {
                 let lost: Lost = wire::read(record)?;
-                self.losses.add(&lost);
-                self.lost(&lost, out);
+                self.losses.add(&lost, record);
+                self.lost(&lost, record, out);
             }
             _ => {}
         }
@@ -163,24 +163,25 @@ impl Stage for Text {
     }
 }
 
-/// What an event of a later version calls itself.
-fn own_name(record: &[u8]) -> Result<Bytes<'_>, RecordError> {
-    wire::entries(record)
-        .find(|entry| entry.name == b"event")
-        .map_or(Ok(Bytes::default()), |entry| wire::read(entry.value))
-}
-
-fn class(kind: Kind) -> Style {
-    match kind {
-        Kind::Create | Kind::Mkdir | Kind::Mknod | Kind::Symlink | Kind::Link => Style::Green,
-        Kind::Delete | Kind::Rmdir => Style::Red,
-        Kind::Rename | Kind::Attrib => Style::Yellow,
-        Kind::Connect | Kind::Listen | Kind::Unlisten => Style::Cyan,
-        Kind::Exec | Kind::Exit | Kind::Other => Style::Plain,
+/// The name of the event that a record is about: its own one, if it is of a later version.
+fn event_name(event: Event, record: &[u8]) -> &[u8] {
+    match event {
+        Event::Other => wire::text(record, "event").unwrap_or_default(),
+        event => event.name().as_bytes(),
     }
 }
 
-fn who(event: &Event, out: &mut Vec<u8>) {
+fn style(event: Event) -> Style {
+    match event {
+        Event::Create | Event::Mkdir | Event::Mknod | Event::Symlink | Event::Link => Style::Green,
+        Event::Delete | Event::Rmdir => Style::Red,
+        Event::Rename | Event::Attrib => Style::Yellow,
+        Event::Connect | Event::Listen | Event::Unlisten => Style::Cyan,
+        Event::Exec | Event::Exit | Event::Other => Style::Plain,
+    }
+}
+
+fn who(event: &EventRecord, out: &mut Vec<u8>) {
     match event.process.comm.as_deref() {
         // Brackets are ours.
         Some(comm) if comm.iter().any(|byte| matches!(byte, b'[' | b']')) => {
@@ -193,17 +194,17 @@ fn who(event: &Event, out: &mut Vec<u8>) {
     put(out, format_args!("[{pid}]"));
 }
 
-fn details(line: &mut Line, event: &Event) {
+fn details(line: &mut Line, event: &EventRecord) {
     let path = |line: &mut Line| line.path(event.path.as_ref(), event.path_status);
     let old_path = |line: &mut Line| line.path(event.old_path.as_ref(), event.old_path_status);
     match event.event {
-        Kind::Create | Kind::Mkdir => {
+        Event::Create | Event::Mkdir => {
             path(line);
             if let Some(mode) = event.mode {
                 line.permissions(mode);
             }
         }
-        Kind::Mknod => {
+        Event::Mknod => {
             path(line);
             if let Some(mode) = event.mode {
                 line.mode(mode);
@@ -212,19 +213,19 @@ fn details(line: &mut Line, event: &Event) {
                 line.word(Some(rdev.as_bytes()));
             }
         }
-        Kind::Delete | Kind::Rmdir => path(line),
-        Kind::Rename | Kind::Link => {
+        Event::Delete | Event::Rmdir => path(line),
+        Event::Rename | Event::Link => {
             old_path(line);
             let arrow = if event.exchange { "<->" } else { "->" };
             line.put(Style::Plain, format_args!("{arrow}"));
             path(line);
         }
-        Kind::Symlink => {
+        Event::Symlink => {
             path(line);
             line.put(Style::Plain, format_args!("->"));
             line.word(event.target.as_deref());
         }
-        Kind::Attrib => {
+        Event::Attrib => {
             path(line);
             let set = event.attrib.unwrap_or_default();
             if let Some(mode) = set.mode {
@@ -237,23 +238,23 @@ fn details(line: &mut Line, event: &Event) {
                 line.put(Style::Plain, format_args!("gid={gid}"));
             }
         }
-        Kind::Connect => {
+        Event::Connect => {
             endpoint(line, event);
             result(line, event.ret.unwrap_or(0));
         }
-        Kind::Listen => {
+        Event::Listen => {
             endpoint(line, event);
             if let Some(backlog) = event.backlog {
                 line.put(Style::Plain, format_args!("backlog {backlog}"));
             }
         }
-        Kind::Unlisten => endpoint(line, event),
-        Kind::Exec => {
+        Event::Unlisten => endpoint(line, event),
+        Event::Exec => {
             path(line);
             process(line, event, Show::Argv);
             process(line, event, Show::Uid);
         }
-        Kind::Exit => match (event.signal, event.status) {
+        Event::Exit => match (event.signal, event.status) {
             (Some(signal), _) => {
                 let name = signal::name(signal).unwrap_or_default();
                 line.put(Style::Alarm, format_args!("signal {signal} {name}"));
@@ -262,8 +263,8 @@ fn details(line: &mut Line, event: &Event) {
             (None, Some(status)) => line.put(Style::Alarm, format_args!("status {status}")),
             (None, None) => line.word(None),
         },
-        Kind::Other if event.path.is_some() => path(line),
-        Kind::Other => {}
+        Event::Other if event.path.is_some() => path(line),
+        Event::Other => {}
     }
     if let Some(ns) = event.mnt_ns {
         line.put(Style::Plain, format_args!("mnt_ns={ns}"));
@@ -271,7 +272,7 @@ fn details(line: &mut Line, event: &Event) {
 }
 
 /// A part of who it was.
-fn process(line: &mut Line, event: &Event, show: Show) {
+fn process(line: &mut Line, event: &EventRecord, show: Show) {
     let process = &event.process;
     match show {
         Show::Uid => {
@@ -314,7 +315,7 @@ fn process(line: &mut Line, event: &Event, show: Show) {
 }
 
 /// `tcp 192.0.2.1:443`
-fn endpoint(line: &mut Line, event: &Event) {
+fn endpoint(line: &mut Line, event: &EventRecord) {
     line.word(event.proto.map(str::as_bytes));
     line.column(0, Style::Plain, |out| {
         match event.addr {

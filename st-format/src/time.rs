@@ -1,34 +1,9 @@
-//! Instants: from nanoseconds to RFC 3339, from the monotonic clock to Unix time.
+//! Instants as RFC 3339.
 
-use st_pathtree::record::Header;
+use st_pathtree::time::Unix;
 
-/// What CLOCK_MONOTONIC was in Unix time when tracing began.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Clock {
-    monotonic: u64,
-    realtime: u64,
-}
-
-impl Clock {
-    /// That of a stream.
-    pub fn new(header: &Header) -> Self {
-        Self {
-            monotonic: header.monotonic,
-            realtime: header.realtime,
-        }
-    }
-
-    /// Nanoseconds since the Unix epoch, of an instant in nanoseconds of CLOCK_MONOTONIC.
-    pub fn unix(self, monotonic: u64) -> u64 {
-        monotonic
-            .wrapping_sub(self.monotonic)
-            .wrapping_add(self.realtime)
-    }
-}
-
-/// Appends an instant in nanoseconds since the Unix epoch as RFC 3339 in UTC, cut to
-/// microseconds: `2026-11-22T15:49:24.123456Z`.
-pub fn rfc3339(ns: u64, out: &mut Vec<u8>) {
+/// Appends an instant as RFC 3339 in UTC, cut to microseconds: `2026-11-22T15:49:24.123456Z`.
+pub fn rfc3339(Unix(ns): Unix, out: &mut Vec<u8>) {
     let seconds = ns / 1_000_000_000;
     let (year, month, day) = civil(seconds / 86_400);
     let mut text = *b"0000-00-00T00:00:00.000000Z";
@@ -69,11 +44,10 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
 
     fn at(seconds: u64, ns: u64) -> String {
         let mut out = Vec::new();
-        rfc3339(seconds * 1_000_000_000 + ns, &mut out);
+        rfc3339(Unix(seconds * 1_000_000_000 + ns), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -101,7 +75,7 @@ mod tests {
     fn every_instant_has_the_same_width() {
         for ns in [0, 1, u64::MAX / 2, u64::MAX] {
             let mut out = Vec::new();
-            rfc3339(ns, &mut out);
+            rfc3339(Unix(ns), &mut out);
             assert_eq!(out.len(), 27);
         }
     }
@@ -125,13 +99,5 @@ mod tests {
                 (true, _) => (year, month + 1, 1),
             };
         }
-    }
-
-    #[test]
-    fn the_monotonic_clock_runs_before_and_after_the_header() {
-        let clock = Clock::new(&testing::header(500, 10_000));
-        assert_eq!(clock.unix(500), 10_000);
-        assert_eq!(clock.unix(600), 10_100);
-        assert_eq!(clock.unix(400), 9_900);
     }
 }

@@ -6,7 +6,9 @@
 //! st-pathtree does not know too. `dir`, `shutdown`, `image` and `unload` records end here.
 
 use serde::{Deserialize, Serialize};
-pub use st_decode::event::{Attrib, Bytes, Fork, Kind};
+pub use st_decode::event::{Attrib, Bytes, Fork};
+use st_decode::time::Unix;
+use st_decode::vocabulary::Event;
 
 /// How far a path is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +82,7 @@ pub struct Process<'a> {
     pub argv: Option<Vec<Bytes<'a>>>,
     #[serde(default)]
     pub argv_cut: bool,
-    pub start: Option<u64>,
+    pub start: Option<Unix>,
     #[serde(borrow)]
     pub cgroup: Option<Bytes<'a>>,
     #[serde(borrow)]
@@ -88,12 +90,12 @@ pub struct Process<'a> {
 }
 
 /// An event with its paths, for the stages that follow. The fields are those of
-/// [`Paths`] and [`st_decode::event::Event`] (whose `ancestors` none of them reads).
+/// [`Paths`] and [`st_decode::event::EventRecord`] (whose `ancestors` none of them reads).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
-pub struct Event<'a> {
-    pub event: Kind,
-    pub ts: u64,
+pub struct EventRecord<'a> {
+    pub event: Event,
+    pub ts: Unix,
     pub seq: u64,
     pub cpu: u32,
     #[serde(borrow)]

@@ -2,7 +2,8 @@
 
 use crate::event::{Bytes, Executable, Status};
 use crate::resolve::Resolved;
-use st_decode::event::{Files, Image, Kind};
+use st_decode::event::{Files, Image};
+use st_decode::vocabulary::Event;
 use st_decode::wire;
 use std::collections::HashMap;
 
@@ -77,7 +78,7 @@ pub fn read(image: &Image) -> Option<Resolved> {
 /// An image as an event on its file.
 pub fn event<'a>(image: &Image<'a>) -> Files<'a> {
     Files {
-        event: Kind::Exec,
+        event: Event::Exec,
         ts: image.ts,
         dev: image.dev,
         fs_path: image.fs_path.clone(),

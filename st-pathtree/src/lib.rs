@@ -14,4 +14,4 @@ mod snapshot;
 pub mod tree;
 pub mod watch;
 
-pub use st_decode::{record, stage, wire};
+pub use st_decode::{record, stage, time, vocabulary, wire};

@@ -12,9 +12,11 @@ pub use crate::snapshot::Ask;
 use crate::snapshot::Snapshot;
 use crate::tree::{Found, Tree, key};
 use crate::watch::{Watch, Watches};
-use st_decode::event::{Files, Image, Inode, Kind, Shutdown, Unload};
+use st_decode::event::{Files, Image, Inode, Shutdown, Unload};
 use st_decode::record::{Header, Lost, Mounts};
 use st_decode::stage::{self, RecordError, Stage};
+use st_decode::time::{Clock, Unix};
+use st_decode::vocabulary::{Class, Event, Service, Subject};
 use st_decode::wire::{self, Entry};
 use std::collections::{HashMap, VecDeque};
 
@@ -39,8 +41,6 @@ const REPLACED: [&str; 15] = [
 
 /// Bytes of records that may wait.
 const MAX_WAITING: usize = 64 << 20;
-/// The events that happen to directories, and to file systems.
-const FOLLOWED: [&str; 4] = ["mkdir", "rmdir", "rename", "shutdown"];
 /// The type of the file system whose inode numbers repeat.
 const BTRFS: &[u8] = b"btrfs";
 /// File systems whose directories keep their inode numbers, so that one that the snapshot
@@ -67,7 +67,7 @@ pub struct PathTree {
     /// By device.
     trees: HashMap<String, Tree>,
     /// Those of file systems that are no more, and until when they were.
-    former: Vec<(u64, String, Tree)>,
+    former: Vec<(Unix, String, Tree)>,
     snapshot: Snapshot,
     images: Images,
     /// Records that wait for the snapshot, in order.
@@ -107,7 +107,7 @@ impl PathTree {
     }
 
     /// Whether a file whose path is not whole cannot be below a watch.
-    fn is_outside(&self, dev: &str, ts: u64) -> bool {
+    fn is_outside(&self, dev: &str, ts: Unix) -> bool {
         let snapshot = &self.snapshot;
         let tree = self.trees.get(dev);
         let steady = |kind: &[u8]| match kind {
@@ -130,7 +130,7 @@ impl PathTree {
     }
 
     /// The tree of a device as it was when a call began, unless records are missing since.
-    fn tree(&self, dev: &str, began: u64) -> Option<&Tree> {
+    fn tree(&self, dev: &str, began: Unix) -> Option<&Tree> {
         let former =
             (self.former.iter()).find(|(until, former, _)| former == dev && *until > began);
         let trusted = began >= self.snapshot.trusted();
@@ -170,7 +170,7 @@ impl PathTree {
             event: event.event,
             ts: event.ts,
             dev,
-            named: ![Kind::Attrib, Kind::Exec].contains(&event.event),
+            named: ![Event::Attrib, Event::Exec].contains(&event.event),
             outside: any_partial && self.is_outside(dev, event.ts),
         };
         // Another subvolume's directory may have the number of one on the way.
@@ -230,7 +230,7 @@ impl PathTree {
                 let new = self.resolver.mounted(&mounts);
                 // The first table's were there when the snapshot began.
                 if self.snapshot.taken && mounts.since < mounts.ts {
-                    let ts = mounts.ts.wrapping_add_signed(self.snapshot.epoch);
+                    let ts = self.snapshot.clock.unix(mounts.ts);
                     for (dev, point) in new {
                         self.request(point, &dev, None, ts);
                     }
@@ -244,25 +244,25 @@ impl PathTree {
 
     /// Handles an event in its turn. False: it is to wait.
     fn event(&mut self, event: &Files, record: &[u8], may_wait: bool, out: &mut Vec<u8>) -> bool {
-        let located = if Kind::FILE.contains(&event.event) && event.dev.is_some() {
+        let located = if (event.event.class() == Class::File) && event.dev.is_some() {
             let Some(located) = self.locate(event, may_wait) else {
                 return false;
             };
             Some(located)
         } else {
-            let image = event.image.filter(|_| event.event == Kind::Exec);
+            let image = event.image.filter(|_| event.event == Event::Exec);
             let executed = image.and_then(|image| self.images.path(image));
             executed.cloned().map(|new| Located { new, old: None })
         };
         let dirs = event.dir.or(event.other_dir);
-        if dirs.is_some() && event.event == Kind::Rename {
+        if dirs.is_some() && event.event == Event::Rename {
             self.carry(event);
         }
         let unwatched = |located: &Located| {
             let old = located.old.as_ref();
             !located.new.wanted && !old.is_some_and(|old| old.wanted)
         };
-        if !Kind::FILE.contains(&event.event) || !located.as_ref().is_some_and(unwatched) {
+        if !(event.event.class() == Class::File) || !located.as_ref().is_some_and(unwatched) {
             pass(record, located, self.images.attribute(event, record), out);
         }
         true
@@ -310,17 +310,17 @@ impl Stage for PathTree {
     const AFTER: &'static [&'static str] = &["st-probe", "st-decode"];
 
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
-        let epoch = header.realtime.wrapping_sub(header.monotonic) as i64;
-        self.resolver.begin(epoch);
-        let traced = |event: &&str| header.hooks.iter().any(|hook| hook.event == **event);
-        self.follows = FOLLOWED.iter().all(traced);
+        let clock = Clock::of(header);
+        self.resolver.begin(clock);
+        let traced = |subject| header.hooks.iter().any(|hook| hook.subject == subject);
+        self.follows = followed().all(traced);
         self.trees.clear();
         self.former.clear();
         self.images.clear();
         self.snapshot = Snapshot {
             taken: header.snapshot && self.follows,
             answers: header.answers,
-            epoch,
+            clock,
             send: self.snapshot.send.take(),
             ..Snapshot::default()
         };
@@ -371,7 +371,7 @@ impl Stage for PathTree {
                 wire::read::<Unload>(record)?;
             }
             "end" => {
-                self.snapshot.expire(u64::MAX);
+                self.snapshot.expire(Unix::MAX);
                 self.due = Due::All;
             }
             _ => {}
@@ -438,13 +438,22 @@ fn pass(record: &[u8], located: Option<Located>, process: Option<Vec<u8>>, out: 
     wire::merge(record, &replaced, wire::fields(&added).chain(process), out);
 }
 
+/// What changes where directories are, and which file system has a device number.
+fn followed() -> impl Iterator<Item = Subject> {
+    let events = Event::ALL
+        .iter()
+        .filter(|event| event.changes_directories());
+    let events = events.map(|event| Subject::Event(*event));
+    events.chain([Subject::Service(Service::Shutdown)])
+}
+
 /// The last name of a path.
 fn last(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
 /// When an event's call began.
-fn began(event: &Files) -> u64 {
+fn began(event: &Files) -> Unix {
     event.began.unwrap_or(event.ts)
 }
 

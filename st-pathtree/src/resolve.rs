@@ -4,17 +4,18 @@ use crate::event::Status;
 use crate::mount::{Mounts, Place, below};
 use crate::tree::Found;
 use crate::watch::{Events, Watches};
-use st_decode::event::Kind;
 use st_decode::record;
+use st_decode::time::{Clock, Unix};
+use st_decode::vocabulary::Event;
 use std::collections::HashMap;
 
 /// What is asked about a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// What happened to it.
-    pub event: Kind,
-    /// When: nanoseconds since the Unix epoch.
-    pub ts: u64,
+    pub event: Event,
+    /// When.
+    pub ts: Unix,
     /// The device of its file system.
     pub dev: &'a str,
     /// Whether it happened to its name, not to what that names.
@@ -45,8 +46,8 @@ struct Namespace {
     now: Table,
     /// The mounts before the last change; those of events up to [`Namespace::changed`] too.
     before: Table,
-    /// Until when the change may have happened: nanoseconds since the Unix epoch.
-    changed: u64,
+    /// Until when the change may have happened.
+    changed: Unix,
     /// How many changes began meanwhile: if it is one, there was no third table between.
     attempts: u64,
 }
@@ -87,8 +88,7 @@ pub struct Resolver {
     /// The namespace of st-probe, whose mounts come first in a stream.
     host: Option<Namespace>,
     others: Vec<Namespace>,
-    /// What to add to a monotonic time for nanoseconds since the Unix epoch.
-    epoch: i64,
+    clock: Clock,
 }
 
 impl Resolver {
@@ -106,8 +106,8 @@ impl Resolver {
     }
 
     /// Forgets the mounts of the stream before.
-    pub fn begin(&mut self, epoch: i64) {
-        self.epoch = epoch;
+    pub fn begin(&mut self, clock: Clock) {
+        self.clock = clock;
         self.host = None;
         self.others.clear();
     }
@@ -135,7 +135,7 @@ impl Resolver {
         namespace.ns = record.ns;
         namespace.before = std::mem::replace(&mut namespace.now, table);
         namespace.attempts = record.attempts;
-        namespace.changed = record.ts.wrapping_add_signed(self.epoch);
+        namespace.changed = self.clock.unix(record.ts);
         let Some(host) = self.host.as_ref().filter(|_| is_host) else {
             return Vec::new();
         };
@@ -148,7 +148,7 @@ impl Resolver {
 
     /// Follows renames of directories, see [`Mounts::renamed`]. A table that was read later
     /// knows of them.
-    pub fn renamed(&mut self, ts: u64, dev: &str, renames: &[(&[u8], Option<&[u8]>)]) {
+    pub fn renamed(&mut self, ts: Unix, dev: &str, renames: &[(&[u8], Option<&[u8]>)]) {
         for namespace in self.host.iter_mut().chain(&mut self.others) {
             let later = ts > namespace.changed;
             let tables = [
@@ -347,10 +347,10 @@ impl Resolver {
         (mounts.places(question.dev, fs_path).filter(shows)).reduce(first_best)
     }
 
-    fn wants(&self, path: &[u8], kind: Kind) -> bool {
+    fn wants(&self, path: &[u8], event: Event) -> bool {
         self.watches
             .decide(path)
-            .is_some_and(|(_, events)| events.has(kind))
+            .is_some_and(|(_, events)| events.has(event))
     }
 }
 

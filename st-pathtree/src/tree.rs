@@ -5,6 +5,7 @@
 //! told as it was when a call began.
 
 use st_decode::event::Inode;
+use st_decode::time::Unix;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// What begins a path in place of a parent.
@@ -101,30 +102,29 @@ pub struct Tree {
     /// directory above is renamed.
     places: HashMap<u64, Box<[u8]>>,
     /// When a directory was last renamed.
-    renamed: u64,
+    renamed: Unix,
     /// What was undone, oldest first, with when.
-    undone: VecDeque<(u64, Undone)>,
+    undone: VecDeque<(Unix, Undone)>,
     /// Where renamed directories were until when.
     edges: HashMap<u32, Vec<(Span, Edge)>>,
     /// Removed directories, until when they were there.
     removed: HashMap<u64, Vec<(Span, u32)>>,
 }
 
-/// When a change was made: some time from its call's beginning to when it was told. Both
-/// nanoseconds since the Unix epoch.
+/// When a change was made: some time from its call's beginning to when it was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// When the call began.
-    pub began: u64,
+    pub began: Unix,
     /// When it had succeeded.
-    pub ts: u64,
+    pub ts: Unix,
 }
 
 /// An instant to look back at. Of changes under way then, either all or none are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Instant {
-    Before(u64),
-    After(u64),
+    Before(Unix),
+    After(Unix),
 }
 
 impl Instant {
@@ -139,7 +139,7 @@ impl Instant {
 
 impl Tree {
     /// Learns from a path: `parent` is the inode of the directory that it is in.
-    pub fn learn(&mut self, began: u64, parent: u64, fs_path: &[u8]) {
+    pub fn learn(&mut self, began: Unix, parent: u64, fs_path: &[u8]) {
         let Some(slash) = fs_path.iter().rposition(|&byte| byte == b'/') else {
             return;
         };
@@ -226,7 +226,7 @@ impl Tree {
             return;
         }
         let mut names = vec![&old.name[..]];
-        let parent = self.climb(old, Instant::After(u64::MAX), &mut names);
+        let parent = self.climb(old, Instant::After(Unix::MAX), &mut names);
         match join(parent, &names) {
             Found::Whole(path) => self.places.retain(|_, place| {
                 let rest = place.strip_prefix(&path[..]);
@@ -240,13 +240,13 @@ impl Tree {
     pub fn unknown_below(&self, inode: u64) -> Option<Found> {
         let node = &self.nodes[*self.by_inode.get(&inode)? as usize];
         let mut names = vec![&node.edge.name[..]];
-        let above = self.climb(&node.edge, Instant::After(u64::MAX), &mut names);
+        let above = self.climb(&node.edge, Instant::After(Unix::MAX), &mut names);
         (!node.whole).then(|| join(above, &names))
     }
 
     /// The path of what a chain showed when a call began: `tail` begins with the name of the
     /// directory whose inode is `top`.
-    pub fn path(&self, began: u64, top: u64, tail: &[u8]) -> Found {
+    pub fn path(&self, began: Unix, top: u64, tail: &[u8]) -> Found {
         let cut = tail.iter().position(|&byte| byte == b'/');
         let (name, rest) = tail.split_at(cut.unwrap_or(tail.len()));
         let mut longest = Found::Tail(tail.to_vec());
@@ -284,13 +284,13 @@ impl Tree {
     }
 
     /// The path of a directory that no node leads to, if it was that at an instant.
-    fn place(&self, inode: u64, instant: u64) -> Option<&[u8]> {
+    fn place(&self, inode: u64, instant: Unix) -> Option<&[u8]> {
         let place = self.places.get(&inode)?;
         (instant >= self.renamed).then_some(place)
     }
 
     /// Forgets what changed before an instant: no call that began then is still to be told.
-    pub fn settle(&mut self, before: u64) {
+    pub fn settle(&mut self, before: Unix) {
         while self.undone.front().is_some_and(|(ts, _)| *ts < before) {
             match self.undone.pop_front() {
                 Some((_, Undone::Edge(node))) => drop(drop_first(&mut self.edges, node)),

@@ -3,7 +3,7 @@
 //! The deepest watch at or above a path decides about it: its events replace those of the
 //! watches further up. Watches on the same path add up.
 
-use crate::event::Kind;
+use crate::vocabulary::{Class, Event};
 use std::collections::HashMap;
 
 /// A set of events on files.
@@ -13,12 +13,12 @@ pub struct Events(u32);
 impl Events {
     /// All nine.
     pub fn all() -> Self {
-        Kind::FILE.into_iter().fold(Self::default(), Self::with)
+        Event::of(Class::File).fold(Self::default(), Self::with)
     }
 
     /// These and one more.
-    pub fn with(self, kind: Kind) -> Self {
-        Self(self.0 | 1 << kind as u32)
+    pub fn with(self, event: Event) -> Self {
+        Self(self.0 | 1 << event as u32)
     }
 
     /// Those of both.
@@ -27,18 +27,18 @@ impl Events {
     }
 
     /// Whether it has an event.
-    pub fn has(self, kind: Kind) -> bool {
-        self.0 & 1 << kind as u32 != 0
+    pub fn has(self, event: Event) -> bool {
+        self.0 & 1 << event as u32 != 0
     }
 
     fn parse(list: &str) -> Result<Self, String> {
         match list {
             "all" => Ok(Self::all()),
             "none" => Ok(Self::default()),
-            _ => list.split(',').try_fold(Self::default(), |events, name| match Kind::from_name(name) {
-                Some(kind) if Kind::FILE.contains(&kind) => Ok(events.with(kind)),
+            _ => list.split(',').try_fold(Self::default(), |events, name| match Event::from_name(name) {
+                Some(event) if event.class() == Class::File => Ok(events.with(event)),
                 _ => {
-                    let names = Kind::FILE.map(Kind::name).join(", ");
+                    let names = Event::list(Event::of(Class::File));
                     Err(format!("'{name}' is no event that can be watched: use {names}, or all or none alone"))
                 }
             }),
@@ -155,34 +155,34 @@ mod tests {
         )
     }
 
-    fn wants(watches: &Watches, kind: Kind, path: &str) -> bool {
+    fn wants(watches: &Watches, event: Event, path: &str) -> bool {
         watches
             .decide(path.as_bytes())
-            .is_some_and(|(_, events)| events.has(kind))
+            .is_some_and(|(_, events)| events.has(event))
     }
 
     #[test]
     fn the_deepest_watch_replaces_those_above() {
         let watches = watches(&["create,delete=/a", "attrib=/a/b", "none=/a/b/c"]);
-        assert!(wants(&watches, Kind::Create, "/a/x"));
-        assert!(!wants(&watches, Kind::Attrib, "/a/x"));
-        assert!(wants(&watches, Kind::Attrib, "/a/b"));
-        assert!(!wants(&watches, Kind::Create, "/a/b/x"));
-        assert!(!wants(&watches, Kind::Attrib, "/a/b/c/x"));
-        assert!(!wants(&watches, Kind::Create, "/ab"));
-        assert!(!wants(&watches, Kind::Create, "/"));
+        assert!(wants(&watches, Event::Create, "/a/x"));
+        assert!(!wants(&watches, Event::Attrib, "/a/x"));
+        assert!(wants(&watches, Event::Attrib, "/a/b"));
+        assert!(!wants(&watches, Event::Create, "/a/b/x"));
+        assert!(!wants(&watches, Event::Attrib, "/a/b/c/x"));
+        assert!(!wants(&watches, Event::Create, "/ab"));
+        assert!(!wants(&watches, Event::Create, "/"));
     }
 
     #[test]
     fn the_same_path_adds_up_however_written() {
         let watches = watches(&["create=/a/", "delete=//a/./b/.."]);
-        assert!(wants(&watches, Kind::Create, "/a/x") && wants(&watches, Kind::Delete, "/a/x"));
+        assert!(wants(&watches, Event::Create, "/a/x") && wants(&watches, Event::Delete, "/a/x"));
     }
 
     #[test]
     fn the_root_is_above_everything() {
         let watches = watches(&["all=/"]);
-        assert!(wants(&watches, Kind::Mkdir, "/") && wants(&watches, Kind::Mkdir, "/a/b"));
+        assert!(wants(&watches, Event::Mkdir, "/") && wants(&watches, Event::Mkdir, "/a/b"));
     }
 
     #[test]

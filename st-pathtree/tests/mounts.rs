@@ -1,8 +1,10 @@
 //! Which of several mounts, before and after a change, a path is on.
 
-use st_decode::event::{Event, Kind};
+use st_decode::event::EventRecord;
 use st_decode::record::{Bytes, Mounts};
 use st_decode::stage::Stage;
+use st_decode::time::{Monotonic, Unix};
+use st_decode::vocabulary::Event;
 use st_decode::wire;
 use st_pathtree::event::Status;
 use st_pathtree::pathtree::PathTree;
@@ -20,8 +22,8 @@ fn tree(tables: &[&[u8]], attempts: u64, watches: &[&str]) -> PathTree {
     for table in tables {
         let mountinfo = Bytes::from(*table);
         let mounts = Mounts {
-            ts: 100,
-            since: 50,
+            ts: Monotonic(100),
+            since: Monotonic(50),
             attempts,
             ns: 1,
             mountinfo,
@@ -33,16 +35,16 @@ fn tree(tables: &[&[u8]], attempts: u64, watches: &[&str]) -> PathTree {
     tree
 }
 
-fn event(kind: Kind, ts: u64, dev: &'static str, fs_path: &str, old: Option<&str>) -> Vec<u8> {
+fn event(event: Event, ts: u64, dev: &'static str, fs_path: &str, old: Option<&str>) -> Vec<u8> {
     let bytes = |path: &str| Bytes::from(path.as_bytes().to_vec());
     let mut record = Vec::new();
-    let event = Event {
-        event: kind,
-        ts,
+    let event = EventRecord {
+        event,
+        ts: Unix(ts),
         dev: Some(dev),
         fs_path: Some(bytes(fs_path)),
         old_fs_path: old.map(bytes),
-        ..Event::default()
+        ..EventRecord::default()
     };
     wire::write(&event, &mut record);
     record
@@ -52,7 +54,8 @@ fn event(kind: Kind, ts: u64, dev: &'static str, fs_path: &str, old: Option<&str
 fn resolved(tree: &mut PathTree, record: &[u8]) -> Option<(String, Status)> {
     let mut out = Vec::new();
     tree.push("event", record, &mut out).unwrap();
-    let event: st_pathtree::event::Event = (!out.is_empty()).then(|| wire::read(&out).unwrap())?;
+    let event: st_pathtree::event::EventRecord =
+        (!out.is_empty()).then(|| wire::read(&out).unwrap())?;
     Some((
         String::from_utf8(event.path?.to_vec()).unwrap(),
         event.path_status?,
@@ -60,7 +63,7 @@ fn resolved(tree: &mut PathTree, record: &[u8]) -> Option<(String, Status)> {
 }
 
 fn create(tree: &mut PathTree, ts: u64, dev: &'static str, path: &str) -> Option<(String, Status)> {
-    resolved(tree, &event(Kind::Create, ts, dev, path, None))
+    resolved(tree, &event(Event::Create, ts, dev, path, None))
 }
 
 fn some(path: &str, status: Status) -> Option<(String, Status)> {
@@ -136,7 +139,7 @@ fn the_watched_alias_is_shown() {
         some("/w/f", Status::Complete)
     );
     let out = event(
-        Kind::Rename,
+        Event::Rename,
         200,
         "8:1",
         "/data/other/f",

@@ -3,12 +3,21 @@
 //!
 //! What is expected follows from the names that each path was made of: no path is parsed.
 
-use st_decode::event::{Bytes, Event, Kind};
+use st_decode::event::{Bytes, EventRecord};
 use st_decode::record::{Header, Mounts};
 use st_decode::stage::Stage;
+use st_decode::time::{Monotonic, Unix};
+use st_decode::vocabulary::{Class, Event};
 use st_decode::wire;
 use st_pathtree::pathtree::PathTree;
 use st_pathtree::watch::{Watch, Watches};
+use std::sync::LazyLock;
+
+/// The events that can be watched.
+fn files() -> &'static [Event] {
+    static FILES: LazyLock<Vec<Event>> = LazyLock::new(|| Event::of(Class::File).collect());
+    &FILES
+}
 
 const ROUNDS: u64 = 20_000;
 const PATHS_A_ROUND: usize = 8;
@@ -72,13 +81,13 @@ impl Random {
         path
     }
 
-    fn wanted(&mut self) -> Vec<Kind> {
+    fn wanted(&mut self) -> Vec<Event> {
         match self.below(5) {
             0 => Vec::new(),
-            1 => Kind::FILE.to_vec(),
+            1 => files().to_vec(),
             _ => {
                 let count = 1 + self.below(3);
-                (0..count).map(|_| self.one_of(&Kind::FILE)).collect()
+                (0..count).map(|_| self.one_of(files())).collect()
             }
         }
     }
@@ -87,7 +96,7 @@ impl Random {
 /// A watch: what it means, and how it was written.
 struct Made {
     names: Names,
-    events: Vec<Kind>,
+    events: Vec<Event>,
     text: String,
 }
 
@@ -110,7 +119,7 @@ impl Made {
 }
 
 /// What decides about a path: how many names deep, and the events of all watches there.
-fn oracle<'a>(watches: &'a [Made], path: &[&str]) -> Option<(usize, Vec<&'a Kind>)> {
+fn oracle<'a>(watches: &'a [Made], path: &[&str]) -> Option<(usize, Vec<&'a Event>)> {
     let above = |watch: &&Made| path.iter().take(watch.names.len()).eq(&watch.names);
     let depth = watches
         .iter()
@@ -124,7 +133,7 @@ fn oracle<'a>(watches: &'a [Made], path: &[&str]) -> Option<(usize, Vec<&'a Kind
     Some((depth, there.flat_map(|watch| &watch.events).collect()))
 }
 
-fn wants(watches: &[Made], path: &[&str], kind: Kind) -> bool {
+fn wants(watches: &[Made], path: &[&str], kind: Event) -> bool {
     oracle(watches, path).is_some_and(|(_, events)| events.contains(&&kind))
 }
 
@@ -165,7 +174,7 @@ fn the_deepest_watch_decides() {
                 .as_ref()
                 .map(|(depth, _)| plain(&names[..*depth]).len());
             assert_eq!(got.map(|(length, _)| length), length, "{}", case());
-            for kind in Kind::FILE {
+            for &kind in files() {
                 let wanted = wants(&made, &names, kind);
                 let got = got.is_some_and(|(_, events)| events.has(kind));
                 assert_eq!(got, wanted, "{} on {}", kind.name(), case());
@@ -188,12 +197,12 @@ fn an_event_passes_if_one_of_its_paths_wants_it() {
         let made = some_watches(random);
         let mut tree = started(parsed(&made));
         for seq in 0..PATHS_A_ROUND as u64 {
-            let kind = random.one_of(&Kind::FILE);
+            let kind = random.one_of(files());
             let path = random.names();
-            let old = matches!(kind, Kind::Rename | Kind::Link).then(|| random.names());
+            let old = matches!(kind, Event::Rename | Event::Link).then(|| random.names());
             // The root has no name that anything could happen to.
             let nameless = path.is_empty() || old.as_ref().is_some_and(Vec::is_empty);
-            if nameless && kind != Kind::Attrib {
+            if nameless && kind != Event::Attrib {
                 continue;
             }
             let wanted = made.is_empty()
@@ -223,8 +232,8 @@ fn started(watches: Vec<Watch>) -> PathTree {
     tree.begin(&header, &record, &mut out);
     record.clear();
     let mounts = Mounts {
-        ts: 1,
-        since: 1,
+        ts: Monotonic(1),
+        since: Monotonic(1),
         attempts: 0,
         ns: 1,
         mountinfo: Bytes::from(&b"1 0 8:1 / / rw - ext4 x rw\n"[..]),
@@ -239,19 +248,19 @@ fn started(watches: Vec<Watch>) -> PathTree {
 fn passed(
     tree: &mut PathTree,
     seq: u64,
-    kind: Kind,
+    kind: Event,
     path: &[&str],
     old: Option<&[&str]>,
 ) -> Option<(u64, Option<String>, Option<String>)> {
     let bytes = |names: &[&str]| Bytes::from(plain(names).into_bytes());
-    let event = Event {
+    let event = EventRecord {
         event: kind,
-        ts: 1000,
+        ts: Unix(1000),
         seq,
         dev: Some("8:1"),
         fs_path: Some(bytes(path)),
         old_fs_path: old.map(bytes),
-        ..Event::default()
+        ..EventRecord::default()
     };
     let (mut record, mut out) = (Vec::new(), Vec::new());
     wire::write(&event, &mut record);
@@ -260,7 +269,7 @@ fn passed(
     if out.is_empty() {
         return None;
     }
-    let event: st_pathtree::event::Event = wire::read(&out).expect("an event");
+    let event: st_pathtree::event::EventRecord = wire::read(&out).expect("an event");
     let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     Some((event.seq, event.path.map(text), event.old_path.map(text)))
 }

@@ -1,5 +1,6 @@
 //! The tree against the plainest oracle: every state of a small file system, kept whole.
 
+use st_decode::time::Unix;
 use st_pathtree::tree::{Found, Span, Spot, Tree};
 use std::collections::BTreeMap;
 
@@ -100,8 +101,8 @@ impl Run {
     fn span(&self) -> Span {
         let began = 10 * self.states.len() as u64;
         Span {
-            began,
-            ts: began + 5,
+            began: Unix(began),
+            ts: Unix(began + 5),
         }
     }
 
@@ -181,7 +182,7 @@ impl Run {
     /// Lets the tree forget what was long ago.
     fn settle(&mut self) {
         self.settled = self.settled.max(self.states.len().saturating_sub(5));
-        self.tree.settle(10 * self.settled as u64 + 6);
+        self.tree.settle(Unix(10 * self.settled as u64 + 6));
     }
 
     /// Asks for a path as it was at any time. It must be right as far as it goes, and whole
@@ -196,7 +197,7 @@ impl Run {
         let inode = self.random.pick(&inodes);
         let (right, on_the_way) = path(state, inode);
         // After the operation that made this state, before the next one was told.
-        let began = 10 * at as u64 + 6;
+        let began = Unix(10 * at as u64 + 6);
         let tail = format!("{}/file", state[&inode].name);
         match self.tree.path(began, inode, tail.as_bytes()) {
             Found::Whole(found) => {

@@ -1,13 +1,13 @@
 //! Records file and socket operations from the kernel's ring buffer to standard output.
 
-use crate::hooks::{EVENTS, OF_PROCESSES, PROCESS};
-use crate::leftovers;
-use crate::signals::Signals;
-use crate::stage::FAILED;
-use crate::trace::{self, Options};
+use crate::stream::stage::FAILED;
+use crate::stream::vocabulary::{Class, Event, Service, Subject};
+use crate::sys::signals::Signals;
+use crate::tracefs::teardown;
+use crate::tracing::run::{self, Options};
 use anyhow::Result;
 use clap::Parser;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -24,8 +24,8 @@ use std::time::Duration;
 struct Args {
     /// Events to trace, separated by commas; all unless given. Whose they are is always recorded,
     /// exec and exit with it
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = EVENTS)]
-    event: Vec<String>,
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = PossibleValuesParser::new(Event::ALL.iter().map(|event| event.name())).map(|name| Event::from_name(&name).unwrap_or_default()))]
+    event: Vec<Event>,
     /// End after so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
@@ -63,18 +63,12 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     let mut events = args.event;
     if events.is_empty() {
-        events = EVENTS.map(String::from).to_vec();
+        events = Event::ALL.to_vec();
     }
-    let followed = ["mkdir", "rmdir", "rename"];
-    if !args.snapshot.is_empty()
-        && followed
-            .iter()
-            .any(|name| !events.contains(&(*name).into()))
-    {
-        say!(
-            "a snapshot grows old: trace {} with --snapshot",
-            followed.join(", ")
-        );
+    let followed = || (Event::ALL.iter().copied()).filter(|event| event.changes_directories());
+    if !args.snapshot.is_empty() && !followed().all(|event| events.contains(&event)) {
+        let followed = Event::list(followed());
+        say!("a snapshot grows old: trace {followed} with --snapshot");
         return ExitCode::from(2);
     }
     let options = Options {
@@ -95,7 +89,7 @@ pub fn main() -> ExitCode {
     } else if args.check {
         check(&options)
     } else {
-        trace::trace(options)
+        run::trace(options)
     };
     match result {
         Ok(status) => ExitCode::from(status),
@@ -126,7 +120,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn cleanup() -> Result<u8> {
     let mut status = 0;
     let mut done = String::new();
-    leftovers::sweep(&trace::tracefs()?, |owner, trouble| {
+    teardown::sweep(&run::tracefs()?, |owner, trouble| {
         if trouble.is_empty() {
             let pid = owner.pid;
             done += &format!("took down what process {pid}, which is gone, had left\n");
@@ -144,14 +138,14 @@ fn cleanup() -> Result<u8> {
 fn check(options: &Options) -> Result<u8> {
     // A signal must not leave the probes behind; it does not take long.
     let _signals = Signals::catch()?;
-    let session = trace::open(options)?;
+    let session = run::open(options)?;
     let mut table = format!("{:<9} {:<4} {:<6} HOOKS\n", "EVENT", "OK", "NAMES");
     for event in &options.events {
-        let told_by = match OF_PROCESSES.contains(&event.as_str()) {
-            true => PROCESS,
-            false => event,
+        let told_by = match event.class() {
+            Class::Process => Subject::Service(Service::Process),
+            _ => Subject::Event(*event),
         };
-        let hooks = || session.hooks.iter().filter(|hook| hook.event == told_by);
+        let hooks = || session.hooks.iter().filter(|hook| hook.subject == told_by);
         if let Some(unavailable) = session
             .unavailable
             .iter()

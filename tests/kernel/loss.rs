@@ -11,7 +11,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 use serde_json::Value;
-use st_probe::record::Lost;
+use st_probe::vocabulary::Cause;
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
@@ -155,7 +155,7 @@ fn unread(report: &mut Report) -> Result<()> {
     if !stream
         .lost
         .iter()
-        .any(|lost| lost.cause == Lost::SLOW_READER)
+        .any(|lost| lost.cause == Cause::SlowReader)
     {
         report
             .problems
@@ -214,7 +214,7 @@ fn stopped(report: &mut Report, stage: &str) -> Result<()> {
     let events = lines(&output)?;
     let told = events.iter().filter(|event| is_event(event)).count() as u64;
     let lost = counted(&events, |_| true);
-    let by_kernel = counted(&events, |cause| cause != Lost::UNPAIRED);
+    let by_kernel = counted(&events, |cause| cause != Cause::Unpaired.name());
     report.notes.push(format!("{told} told"));
     let missing = (2 * work.files + 1).saturating_sub(told);
     if missing > lost || by_kernel != stream.end.lost || missing == 0 {
@@ -223,9 +223,9 @@ fn stopped(report: &mut Report, stage: &str) -> Result<()> {
             .push(format!("{missing} events are missing, {lost} records lost"));
     }
     let cause = if stage == "st-probe" {
-        Lost::RING_BUFFER
+        Cause::RingBuffer
     } else {
-        Lost::SLOW_READER
+        Cause::SlowReader
     };
     summed_up(report, &output, true, &format!("lost ({cause})"));
     Ok(())
@@ -273,7 +273,7 @@ fn returns(report: &mut Report) -> Result<()> {
     let told = events.iter().filter(|event| is_event(event)).count();
     let missed = events
         .iter()
-        .filter(|event| event["cause"] == Lost::MISSED_RETURN);
+        .filter(|event| event["cause"] == Cause::MissedReturn.name());
     let missed = missed.filter(|event| event["event"] == "connect").count();
     report
         .notes
@@ -337,7 +337,7 @@ fn target(report: &mut Report) -> Result<()> {
     }
     let lost: Vec<_> = events.iter().filter(|event| event["t"] == "lost").collect();
     let right = |lost: &&&Value| {
-        lost["cause"] == Lost::TOO_LARGE && lost["event"] == "symlink" && lost["count"] == 1
+        lost["cause"] == Cause::TooLarge.name() && lost["event"] == "symlink" && lost["count"] == 1
     };
     if lost.len() != 1 || lost.iter().filter(right).count() != 1 {
         report.problems.push(format!("lost: {lost:?}"));

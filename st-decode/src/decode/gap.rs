@@ -7,13 +7,15 @@
 use super::Decoder;
 use crate::pair::Thread;
 use st_probe::record::Lost;
+use st_probe::time::Monotonic;
+use st_probe::vocabulary::Cause;
 use st_probe::wire;
 
 /// The gap that a stream is in.
 #[derive(Debug)]
 pub(super) struct Gap {
-    since: u64,
-    until: u64,
+    since: Monotonic,
+    until: Monotonic,
     /// Calls that may have had something to tell.
     pub unpaired: u64,
 }
@@ -24,7 +26,7 @@ impl Decoder {
         let unpaired = self.forget();
         let gap = self.gap.get_or_insert(Gap {
             since: lost.since,
-            until: 0,
+            until: Monotonic::default(),
             unpaired: 0,
         });
         gap.until = gap.until.max(lost.end());
@@ -32,7 +34,7 @@ impl Decoder {
     }
 
     /// Ends the gap, if it is over by now.
-    pub(super) fn end_gap(&mut self, now: u64, out: &mut Vec<u8>) {
+    pub(super) fn end_gap(&mut self, now: Monotonic, out: &mut Vec<u8>) {
         let Some(gap) = self.gap.take_if(|gap| now >= gap.until) else {
             return;
         };
@@ -42,7 +44,7 @@ impl Decoder {
                 since: gap.since,
                 ts: gap.until,
                 count: Some(unpaired),
-                cause: Lost::UNPAIRED.into(),
+                cause: Cause::Unpaired,
                 ..Lost::default()
             };
             wire::write(&lost, out);
@@ -63,9 +65,9 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Kind;
     use crate::pair::{Call, Known};
     use st_probe::record::{Bytes, Raw};
+    use st_probe::vocabulary::Event;
 
     #[test]
     fn counts_the_calls_of_a_gap() {
@@ -73,13 +75,13 @@ mod tests {
         let mut out = Vec::new();
         let thread = |decoder: &mut Decoder, tid| {
             let thread = decoder.threads.entry(tid).or_default();
-            thread.enter(Kind::Delete, 0, 1000, 1);
-            thread.announce(Kind::Create, Call::default());
+            thread.enter(Event::Delete, 0, 1000, 1);
+            thread.announce(Event::Create, Call::default());
         };
         let lost = |since, until| Lost {
-            since,
-            ts: since,
-            until: Some(until),
+            since: Monotonic(since),
+            ts: Monotonic(since),
+            until: Some(Monotonic(until)),
             ..Lost::default()
         };
         thread(&mut decoder, 1);
@@ -90,22 +92,25 @@ mod tests {
         thread(&mut decoder, 1);
         thread(&mut decoder, 2);
         let raw = Raw {
-            ts: 19,
+            ts: Monotonic(19),
             cpu: 0,
             id: 0,
             data: Bytes::default(),
         };
-        let calls = vec![(Kind::Delete, Known::default())];
+        let calls = vec![(Event::Delete, Known::default())];
         decoder.unreturned(&raw, calls, &mut out);
-        decoder.end_gap(19, &mut out);
+        decoder.end_gap(Monotonic(19), &mut out);
         assert!(out.is_empty());
-        decoder.end_gap(20, &mut out);
+        decoder.end_gap(Monotonic(20), &mut out);
         let told: Lost = wire::read(&out).unwrap();
-        assert_eq!((told.since, told.ts, told.until), (5, 20, None));
+        assert_eq!(
+            (told.since, told.ts, told.until),
+            (Monotonic(5), Monotonic(20), None)
+        );
         assert_eq!((told.count, decoder.lost), (Some(9), 9));
         out.clear();
         // Nothing is left of it.
-        decoder.end_gap(21, &mut out);
+        decoder.end_gap(Monotonic(21), &mut out);
         assert!(out.is_empty() && decoder.threads.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::field::Order;
 use st_probe::record::Field;
+use st_probe::vocabulary::Order;
 
 /// A record with these numbers, of 8 bytes each, and a text.
 fn record(numbers: &[(&str, i64)], text: Option<(&str, &str)>) -> (Layout, Vec<u8>) {
@@ -46,7 +46,8 @@ impl World {
     ) {
         let (layout, data) = record(numbers, text);
         let told = &mut self.told;
-        self.processes.learn(point, tid, 5, (&layout, &data), told);
+        self.processes
+            .learn(point, tid, Unix(5), (&layout, &data), told);
     }
 
     fn fork(&mut self, parent: i32, child: i32, flags: i64) {
@@ -75,7 +76,7 @@ impl World {
         data.resize(3 * 8 + ARGV, 0);
         let told = &mut self.told;
         let record = (&layout, &data[..]);
-        (self.processes).learn("security_bprm_committed_creds", tid, 5, record, told);
+        (self.processes).learn("security_bprm_committed_creds", tid, Unix(5), record, told);
         let numbers = [("pid", tid.into()), ("old_pid", old.into())];
         self.learn("sched/sched_process_exec", tid, &numbers, None);
     }
@@ -146,7 +147,7 @@ fn a_child_is_what_its_parent_is_until_it_executes() {
     let who = world.processes.who(12);
     assert_eq!(
         (who.pid, who.ppid, who.start),
-        (Some(12), Some(11), Some(5))
+        (Some(12), Some(11), Some(Unix(5)))
     );
     assert_eq!(
         (who.uid, who.euid, who.gid, who.egid),
@@ -366,7 +367,7 @@ fn what_the_trace_told_is_not_made_less_exact_by_a_look() {
     let who = world.processes.who(11);
     assert_eq!(
         (who.start, who.argv.map(|argv| argv.len())),
-        (Some(5), Some(2))
+        (Some(Unix(5)), Some(2))
     );
 }
 

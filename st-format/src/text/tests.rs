@@ -1,31 +1,32 @@
 use super::*;
 use crate::testing::{self, Pack, Random, event};
+use st_pathtree::event::Bytes;
 use st_pathtree::event::{Attrib, Process, Status};
 
-fn line(event: &Event) -> String {
+fn line(event: &EventRecord) -> String {
     let mut out = Vec::new();
     Text::new(false, Vec::new()).event(event, event.event.name().as_bytes(), &mut out);
     String::from_utf8(out).unwrap()
 }
 
 /// What stands behind the fixed columns.
-fn shown(event: &Event) -> String {
+fn shown(event: &EventRecord) -> String {
     let line = line(event);
     line[27 + 1 + EVENT_WIDTH + 1 + WHO_WIDTH + 1..]
         .trim_end_matches('\n')
         .into()
 }
 
-fn at(kind: Kind, path: &'static str) -> Event<'static> {
-    Event {
+fn at(kind: Event, path: &'static str) -> EventRecord<'static> {
+    EventRecord {
         path: Some(path.as_bytes().into()),
         path_status: Some(Status::Complete),
         ..event(kind)
     }
 }
 
-fn from_to(kind: Kind, old: &'static str, new: &'static str) -> Event<'static> {
-    Event {
+fn from_to(kind: Event, old: &'static str, new: &'static str) -> EventRecord<'static> {
+    EventRecord {
         old_path: Some(old.as_bytes().into()),
         old_path_status: Some(Status::Complete),
         ..at(kind, new)
@@ -33,14 +34,14 @@ fn from_to(kind: Kind, old: &'static str, new: &'static str) -> Event<'static> {
 }
 
 fn by(pid: Option<i32>, comm: Option<&'static [u8]>) -> String {
-    let line = line(&Event {
+    let line = line(&EventRecord {
         process: Process {
             pid,
             tid: 41,
             comm: comm.map(Bytes::from),
             ..Process::default()
         },
-        ..at(Kind::Delete, "/x")
+        ..at(Event::Delete, "/x")
     });
     line[37..].into()
 }
@@ -60,9 +61,9 @@ fn pushed(kind: &str, record: &[u8]) -> String {
 #[test]
 fn columns_stay_put() {
     let expected = "2026-11-22T15:49:24.123456Z create   cat[40]                  /a";
-    assert_eq!(line(&at(Kind::Create, "/a")), format!("{expected}\n"));
+    assert_eq!(line(&at(Event::Create, "/a")), format!("{expected}\n"));
     let expected = "2026-11-22T15:49:24.123456Z unlisten cat[40]                  ? ?";
-    assert_eq!(line(&event(Kind::Unlisten)), format!("{expected}\n"));
+    assert_eq!(line(&event(Event::Unlisten)), format!("{expected}\n"));
 }
 
 #[test]
@@ -99,57 +100,60 @@ fn a_comm_cannot_pass_for_unknown_or_empty() {
 #[test]
 fn created_things_show_their_mode() {
     let created = |kind, mode, rdev| {
-        shown(&Event {
+        shown(&EventRecord {
             mode: Some(mode),
             rdev,
             ..at(kind, "/a")
         })
     };
     assert_eq!(
-        created(Kind::Create, 0o10_0644, None),
+        created(Event::Create, 0o10_0644, None),
         "/a rw-r--r-- (0644)"
     );
     assert_eq!(
-        created(Kind::Create, 0o10_4755, None),
+        created(Event::Create, 0o10_4755, None),
         "/a rwsr-xr-x (4755)"
     );
     assert_eq!(
-        created(Kind::Create, 0o10_0000, None),
+        created(Event::Create, 0o10_0000, None),
         "/a --------- (0000)"
     );
-    assert_eq!(created(Kind::Mkdir, 0o04_1777, None), "/a rwxrwxrwt (1777)");
     assert_eq!(
-        created(Kind::Mknod, 0o01_0644, None),
+        created(Event::Mkdir, 0o04_1777, None),
+        "/a rwxrwxrwt (1777)"
+    );
+    assert_eq!(
+        created(Event::Mknod, 0o01_0644, None),
         "/a prw-r--r-- (0644)"
     );
     assert_eq!(
-        created(Kind::Mknod, 0o14_0755, None),
+        created(Event::Mknod, 0o14_0755, None),
         "/a srwxr-xr-x (0755)"
     );
     assert_eq!(
-        created(Kind::Mknod, 0o02_0660, Some("1:3")),
+        created(Event::Mknod, 0o02_0660, Some("1:3")),
         "/a crw-rw---- (0660) 1:3"
     );
     assert_eq!(
-        created(Kind::Mknod, 0o06_0660, Some("7:0")),
+        created(Event::Mknod, 0o06_0660, Some("7:0")),
         "/a brw-rw---- (0660) 7:0"
     );
 }
 
 #[test]
 fn removed_things_show_their_path() {
-    assert_eq!(shown(&at(Kind::Delete, "/a")), "/a");
-    assert_eq!(shown(&at(Kind::Rmdir, "/a")), "/a");
-    assert_eq!(shown(&event(Kind::Rmdir)), "?");
+    assert_eq!(shown(&at(Event::Delete, "/a")), "/a");
+    assert_eq!(shown(&at(Event::Rmdir, "/a")), "/a");
+    assert_eq!(shown(&event(Event::Rmdir)), "?");
 }
 
 #[test]
 fn pairs() {
-    assert_eq!(shown(&from_to(Kind::Rename, "/a", "/b")), "/a -> /b");
-    assert_eq!(shown(&from_to(Kind::Link, "/a", "/b")), "/a -> /b");
-    let exchanged = Event {
+    assert_eq!(shown(&from_to(Event::Rename, "/a", "/b")), "/a -> /b");
+    assert_eq!(shown(&from_to(Event::Link, "/a", "/b")), "/a -> /b");
+    let exchanged = EventRecord {
         exchange: true,
-        ..from_to(Kind::Rename, "/a", "/b")
+        ..from_to(Event::Rename, "/a", "/b")
     };
     assert_eq!(shown(&exchanged), "/a <-> /b");
 }
@@ -157,9 +161,9 @@ fn pairs() {
 #[test]
 fn a_symlink_shows_its_content() {
     let to = |target: Option<&'static [u8]>| {
-        shown(&Event {
+        shown(&EventRecord {
             target: target.map(Bytes::from),
-            ..at(Kind::Symlink, "/a")
+            ..at(Event::Symlink, "/a")
         })
     };
     assert_eq!(to(Some(b"../b")), "/a -> ../b");
@@ -171,9 +175,9 @@ fn a_symlink_shows_its_content() {
 #[test]
 fn attrib_shows_what_was_set() {
     let set = |mode, uid, gid| {
-        shown(&Event {
+        shown(&EventRecord {
             attrib: Some(Attrib { mode, uid, gid }),
-            ..at(Kind::Attrib, "/a")
+            ..at(Event::Attrib, "/a")
         })
     };
     assert_eq!(
@@ -181,11 +185,11 @@ fn attrib_shows_what_was_set() {
         "/a rwxr-xr-x (0755) uid=0 gid=1000"
     );
     assert_eq!(set(None, None, Some(4_294_967_294)), "/a gid=4294967294");
-    assert_eq!(shown(&at(Kind::Attrib, "/a")), "/a");
+    assert_eq!(shown(&at(Event::Attrib, "/a")), "/a");
 }
 
-fn socket(kind: Kind, addr: &'static str, port: u16) -> Event<'static> {
-    Event {
+fn socket(kind: Event, addr: &'static str, port: u16) -> EventRecord<'static> {
+    EventRecord {
         proto: Some("tcp"),
         addr: Some(addr),
         port: Some(port),
@@ -196,9 +200,9 @@ fn socket(kind: Kind, addr: &'static str, port: u16) -> Event<'static> {
 #[test]
 fn connect_shows_where_and_what_came_of_it() {
     let result = |ret| {
-        shown(&Event {
+        shown(&EventRecord {
             ret,
-            ..socket(Kind::Connect, "192.0.2.1", 443)
+            ..socket(Event::Connect, "192.0.2.1", 443)
         })
     };
     assert_eq!(result(None), "tcp 192.0.2.1:443");
@@ -209,32 +213,32 @@ fn connect_shows_where_and_what_came_of_it() {
     assert_eq!(result(Some(5)), "tcp 192.0.2.1:443 5");
     assert_eq!(result(Some(i32::MIN)), "tcp 192.0.2.1:443 -2147483648");
     assert_eq!(
-        shown(&socket(Kind::Connect, "2001:db8::1", 443)),
+        shown(&socket(Event::Connect, "2001:db8::1", 443)),
         "tcp [2001:db8::1]:443"
     );
     assert_eq!(
-        shown(&socket(Kind::Connect, "::ffff:192.0.2.1", 443)),
+        shown(&socket(Event::Connect, "::ffff:192.0.2.1", 443)),
         "tcp [::ffff:192.0.2.1]:443"
     );
 }
 
 #[test]
 fn listeners() {
-    let listen = Event {
+    let listen = EventRecord {
         backlog: Some(128),
-        ..socket(Kind::Listen, "0.0.0.0", 80)
+        ..socket(Event::Listen, "0.0.0.0", 80)
     };
     assert_eq!(shown(&listen), "tcp 0.0.0.0:80 backlog 128");
-    assert_eq!(shown(&socket(Kind::Unlisten, "::", 80)), "tcp [::]:80");
+    assert_eq!(shown(&socket(Event::Unlisten, "::", 80)), "tcp [::]:80");
 }
 
 #[test]
 fn a_path_that_is_not_complete_says_so() {
     let with = |status, path| {
-        shown(&Event {
+        shown(&EventRecord {
             path_status: Some(status),
             mode: Some(0o644),
-            ..at(Kind::Create, path)
+            ..at(Event::Create, path)
         })
     };
     let mode = "rw-r--r-- (0644)";
@@ -256,17 +260,17 @@ fn a_path_that_is_not_complete_says_so() {
         format!("/a [ambiguous] {mode}")
     );
     assert_eq!(with(Status::Deleted, "/a"), format!("/a [deleted] {mode}"));
-    let renamed = Event {
+    let renamed = EventRecord {
         old_path_status: Some(Status::Partial),
         path_status: Some(Status::Ambiguous),
-        ..from_to(Kind::Rename, "a", "/b")
+        ..from_to(Event::Rename, "a", "/b")
     };
     assert_eq!(shown(&renamed), ".../a [partial] -> /b [ambiguous]");
 }
 
 #[test]
 fn a_name_cannot_forge_an_arrow_or_a_mark() {
-    let renamed = from_to(Kind::Rename, "/a -> /etc/passwd", "/b [deleted]");
+    let renamed = from_to(Event::Rename, "/a -> /etc/passwd", "/b [deleted]");
     assert_eq!(shown(&renamed), "\"/a -> /etc/passwd\" -> \"/b [deleted]\"");
 }
 
@@ -358,7 +362,7 @@ fn an_unreadable_event_is_an_error() {
 
 #[test]
 fn colours_tell_classes_apart_and_leave_columns_alone() {
-    let colored = |event: &Event| {
+    let colored = |event: &EventRecord| {
         let mut out = Vec::new();
         Text::new(true, Vec::new()).event(event, event.event.name().as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
@@ -366,9 +370,9 @@ fn colours_tell_classes_apart_and_leave_columns_alone() {
     let time = "\x1b[2m2026-11-22T15:49:24.123456Z\x1b[0m";
     let pad = " ".repeat(18);
     for (kind, style) in [
-        (Kind::Create, "\x1b[32m"),
-        (Kind::Delete, "\x1b[31m"),
-        (Kind::Attrib, "\x1b[33m"),
+        (Event::Create, "\x1b[32m"),
+        (Event::Delete, "\x1b[31m"),
+        (Event::Attrib, "\x1b[33m"),
     ] {
         let name = kind.name();
         assert_eq!(
@@ -376,9 +380,9 @@ fn colours_tell_classes_apart_and_leave_columns_alone() {
             format!("{time} {style}{name}\x1b[0m   cat[40]{pad}/a\n")
         );
     }
-    let refused = Event {
+    let refused = EventRecord {
         ret: Some(-111),
-        ..socket(Kind::Connect, "192.0.2.1", 1)
+        ..socket(Event::Connect, "192.0.2.1", 1)
     };
     assert_eq!(
         colored(&refused),
@@ -387,14 +391,14 @@ fn colours_tell_classes_apart_and_leave_columns_alone() {
              \x1b[1;31mECONNREFUSED\x1b[0m\n"
         )
     );
-    let deleted = Event {
+    let deleted = EventRecord {
         path_status: Some(Status::Deleted),
-        ..at(Kind::Rmdir, "/a")
+        ..at(Event::Rmdir, "/a")
     };
     assert!(colored(&deleted).ends_with("/a \x1b[1;31m[deleted]\x1b[0m\n"));
-    let pending = Event {
+    let pending = EventRecord {
         ret: Some(-115),
-        ..socket(Kind::Connect, "192.0.2.1", 1)
+        ..socket(Event::Connect, "192.0.2.1", 1)
     };
     assert!(colored(&pending).ends_with(" EINPROGRESS\n"), "no failure");
 }
@@ -402,16 +406,12 @@ fn colours_tell_classes_apart_and_leave_columns_alone() {
 /// Whatever the bytes in an event, it is one line and holds nothing harmful.
 #[test]
 fn no_event_commands_the_terminal_or_forges_a_line() {
-    let kinds: Vec<Kind> = Kind::FILE
-        .into_iter()
-        .chain(Kind::SOCKET)
-        .chain([Kind::Other])
-        .collect();
+    let kinds = [Event::ALL, &[Event::Other]].concat();
     let statuses = [Status::Complete, Status::Partial, Status::Deleted];
     let mut random = Random::new();
     for _ in 0..50_000 {
         let strings = [random.text(), random.text(), random.text()];
-        let event = Event {
+        let event = EventRecord {
             process: Process {
                 pid: None,
                 tid: random.below(99) as i32,

@@ -5,12 +5,15 @@ use crate::event::Status;
 use crate::resolve::Question;
 use crate::snapshot::Asked;
 use crate::tree::{Span, Spot, Tree, key};
-use st_decode::event::{Dir, Files, Inode, Kind};
+use st_decode::event::{Dir, Files, Inode};
 use st_decode::record::{Lost, Walked};
+use st_decode::time::Unix;
+use st_decode::vocabulary::Event;
+use std::time::Duration;
 
 /// How long a call may take before its path is told by what the directories are called
-/// now: nanoseconds.
-const LONGEST_CALL: u64 = 2_000_000_000;
+/// now.
+const LONGEST_CALL: Duration = Duration::from_secs(2);
 
 impl PathTree {
     /// Learns what an event tells of directories.
@@ -34,9 +37,9 @@ impl PathTree {
             .is_some_and(|parent| parent.subvolume.is_none());
         tree.repeats |= named && self.resolver.kind(dev) == Some(BTRFS);
         tree.settle(if self.waiting.is_empty() {
-            event.ts.saturating_sub(LONGEST_CALL)
+            event.ts.before(LONGEST_CALL)
         } else {
-            0
+            Unix(0)
         });
         let path = event.fs_path.as_deref().unwrap_or_default();
         let old_path = event.old_fs_path.as_deref().unwrap_or_default();
@@ -55,13 +58,13 @@ impl PathTree {
         let dir = event.dir.and_then(key);
         let other = event.other_dir.and_then(key);
         match (event.event, dir) {
-            (Kind::Mkdir, Some(ino)) => {
+            (Event::Mkdir, Some(ino)) => {
                 if let Some(to) = to {
                     tree.made(span, ino, to);
                 }
             }
-            (Kind::Rmdir, Some(ino)) => tree.gone(span, ino, to),
-            (Kind::Rename, _) => {
+            (Event::Rmdir, Some(ino)) => tree.gone(span, ino, to),
+            (Event::Rename, _) => {
                 let Some((from, to)) = from.zip(to) else {
                     return;
                 };
@@ -93,7 +96,7 @@ impl PathTree {
 
     /// Asks for the directories below those that were renamed and may have come from where
     /// nobody looked. `now` is how far the stream has got.
-    fn look_below_moved(&mut self, now: u64) {
+    fn look_below_moved(&mut self, now: Unix) {
         if self.snapshot.moved.is_empty() || !self.snapshot.done {
             return;
         }
@@ -103,7 +106,7 @@ impl PathTree {
                 continue;
             };
             let question = Question {
-                event: Kind::Rename,
+                event: Event::Rename,
                 ts,
                 dev: &dev,
                 named: true,
@@ -115,7 +118,7 @@ impl PathTree {
                     self.request(resolved.path, &dev, Some(dir), now);
                 }
                 Status::Partial if !self.is_outside(&dev, ts) => {
-                    self.snapshot.hole(&dev, u64::MAX);
+                    self.snapshot.hole(&dev, Unix::MAX);
                 }
                 _ => {}
             }
@@ -124,7 +127,7 @@ impl PathTree {
 
     /// Asks for the directories of subvolumes that only events have told of: these were made
     /// since, or after the snapshot had passed by, and may be anywhere.
-    fn look_in_unmet(&mut self, dev: &str, now: u64) {
+    fn look_in_unmet(&mut self, dev: &str, now: Unix) {
         let Some(tree) = self.trees.get_mut(dev).filter(|_| self.snapshot.done) else {
             return;
         };
@@ -138,9 +141,9 @@ impl PathTree {
     }
 
     /// Asks st-probe to look below a directory, `dir` if that was renamed.
-    pub(super) fn request(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: u64) {
+    pub(super) fn request(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: Unix) {
         if !self.snapshot.answers {
-            self.snapshot.hole(dev, u64::MAX);
+            self.snapshot.hole(dev, Unix::MAX);
             return;
         }
         self.snapshot.ask(path, dev, dir, ts);
@@ -148,12 +151,12 @@ impl PathTree {
 
     /// Takes a `walked` record.
     pub(super) fn walked(&mut self, walked: &Walked) {
-        let ts = walked.ts.wrapping_add_signed(self.snapshot.epoch);
+        let ts = self.snapshot.clock.unix(walked.ts);
         for Asked { dev, dir, .. } in self.snapshot.walked(walked) {
             let tree = self.trees.get(&dev);
             let unmet = |dir| tree.is_some_and(|tree| tree.unknown_below(dir).is_some());
             if !walked.complete {
-                self.snapshot.hole(&dev, u64::MAX);
+                self.snapshot.hole(&dev, Unix::MAX);
             } else if dir.is_some_and(unmet) {
                 // It had been moved on when it was looked for.
                 self.snapshot.hole(&dev, ts);
@@ -194,7 +197,7 @@ impl PathTree {
     }
 
     /// Takes a file system's tree away: its device number may be another's next.
-    pub(super) fn shutdown(&mut self, ts: u64, dev: &str) {
+    pub(super) fn shutdown(&mut self, ts: Unix, dev: &str) {
         if let Some(tree) = self.trees.remove(dev) {
             if self.waiting.is_empty() {
                 self.former.clear();
@@ -206,11 +209,10 @@ impl PathTree {
 
     /// Trusts no tree any more: renames may have been lost, or are until some time.
     pub(super) fn lost(&mut self, lost: &Lost) {
-        let changes_none = |event: &str| !["mkdir", "rmdir", "rename"].contains(&event);
-        if lost.event.as_deref().is_some_and(changes_none) {
+        if lost.event.is_some_and(|event| !event.changes_directories()) {
             return;
         }
-        let ts = lost.since.wrapping_add_signed(self.snapshot.epoch);
+        let ts = self.snapshot.clock.unix(lost.since);
         for (dev, tree) in std::mem::take(&mut self.trees) {
             if !self.waiting.is_empty() {
                 self.former.push((ts, dev, tree));

@@ -1,6 +1,8 @@
 use super::*;
-use st_decode::event::{Dir, Event};
+use st_decode::event::{Dir, EventRecord};
 use st_decode::record::{End, Hook, MAGIC, VERSION, Walked};
+use st_decode::time::Monotonic;
+use st_decode::vocabulary::{Role, Why};
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::rc::Rc;
@@ -20,12 +22,12 @@ impl Write for Writes {
 
 /// Of a stream with a snapshot.
 fn header() -> Header {
-    let hook = |event: &str| Hook {
+    let hook = |subject: Subject| Hook {
         id: 0,
-        name: event.into(),
-        event: event.into(),
-        role: "entry".into(),
-        point: event.into(),
+        name: subject.name().into(),
+        subject,
+        role: Role::Entry,
+        point: subject.name().into(),
         names: 0,
         fields: Vec::new(),
     };
@@ -33,7 +35,7 @@ fn header() -> Header {
         magic: MAGIC.into(),
         version: VERSION,
         stages: PathTree::AFTER.iter().map(|&stage| stage.into()).collect(),
-        hooks: FOLLOWED.map(hook).into(),
+        hooks: followed().map(hook).collect(),
         snapshot: true,
         ..Header::default()
     }
@@ -54,7 +56,7 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     let name = vec![b'n'; 200];
     for ino in 1..=DEPTH {
         let dir = Dir {
-            ts: 1,
+            ts: Unix(1),
             dev: "8:1",
             dir: Inode {
                 subvolume: None,
@@ -69,23 +71,23 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     // The first one is in a directory that nobody tells of: the others wait for it.
     for seq in 0..EVENTS {
         let parent = inode(if seq == 0 { DEPTH + 1 } else { DEPTH });
-        let event = Event {
-            event: Kind::Create,
-            ts: 2,
+        let event = EventRecord {
+            event: Event::Create,
+            ts: Unix(2),
             seq,
             dev: Some("8:1"),
             fs_path: Some(Bytes::from([&name, &b"/f"[..]].concat())),
             parent,
             top: parent,
-            ..Event::default()
+            ..EventRecord::default()
         };
         wire::write(&event, &mut input);
     }
     let end = End {
-        ts: 3,
+        ts: Monotonic(3),
         records: 0,
         lost: 0,
-        why: String::new(),
+        why: Why::default(),
     };
     wire::write(&end, &mut input);
     let mut writes = Writes(Vec::new());
@@ -109,7 +111,7 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     while let Some(length) = wire::value_len(rest).unwrap() {
         let (record, after) = rest.split_at(length);
         let event = wire::kind(record) == Some("event");
-        told.push(event.then(|| wire::read::<Event>(record).unwrap().seq));
+        told.push(event.then(|| wire::read::<EventRecord>(record).unwrap().seq));
         rest = after;
     }
     let expected: Vec<_> = (0..EVENTS).map(Some).collect();
@@ -152,20 +154,20 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
         ino,
     };
     let event = |subvolume| {
-        record(&Event {
-            event: Kind::Create,
-            ts: 2,
+        record(&EventRecord {
+            event: Event::Create,
+            ts: Unix(2),
             dev: Some("0:28"),
             fs_path: Some(Bytes::from(&b"deep/file"[..])),
             parent: Some(inode(subvolume, 300)),
             top: Some(inode(subvolume, 300)),
-            ..Event::default()
+            ..EventRecord::default()
         })
     };
     let walked = |since, answer| {
         record(&Walked {
-            ts: since + 1,
-            since,
+            ts: Monotonic(since + 1),
+            since: Monotonic(since),
             answer,
             roots: vec![Bytes::from(&b"/w"[..])],
             complete: true,
@@ -177,7 +179,7 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
     assert!(push(&event(UNMET)).is_empty());
     for (ino, fs_path) in [(256, "/"), (300, "/deep")] {
         let dir = Dir {
-            ts: 3,
+            ts: Unix(3),
             dev: "0:28",
             dir: inode(MET, ino),
             fs_path: Bytes::from(fs_path.as_bytes()),
@@ -212,7 +214,7 @@ fn what_is_told_within_a_gap_is_not_trusted() {
     };
     let dir = |ts, ino, fs_path: &str| {
         record(&Dir {
-            ts,
+            ts: Unix(ts),
             dev: DEV,
             dir: inode(ino),
             fs_path: Bytes::from(fs_path.as_bytes()),
@@ -222,27 +224,27 @@ fn what_is_told_within_a_gap_is_not_trusted() {
     };
     let walked = |since| {
         record(&Walked {
-            ts: since + 1,
-            since,
+            ts: Monotonic(since + 1),
+            since: Monotonic(since),
             roots: vec![Bytes::from(&b"/"[..])],
             complete: true,
             ..Walked::default()
         })
     };
     let event = |event, ts, top, fs_path: &str| {
-        record(&Event {
+        record(&EventRecord {
             event,
-            ts,
-            began: Some(ts),
+            ts: Unix(ts),
+            began: Some(Unix(ts)),
             dev: Some(DEV),
-            dir: (event == Kind::Mkdir).then(|| inode(4)),
+            dir: (event == Event::Mkdir).then(|| inode(4)),
             fs_path: Some(Bytes::from(fs_path.as_bytes())),
             parent: Some(inode(top)),
             top: (!fs_path.starts_with('/')).then(|| inode(top)),
-            ..Event::default()
+            ..EventRecord::default()
         })
     };
-    let create = |ts, top, name: &str| event(Kind::Create, ts, top, &format!("{name}/f"));
+    let create = |ts, top, name: &str| event(Event::Create, ts, top, &format!("{name}/f"));
     // The paths of the events of a stream.
     fn paths(mut stream: &[u8]) -> Vec<(String, Status)> {
         let mut paths = Vec::new();
@@ -262,8 +264,8 @@ fn what_is_told_within_a_gap_is_not_trusted() {
     let partial = |path: &str| (path.to_owned(), Status::Partial);
 
     let mounts = Mounts {
-        ts: 1,
-        since: 1,
+        ts: Monotonic(1),
+        since: Monotonic(1),
         attempts: 0,
         ns: 1,
         mountinfo: Bytes::from(&b"1 0 8:1 / / rw - ext4 /dev/vda rw\n"[..]),
@@ -276,9 +278,9 @@ fn what_is_told_within_a_gap_is_not_trusted() {
 
     let lost = |ts, until| {
         record(&Lost {
-            since: ts,
-            ts,
-            until: Some(until),
+            since: Monotonic(ts),
+            ts: Monotonic(ts),
+            until: Some(Monotonic(until)),
             ..Lost::default()
         })
     };
@@ -287,7 +289,7 @@ fn what_is_told_within_a_gap_is_not_trusted() {
     push(&mut tree, &lost(11, 12));
     let within = [
         dir(14, 3, "/w"),
-        event(Kind::Mkdir, 14, ROOT, "/w"),
+        event(Event::Mkdir, 14, ROOT, "/w"),
         create(15, 2, "w"),
         // It had begun before.
         walked(14),

@@ -3,9 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use st_decode::decode::Decoder;
-use st_decode::event::Kind;
+use st_decode::vocabulary::Event;
 
 fuzz_target!(|input: &[u8]| {
-    let output = fuzz::run(|| Decoder::new(vec![Kind::Exec, Kind::Exit]), input);
+    let output = fuzz::run(|| Decoder::new(vec![Event::Exec, Event::Exit]), input);
     fuzz::whole(&output);
 });

@@ -3,21 +3,23 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use st_pathtree::event::{Kind, Status};
+use st_pathtree::event::Status;
 use st_pathtree::record::{Bytes, Mounts};
 use st_pathtree::resolve::{Question, Resolver};
+use st_pathtree::time::{Clock, Monotonic, Unix};
 use st_pathtree::tree::Found;
+use st_pathtree::vocabulary::Event;
 use st_pathtree::watch::{Watch, Watches};
 
 fuzz_target!(|input: &[u8]| {
     let watches = ["all=/srv", "none=/", "attrib=/proc"];
     let watches = watches.map(|watch| Watch::parse(watch.as_bytes()).expect("a watch"));
     let mut resolver = Resolver::new(Watches::new(watches.to_vec()));
-    resolver.begin(0);
+    resolver.begin(Clock::default());
     for (ts, table) in (1..).zip(input.splitn(4, |&byte| byte == 0)) {
         resolver.mounted(&Mounts {
-            ts,
-            since: 0,
+            ts: Monotonic(ts),
+            since: Monotonic(0),
             attempts: ts,
             ns: ts / 3,
             mountinfo: Bytes::from(table),
@@ -36,8 +38,8 @@ fuzz_target!(|input: &[u8]| {
             // During the changes, and after them.
             for (ts, path) in paths.iter().flat_map(|path| [(1, path), (9, path)]) {
                 let question = Question {
-                    event: Kind::Create,
-                    ts,
+                    event: Event::Create,
+                    ts: Unix(ts),
                     dev,
                     named: true,
                     outside: false,
@@ -48,7 +50,7 @@ fuzz_target!(|input: &[u8]| {
             }
         };
         ask(&resolver);
-        resolver.renamed(9, dev, &[(root, Some(point)), (point, None)]);
+        resolver.renamed(Unix(9), dev, &[(root, Some(point)), (point, None)]);
         ask(&resolver);
     }
 });

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use st_probe::ring::{Item, parse};
+use st_probe::tracefs::ring::{Item, parse};
 
 fuzz_target!(|page: &[u8]| {
     let mut bytes = 16;

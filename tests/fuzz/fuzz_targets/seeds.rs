@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use st_decode::decode::Decoder;
-use st_decode::event::Kind;
+use st_decode::vocabulary::Event;
 use st_pathtree::pathtree::PathTree;
 use std::fs;
 use std::path::Path;
@@ -36,7 +36,7 @@ fuzz_target!(|recording: &[u8]| {
         }
     };
     write("decode", recording);
-    let events = fuzz::run(|| Decoder::new(vec![Kind::Exec, Kind::Exit]), recording);
+    let events = fuzz::run(|| Decoder::new(vec![Event::Exec, Event::Exit]), recording);
     write("pathtree", &events);
     let paths = fuzz::run(|| PathTree::new(Vec::new(), None), &events);
     for target in ["filter", "format_text", "format_json"] {

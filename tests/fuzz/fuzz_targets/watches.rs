@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use st_pathtree::event::Kind;
+use st_pathtree::vocabulary::{Class, Event};
 use st_pathtree::watch::{Watch, Watches};
 
 fuzz_target!(|input: &[u8]| {
@@ -16,11 +16,7 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(again.expect("a watch").path, watch.path);
         let (depth, events) = watches.decide(&watch.path).expect("a decision");
         assert_eq!(depth, watch.path.len());
-        assert!(
-            Kind::FILE
-                .iter()
-                .all(|&kind| events.has(kind) || !watch.events.has(kind))
-        );
+        assert!(Event::of(Class::File).all(|event| events.has(event) || !watch.events.has(event)));
     }
     if let Some((depth, _)) = watches.decide(input) {
         assert!(depth <= input.len());

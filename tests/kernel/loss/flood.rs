@@ -3,6 +3,7 @@
 use anyhow::{Context, Error, Result, bail};
 use nix::unistd::{gettid, unlink};
 use st_probe::record::{End, Header, Lost, Raw};
+use st_probe::time::Monotonic;
 use st_probe::wire::{self, Reader};
 use std::collections::HashMap;
 use std::fs;
@@ -118,10 +119,10 @@ impl Stream {
         let mut reader = Reader::default();
         let mut names = HashMap::new();
         let (mut seen, mut lost, mut end) = (HashMap::new(), Vec::<Lost>::new(), None);
-        let mut latest = 0;
+        let mut latest = Monotonic::default();
         let mut in_order = |ts| {
             if ts < latest {
-                bail!("a record of {ts} comes after one of {latest}");
+                bail!("a record of {ts:?} comes after one of {latest:?}");
             }
             latest = ts;
             Ok(())
@@ -136,7 +137,7 @@ impl Stream {
             match wire::kind(record).unwrap_or_default() {
                 "header" => {
                     for hook in wire::read::<Header>(record)?.hooks {
-                        names.insert(hook.id, format!("{} {}", hook.event, hook.role));
+                        names.insert(hook.id, format!("{} {}", hook.subject, hook.role));
                     }
                 }
                 "raw" => {

@@ -1,0 +1,234 @@
+//! What happens to files.
+
+use super::Fetch::{Names, Number, Stack, String};
+use super::{Condition, Hook, detail, entry, gone, inode, leave, old, target};
+use crate::stream::vocabulary::{Event, Value};
+
+/// ATTR_MODE, ATTR_UID, ATTR_GID: include/linux/fs.h.
+const SETS: &[Condition] = &[Condition::AnyOf(Value::Valid, 0x7)];
+/// The same, and ATTR_KILL_SUID, ATTR_KILL_SGID, ATTR_KILL_PRIV, which notify_change() may
+/// turn into ATTR_MODE.
+const MAY_SET: &[Condition] = &[Condition::AnyOf(Value::Valid, 0x5807)];
+/// Not the inodes of pipe(2), socket(2) and anonymous files, which are made all the time:
+/// PIPEFS_MAGIC, SOCKFS_MAGIC, ANON_INODE_FS_MAGIC of include/uapi/linux/magic.h.
+const FILES: &[Condition] = &[Condition::NotIn(
+    Value::Magic,
+    &[0x5049_5045, 0x534f_434b, 0x0904_1934],
+)];
+/// S_IFDIR: include/uapi/linux/stat.h. Block devices have its bit too.
+const DIRECTORIES: &[Condition] = &[
+    Condition::AnyOf(Value::Mode, 0x4000),
+    Condition::NoneOf(Value::Mode, 0xa000),
+];
+
+/// The rows.
+pub const HOOKS: &[Hook] = &[
+    // open(O_CREAT), also with vfs_create() for mknod(S_IFREG): permission is asked before the
+    // file system looks whether the file exists (fs/namei.c lookup_open), and d_instantiate*
+    // (fs/dcache.c) runs for new inodes only: look-ups use d_splice_alias() and d_add().
+    entry(
+        Event::Create,
+        "security_inode_create",
+        &[
+            Stack,
+            Number(Value::Dentry, "dentry"),
+            Number(Value::Parent, "dentry->d_parent"),
+            Number(Value::Hash, "dentry->d_name.hash_len"),
+            Number(Value::Dev, "dentry->d_sb->s_dev"),
+            Names("dentry"),
+        ],
+    ),
+    inode(
+        "d_instantiate",
+        &[
+            Number(Value::Dentry, "entry"),
+            Number(Value::Ino, "inode->i_ino"),
+            Number(Value::Mode, "inode->i_mode"),
+            Number(Value::Parent, "entry->d_parent"),
+            Number(Value::Hash, "entry->d_name.hash_len"),
+            Number(Value::Magic, "entry->d_sb->s_magic"),
+        ],
+    )
+    .filter(FILES),
+    inode(
+        "d_instantiate_new",
+        &[
+            Number(Value::Dentry, "entry"),
+            Number(Value::Parent, "entry->d_parent"),
+            Number(Value::Hash, "entry->d_name.hash_len"),
+            Number(Value::Ino, "inode->i_ino"),
+            Number(Value::Mode, "inode->i_mode"),
+        ],
+    ),
+    // tmpfs and other file systems that live in the dentry cache, from 7.0 on.
+    inode(
+        "d_make_persistent",
+        &[
+            Number(Value::Dentry, "dentry"),
+            Number(Value::Parent, "dentry->d_parent"),
+            Number(Value::Hash, "dentry->d_name.hash_len"),
+            Number(Value::Ino, "inode->i_ino"),
+            Number(Value::Mode, "inode->i_mode"),
+        ],
+    )
+    .optional(),
+    // fs/namei.c
+    entry(
+        Event::Mkdir,
+        "vfs_mkdir",
+        &[
+            Stack,
+            Number(Value::Dentry, "dentry"),
+            Number(Value::Dev, "dentry->d_sb->s_dev"),
+            Number(Value::Mode, "mode"),
+            Names("dentry"),
+        ],
+    ),
+    leave(Event::Mkdir, "vfs_mkdir"),
+    entry(
+        Event::Mknod,
+        "vfs_mknod",
+        &[
+            Stack,
+            Number(Value::Dentry, "dentry"),
+            Number(Value::Dev, "dentry->d_sb->s_dev"),
+            Number(Value::Mode, "mode"),
+            Number(Value::Rdev, "dev"),
+            Names("dentry"),
+        ],
+    ),
+    leave(Event::Mknod, "vfs_mknod"),
+    entry(
+        Event::Delete,
+        "vfs_unlink",
+        &[
+            Stack,
+            Number(Value::Dev, "dentry->d_sb->s_dev"),
+            Number(Value::Ino, "dentry->d_inode->i_ino"),
+            Names("dentry"),
+        ],
+    ),
+    leave(Event::Delete, "vfs_unlink"),
+    // 5.10 calls vfs_rmdir() by a part of it that has no such name; d_delete() (fs/dcache.c)
+    // runs there only once the directory is gone.
+    entry(
+        Event::Rmdir,
+        "security_inode_rmdir",
+        &[
+            Stack,
+            Number(Value::Dentry, "dentry"),
+            Number(Value::Parent, "dentry->d_parent"),
+            Number(Value::Hash, "dentry->d_name.hash_len"),
+            Number(Value::Dev, "dentry->d_sb->s_dev"),
+            Number(Value::Ino, "dentry->d_inode->i_ino"),
+            Names("dentry"),
+        ],
+    ),
+    gone(
+        Event::Rmdir,
+        "d_delete",
+        &[
+            Number(Value::Dentry, "dentry"),
+            Number(Value::Parent, "dentry->d_parent"),
+            Number(Value::Hash, "dentry->d_name.hash_len"),
+            Number(Value::Mode, "dentry->d_inode->i_mode"),
+        ],
+    )
+    .filter(DIRECTORIES),
+    // One record cannot hold two chains of 255-byte names: it must fit a sub-buffer page.
+    entry(
+        Event::Rename,
+        "vfs_rename",
+        &[
+            Stack,
+            Number(Value::Dev, "rd->new_dentry->d_sb->s_dev"),
+            // What has the new name already, if its address is not 0.
+            Number(Value::Inode, "rd->new_dentry->d_inode"),
+            Number(Value::Ino, "rd->new_dentry->d_inode->i_ino"),
+            Number(Value::Mode, "rd->new_dentry->d_inode->i_mode"),
+            Number(Value::Flags, "rd->flags"),
+            Names("rd->new_dentry"),
+        ],
+    ),
+    old(
+        Event::Rename,
+        "vfs_rename",
+        &[
+            Stack,
+            Number(Value::Inode, "rd->old_dentry->d_inode"),
+            Number(Value::Ino, "rd->old_dentry->d_inode->i_ino"),
+            Number(Value::Mode, "rd->old_dentry->d_inode->i_mode"),
+            Names("rd->old_dentry"),
+        ],
+    ),
+    leave(Event::Rename, "vfs_rename"),
+    // fs/attr.c: security_inode_setattr() sees the values as they will be, notify_change()
+    // those that were asked for.
+    entry(
+        Event::Attrib,
+        "notify_change",
+        &[
+            Stack,
+            Number(Value::Valid, "attr->ia_valid"),
+            Number(Value::Dev, "dentry->d_sb->s_dev"),
+            Number(Value::Ino, "dentry->d_inode->i_ino"),
+            Number(Value::Hashed, "dentry->d_hash.pprev"),
+            // Not every dentry that is its own parent is a file system's root: one may have
+            // been opened by handle, or be of a file that never had a name (memfd_create).
+            Number(Value::Dentry, "dentry"),
+            Number(Value::Parent, "dentry->d_parent"),
+            Number(Value::Root, "dentry->d_sb->s_root"),
+            Names("dentry"),
+        ],
+    )
+    .filter(MAY_SET),
+    detail(
+        Event::Attrib,
+        "security_inode_setattr",
+        &[
+            Number(Value::Valid, "attr->ia_valid"),
+            Number(Value::Mode, "attr->ia_mode"),
+            Number(Value::Uid, "attr->ia_uid.val"),
+            Number(Value::Gid, "attr->ia_gid.val"),
+        ],
+    )
+    .filter(SETS),
+    leave(Event::Attrib, "notify_change"),
+    entry(
+        Event::Symlink,
+        "vfs_symlink",
+        &[
+            Stack,
+            Number(Value::Dentry, "dentry"),
+            Number(Value::Dev, "dentry->d_sb->s_dev"),
+            Names("dentry"),
+        ],
+    ),
+    target(
+        Event::Symlink,
+        "vfs_symlink",
+        &[Stack, String(Value::Target, "oldname")],
+    ),
+    leave(Event::Symlink, "vfs_symlink"),
+    entry(
+        Event::Link,
+        "vfs_link",
+        &[
+            Stack,
+            Number(Value::Dentry, "new_dentry"),
+            Number(Value::Dev, "new_dentry->d_sb->s_dev"),
+            Names("new_dentry"),
+        ],
+    ),
+    old(
+        Event::Link,
+        "vfs_link",
+        &[
+            Stack,
+            Number(Value::Ino, "old_dentry->d_inode->i_ino"),
+            Number(Value::Hashed, "old_dentry->d_hash.pprev"),
+            Names("old_dentry"),
+        ],
+    ),
+    leave(Event::Link, "vfs_link"),
+];

@@ -1,0 +1,146 @@
+//! Who the processes are.
+
+use super::Fetch::{Cgroup, Flag, Names, Number, User};
+use super::Point::{Enter, Tracepoint};
+use super::{Condition, Hook, service};
+use crate::stream::vocabulary::{Service, Value};
+
+/// The last thread of its process, or one of those that end at the same time as it.
+const LAST: &[Condition] = &[Condition::In(Value::Live, &[0])];
+/// PR_SET_CHILD_SUBREAPER: include/uapi/linux/prctl.h.
+const SUBREAPER: &[Condition] = &[Condition::In(Value::Option, &[36])];
+/// CLONE_INTO_CGROUP: include/uapi/linux/sched.h.
+const INTO_CGROUP: &[Condition] = &[Condition::AnyOf(Value::Flags, 0x2_0000_0000)];
+
+/// The rows.
+pub const HOOKS: &[Hook] = &[
+    // include/trace/events/task.h, sched.h, cgroup.h
+    service(Service::Process, Tracepoint("task/task_newtask"), &[]),
+    service(Service::Process, Tracepoint("task/task_rename"), &[]),
+    service(
+        Service::Process,
+        Tracepoint("sched/sched_process_exec"),
+        &[],
+    ),
+    service(
+        Service::Process,
+        Tracepoint("sched/sched_process_exit"),
+        &[],
+    ),
+    service(
+        Service::Process,
+        Tracepoint("cgroup/cgroup_attach_task"),
+        &[],
+    )
+    .optional(),
+    // kernel/cgroup/cgroup.c: a process that begins in another cgroup than its parent's does
+    // not pass cgroup_attach_task. Before task_newtask.
+    service(
+        Service::Process,
+        Enter("cgroup_post_fork"),
+        &[
+            Number(Value::Pid, "child->pid"),
+            Number(Value::Flags, "kargs->flags"),
+            Cgroup("kargs->cgrp->kn"),
+        ],
+    )
+    .filter(INTO_CGROUP)
+    .optional(),
+    // kernel/sched/core.c: what task_newtask leaves out. Just after it.
+    service(
+        Service::Process,
+        Enter("wake_up_new_task"),
+        &[
+            Number(Value::Pid, "p->pid"),
+            Number(Value::Ppid, "p->real_parent->tgid"),
+            Number(
+                Value::Reaper,
+                "p->nsproxy->pid_ns_for_children->child_reaper->tgid",
+            ),
+        ],
+    )
+    .optional(),
+    // kernel/cred.c, also at every exec.
+    service(
+        Service::Process,
+        Enter("commit_creds"),
+        &[
+            Number(Value::Uid, "new->uid.val"),
+            Number(Value::Gid, "new->gid.val"),
+            Number(Value::Euid, "new->euid.val"),
+            Number(Value::Egid, "new->egid.val"),
+        ],
+    ),
+    // fs/exec.c begin_new_exec(): the arguments are where the new stack will be; bprm->file is
+    // what is executed in the end, an interpreter of a script.
+    service(
+        Service::Process,
+        Enter("security_bprm_committed_creds"),
+        &[
+            Number(Value::Dentry, "bprm->file->f_path.dentry"),
+            Number(Value::Parent, "bprm->file->f_path.dentry->d_parent"),
+            Number(Value::Root, "bprm->file->f_path.dentry->d_sb->s_root"),
+            Number(Value::Hashed, "bprm->file->f_path.dentry->d_hash.pprev"),
+            Number(Value::Dev, "bprm->file->f_path.dentry->d_sb->s_dev"),
+            Number(Value::Argc, "bprm->argc"),
+            User("bprm->p"),
+            Names("bprm->file->f_path.dentry"),
+        ],
+    ),
+    // kernel/exit.c do_exit(), after sched_process_exit: how the process is seen to have ended
+    // (wait_task_zombie()).
+    service(
+        Service::Process,
+        Enter("exit_files"),
+        &[
+            Number(Value::Pid, "tsk->tgid"),
+            Number(Value::Live, "tsk->signal->live.counter"),
+            Number(Value::Flags, "tsk->signal->flags"),
+            Number(Value::GroupCode, "tsk->signal->group_exit_code"),
+            Number(Value::Code, "tsk->group_leader->exit_code"),
+        ],
+    )
+    .filter(LAST),
+    // kernel/sys.c: who inherits orphans.
+    service(
+        Service::Process,
+        Enter("security_task_prctl"),
+        &[
+            Number(Value::Option, "option"),
+            Number(Value::Value, "arg2"),
+        ],
+    )
+    .filter(SUBREAPER),
+    // kernel/ptrace.c ptrace_may_access(), when st-probe looks at /proc/PID/exe: what is told
+    // nowhere in /proc.
+    service(
+        Service::Alive,
+        Enter("security_ptrace_access_check"),
+        &[
+            Number(Value::Pid, "child->tgid"),
+            Flag(Value::Subreaper, "child->signal->is_child_subreaper"),
+            // There is nothing behind those that are 0.
+            Number(Value::Mm, "child->mm"),
+            Number(Value::File, "child->mm->exe_file"),
+            Number(Value::Dentry, "child->mm->exe_file->f_path.dentry"),
+            Number(
+                Value::Parent,
+                "child->mm->exe_file->f_path.dentry->d_parent",
+            ),
+            Number(
+                Value::Root,
+                "child->mm->exe_file->f_path.dentry->d_sb->s_root",
+            ),
+            Number(
+                Value::Hashed,
+                "child->mm->exe_file->f_path.dentry->d_hash.pprev",
+            ),
+            Number(
+                Value::Dev,
+                "child->mm->exe_file->f_path.dentry->d_sb->s_dev",
+            ),
+            Names("child->mm->exe_file->f_path.dentry"),
+        ],
+    )
+    .optional(),
+];

@@ -1,0 +1,365 @@
+//! The loop that every stage after st-probe runs, its messages and its exit statuses.
+//!
+//! | status | meaning |
+//! |---|---|
+//! | 0 | done, also when the reader downstream went away |
+//! | 1 | failed |
+//! | 2 | wrong usage |
+//! | 3 | something was lost (only where asked for, with `--strict`) |
+//! | 4 | the input was cut or corrupt; everything good in it was processed |
+
+use crate::stream::record::{End, Header, MAGIC, VERSION};
+use crate::stream::time::Monotonic;
+use crate::stream::vocabulary::Why;
+use crate::stream::wire::{self, Reader};
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+/// Exit status: the stage failed.
+pub const FAILED: u8 = 1;
+/// Exit status: something was lost, and that was not to be.
+pub const LOST: u8 = 3;
+/// Exit status: the input was cut or corrupt.
+pub const CUT: u8 = 4;
+
+/// Bytes of output that are not held back for more.
+pub const LARGE: usize = 256 << 10;
+
+/// Why a record of a known kind could not be processed.
+pub type RecordError = rmp_serde::decode::Error;
+
+/// One stage, without its input and output.
+pub trait Stage {
+    /// Its name, as in [`Header::stages`].
+    const NAME: &'static str;
+    /// The stages that its input must have passed.
+    const AFTER: &'static [&'static str];
+    /// Whether its input may have passed this very stage before.
+    const REPEATABLE: bool = false;
+    /// Whether its output is lines of text.
+    const LINES: bool = false;
+
+    /// Takes the header. `record` is what it was read from.
+    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>);
+
+    /// Takes a record after the header; appends to `out` what follows from it, unless that is
+    /// left to [`Stage::drain`].
+    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError>;
+
+    /// Appends to `out` what is left of what follows from the record pushed last. That may be
+    /// many times as long as all that was read, so it comes in pieces, of about [`LARGE`] bytes
+    /// each. True: there is more. To be called until there is not, before the next record.
+    fn drain(&mut self, _out: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// What was lost on the way, for people, once the input has ended; nothing, if nothing was.
+    fn losses(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether the exit status is to be [`LOST`] then.
+    fn is_strict(&self) -> bool {
+        false
+    }
+}
+
+/// Appends the header `record` to `out` with `stage` as one more that was passed.
+pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8>) {
+    #[derive(serde::Serialize)]
+    #[serde(tag = "t", rename = "header")]
+    struct Passed {
+        stages: Vec<String>,
+    }
+    let mut stages = header.stages.clone();
+    stages.push(stage.to_owned());
+    let mut passed = Vec::new();
+    wire::write(&Passed { stages }, &mut passed);
+    wire::merge(record, &["stages"], wire::fields(&passed), out);
+}
+
+/// Runs a stage from standard input to standard output, after giving up what it does not
+/// need. What could not be given up is told to who wants to know it, `verbose`.
+pub fn main<S: Stage>(stage: &mut S, verbose: bool) -> ExitCode {
+    crate::stream::interrupt::ignore_first();
+    let held = crate::stream::confine::confine();
+    let mut messages = |message: String| say(S::NAME, &message);
+    if verbose {
+        held.into_iter().for_each(&mut messages);
+    }
+    let (input, output) = (io::stdin().lock(), io::stdout().lock());
+    let result = if S::LINES {
+        run(stage, input, WholeLines(output), &mut messages)
+    } else {
+        run(stage, input, output, &mut messages)
+    };
+    let losses = stage.losses();
+    let failed = stage.is_strict() && !losses.is_empty();
+    losses.into_iter().for_each(&mut messages);
+    match result {
+        Ok(true) if failed => ExitCode::from(LOST),
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(CUT),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            messages(error.to_string());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Tells people something on standard error, as a whole line or not at all: whoever is killed
+/// meanwhile leaves no part of one. Nobody is left to tell when standard error is gone.
+pub fn say(name: &str, message: &str) {
+    // A message may quote the input, which must not command a terminal.
+    let safe = |c: char| {
+        if matches!(c, '\'' | '"' | '\\') {
+            c.to_string()
+        } else {
+            c.escape_debug().to_string()
+        }
+    };
+    let message: String = message.chars().map(safe).collect();
+    let _ = io::stderr().write_all(format!("{name}: {message}\n").as_bytes());
+}
+
+/// Writes lines so that whoever is killed meanwhile leaves no part of one in a pipe.
+struct WholeLines<W>(W);
+
+/// What a pipe takes as a whole or not at all: PIPE_BUF in pipe(7).
+const ATOMIC: usize = 4096;
+
+impl<W: Write> Write for WholeLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let most = &bytes[..bytes.len().min(ATOMIC)];
+        let lines = most.iter().rposition(|&byte| byte == b'\n');
+        self.0
+            .write(&most[..lines.map_or(most.len(), |last| last + 1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Runs a stage from `input` to `output`, handing messages for people to `say`.
+///
+/// True when the input was whole. Errors are of the input or output themselves.
+pub fn run<S: Stage>(
+    stage: &mut S,
+    mut input: impl Read,
+    mut output: impl Write,
+    say: &mut dyn FnMut(String),
+) -> io::Result<bool> {
+    let mut reader = Reader::default();
+    let mut out = Vec::new();
+    let mut state = State {
+        begun: false,
+        ended: false,
+        whole: true,
+        unreadable: 0,
+    };
+    let trouble = loop {
+        let offset = reader.offset();
+        match reader.take() {
+            Ok(Some(record)) => {
+                if let Err(trouble) = step(stage, &mut state, record, offset, &mut out, say) {
+                    break Some(trouble);
+                }
+                drain(stage, &mut out, &mut output)?;
+            }
+            // Whoever reads our output gets it before we wait for more input.
+            Ok(None) => {
+                output.write_all(&out)?;
+                output.flush()?;
+                out.clear();
+                if !reader
+                    .fill(&mut input)
+                    .map_err(|error| with("cannot read standard input", error))?
+                {
+                    break None;
+                }
+            }
+            Err(malformed) if !state.begun => {
+                break Some(format!(
+                    "{malformed}: standard input must come from {}",
+                    S::AFTER.join(" | ")
+                ));
+            }
+            Err(malformed) => {
+                break Some(format!(
+                    "at byte {offset} of the input: {malformed}; the rest is left out"
+                ));
+            }
+        }
+    };
+    match trouble {
+        Some(trouble) => say(trouble),
+        None if state.ended => {}
+        None if reader.offset() == 0 && reader.pending() == 0 => {
+            say("no input: the stage before it wrote nothing".into())
+        }
+        None => say(format!(
+            "the input is cut at byte {}: it has no end record",
+            reader.offset() + reader.pending() as u64
+        )),
+    }
+    if state.unreadable > 1 {
+        say(format!(
+            "{} records in all could not be read and were left out",
+            state.unreadable
+        ));
+    }
+    if !state.ended {
+        state.whole = false;
+        let end = End {
+            ts: Monotonic::default(),
+            records: 0,
+            lost: 0,
+            why: Why::Cut,
+        };
+        let mut record = Vec::new();
+        wire::write(&end, &mut record);
+        stage
+            .push("end", &record, &mut out)
+            .expect("a record of our own is readable");
+        drain(stage, &mut out, &mut output)?;
+    }
+    output.write_all(&out)?;
+    output.flush()?;
+    Ok(state.whole && state.unreadable == 0)
+}
+
+/// Drains the stage, and writes `out` as often as it is large.
+fn drain<S: Stage>(stage: &mut S, out: &mut Vec<u8>, output: &mut impl Write) -> io::Result<()> {
+    loop {
+        let more = stage.drain(out);
+        if more || out.len() >= LARGE {
+            output.write_all(out)?;
+            out.clear();
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+struct State {
+    begun: bool,
+    ended: bool,
+    whole: bool,
+    unreadable: u64,
+}
+
+/// Hands one record to the stage. An error is what makes the rest of the input useless.
+fn step<S: Stage>(
+    stage: &mut S,
+    state: &mut State,
+    record: &[u8],
+    offset: u64,
+    out: &mut Vec<u8>,
+    say: &mut dyn FnMut(String),
+) -> Result<(), String> {
+    let kind = wire::kind(record).unwrap_or_default();
+    let result = match kind {
+        "header" => {
+            let header = wire::read::<Header>(record)
+                .map_err(|error| format!("unreadable header: {error}"))?;
+            check_header::<S>(&header)?;
+            state.begun = true;
+            state.ended = false;
+            stage.begin(&header, record, out);
+            Ok(())
+        }
+        "end" => wire::read::<End>(record).and_then(|end| {
+            state.ended = true;
+            state.whole &= end.why != Why::Cut;
+            stage.push(kind, record, out)
+        }),
+        _ if !state.begun => {
+            return Err(format!(
+                "the stream does not begin with a header but with '{kind}': was its beginning cut off?"
+            ));
+        }
+        _ => {
+            state.ended = false;
+            stage.push(kind, record, out)
+        }
+    };
+    if let Err(error) = result {
+        state.unreadable += 1;
+        if state.unreadable == 1 {
+            say(format!(
+                "the '{kind}' record at byte {offset} of the input is left out: {error}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the stage can take the stream; if not, what to do.
+fn check_header<S: Stage>(header: &Header) -> Result<(), String> {
+    if header.magic != MAGIC {
+        return Err("this is not a SysTracer stream".into());
+    }
+    if header.version > VERSION {
+        return Err(format!(
+            "the stream has format version {}, this {} knows {VERSION}: use a newer one",
+            header.version,
+            S::NAME
+        ));
+    }
+    let passed = header.stages.join(" | ");
+    let missing: Vec<&str> = S::AFTER
+        .iter()
+        .copied()
+        .filter(|&stage| !header.stages.iter().any(|s| s == stage))
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "the input comes from {passed}: put {} before {}",
+            missing.join(" | "),
+            S::NAME
+        ));
+    }
+    if !S::REPEATABLE && header.stages.iter().any(|stage| stage == S::NAME) {
+        return Err(format!(
+            "the input comes from {passed}: it has passed {} already",
+            S::NAME
+        ));
+    }
+    Ok(())
+}
+
+fn with(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_gets_whole_lines() {
+        struct Pipe(Vec<Vec<u8>>);
+        impl Write for Pipe {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.push(bytes.to_vec());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut text = Vec::new();
+        for length in [10, 4000, 90, 4095, 1, 3000, 1500] {
+            text.extend(vec![b'a'; length]);
+            text.push(b'\n');
+        }
+        let mut pipe = WholeLines(Pipe(Vec::new()));
+        pipe.write_all(&text).unwrap();
+        assert_eq!(pipe.0.0.concat(), text);
+        let whole = |piece: &Vec<u8>| piece.len() <= ATOMIC && piece.ends_with(b"\n");
+        assert!(pipe.0.0.iter().all(whole));
+    }
+}

@@ -1,0 +1,102 @@
+//! Instants of two clocks, which are not to be mixed up, and what turns one into the other.
+
+use crate::stream::record::Header;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// An instant of CLOCK_MONOTONIC: nanoseconds since some time before the machine was booted.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Monotonic(pub u64);
+
+/// An instant of CLOCK_REALTIME: nanoseconds since the Unix epoch.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Unix(pub u64);
+
+/// Arithmetic that ends at the first and the last instant.
+macro_rules! instant {
+    ($Instant:ident) => {
+        impl $Instant {
+            /// After all others.
+            pub const MAX: Self = Self(u64::MAX);
+
+            /// So much later.
+            pub fn after(self, duration: Duration) -> Self {
+                Self(self.0.saturating_add(nanos(duration)))
+            }
+
+            /// So much earlier.
+            pub fn before(self, duration: Duration) -> Self {
+                Self(self.0.saturating_sub(nanos(duration)))
+            }
+
+            /// How long after an earlier one; nothing, if that is a later one.
+            pub fn since(self, earlier: Self) -> Duration {
+                Duration::from_nanos(self.0.saturating_sub(earlier.0))
+            }
+        }
+    };
+}
+instant!(Monotonic);
+instant!(Unix);
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// From CLOCK_MONOTONIC to CLOCK_REALTIME, as a stream's header tells both at one instant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// What to add: nanoseconds.
+    offset: i64,
+}
+
+impl Clock {
+    /// That of a stream.
+    pub fn of(header: &Header) -> Self {
+        Self {
+            offset: header.realtime.0.wrapping_sub(header.monotonic.0) as i64,
+        }
+    }
+
+    /// What CLOCK_REALTIME was at an instant.
+    pub fn unix(self, instant: Monotonic) -> Unix {
+        Unix(instant.0.saturating_add_signed(self.offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clocks_run_before_and_after_the_header() {
+        let clock = Clock::of(&Header {
+            monotonic: Monotonic(500),
+            realtime: Unix(10_000),
+            ..Header::default()
+        });
+        for (monotonic, unix) in [(500, 10_000), (600, 10_100), (400, 9_900)] {
+            assert_eq!(clock.unix(Monotonic(monotonic)), Unix(unix));
+        }
+        assert_eq!(clock.unix(Monotonic::MAX), Unix::MAX);
+        let behind = Clock { offset: -500 };
+        assert_eq!(behind.unix(Monotonic(400)), Unix(0));
+    }
+
+    #[test]
+    fn durations_are_between_instants_of_one_clock() {
+        let second = Duration::from_secs(1);
+        let instant = Monotonic(0).after(second);
+        assert_eq!(instant.before(second), Monotonic(0));
+        assert_eq!(instant.since(Monotonic(0)), second);
+        assert_eq!(Monotonic(0).since(instant), Duration::ZERO);
+        assert_eq!(Unix::MAX.after(Duration::MAX), Unix::MAX);
+        assert_eq!(Unix(7).before(second), Unix(0));
+    }
+}

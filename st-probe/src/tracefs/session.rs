@@ -1,0 +1,456 @@
+//! A private tracing instance and its probes, taken down when dropped.
+
+use crate::kernel::arch::Arch;
+use crate::kernel::btf::Btf;
+use crate::kernel::format;
+use crate::kernel::hooks::{Hook, Point, hooks};
+use crate::kernel::plan;
+use crate::stream::record;
+use crate::stream::vocabulary::{Class, Event, Service, Subject};
+use crate::tracefs::files::Tracefs;
+use crate::tracefs::guardian::Guardian;
+use crate::tracefs::owner::Owner;
+use crate::tracefs::teardown;
+use anyhow::{Context, Result, bail};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// Where the kernel shows its types.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Whether an instance records: Documentation/trace/ftrace.rst.
+const TRACING_ON: &str = "tracing_on";
+
+const BTRFS: &str = "/sys/kernel/btf/btrfs";
+
+/// Probes defined, in an instance of their own; nothing is recorded before
+/// [`Session::enable`].
+pub struct Session {
+    tracefs: Tracefs,
+    /// The name of the instance and of the group of the probes.
+    name: String,
+    /// Ends when all is taken down.
+    _guardian: Option<Guardian>,
+    /// Whether the kernel counts nothing else as a probe that it missed.
+    counts_misses: bool,
+    /// How many pointers deep a fetch argument was that the kernel refused.
+    too_deep: usize,
+    /// The events that are switched on: their folders in the instance.
+    on: RefCell<BTreeSet<PathBuf>>,
+    /// The hooks in force.
+    pub hooks: Vec<record::Hook>,
+    /// The events that cannot be traced.
+    pub unavailable: Vec<record::Unavailable>,
+}
+
+impl Session {
+    /// Takes down what was left by others, makes the instance, with ring buffers of `buffer_kb` KiB a CPU, and defines the
+    /// probes of `events`, and if a snapshot is wanted that of directories. There must be one
+    /// thread only.
+    pub fn open(
+        tracefs: Tracefs,
+        arch: Arch,
+        events: &[Event],
+        buffer_kb: u64,
+        snapshot: bool,
+    ) -> Result<Self> {
+        let btf = fs::read(BTF).with_context(|| {
+            format!("cannot read {BTF}: st-probe needs a kernel with CONFIG_DEBUG_INFO_BTF")
+        })?;
+        // Absent where btrfs is not in use, and before Linux 5.11.
+        let joined = fs::read(BTRFS)
+            .ok()
+            .and_then(|module| Btf::joined(&btf, &module));
+        let btf = Btf::parse(joined.unwrap_or(btf)).context(BTF)?;
+        teardown::sweep(&tracefs, |owner, trouble| {
+            say!(
+                "process {} was killed: what it had left is taken down",
+                owner.pid
+            );
+            for error in trouble {
+                say!("left behind: {error:#}");
+            }
+        })?;
+        let owner = Owner::this()?;
+        let guardian = Guardian::start(&owner);
+        if let Err(error) = &guardian {
+            say!("nothing will be taken down should this be killed: {error:#}");
+        }
+        let mut session = Self {
+            tracefs,
+            name: owner.to_string(),
+            _guardian: guardian.ok(),
+            counts_misses: kernel()? >= (5, 14),
+            too_deep: usize::MAX,
+            on: RefCell::default(),
+            hooks: Vec::new(),
+            unavailable: Vec::new(),
+        };
+        let instance = session.tracefs.path(session.instance(""));
+        fs::create_dir(&instance)
+            .with_context(|| format!("cannot create {}", instance.display()))?;
+        for (file, text) in [
+            ("trace_clock", "mono"),
+            ("buffer_size_kb", &buffer_kb.to_string()),
+            // Wake a poll at the first record, not when the buffer is half full (from 5.0 on).
+            ("buffer_percent", "0"),
+        ] {
+            session.tracefs.write(session.instance(file), text)?;
+        }
+        for service in Service::ALL {
+            let wanted = match service {
+                Service::Directory => snapshot,
+                Service::Inode => events.iter().any(|event| event.makes_inode()),
+                _ => true,
+            };
+            if wanted {
+                session.add(Subject::Service(*service), &btf, arch);
+            }
+        }
+        for event in Event::ALL.iter().filter(|event| events.contains(event)) {
+            session.add(Subject::Event(*event), &btf, arch);
+        }
+        let inode = Subject::Service(Service::Inode);
+        let create = Subject::Event(Event::Create);
+        if let Some(inodes) = session
+            .unavailable
+            .iter()
+            .find(|unavailable| unavailable.event == inode)
+        {
+            let why = inodes.why.clone();
+            session
+                .unavailable
+                .retain(|unavailable| unavailable.event != inode && unavailable.event != create);
+            session.hooks.retain(|hook| hook.subject != create);
+            if events.contains(&Event::Create) {
+                session
+                    .unavailable
+                    .push(record::Unavailable { event: create, why });
+            }
+        }
+        let tells = |hook: &record::Hook| match hook.subject {
+            Subject::Service(Service::Process) => {
+                events.iter().any(|event| event.class() == Class::Process)
+            }
+            subject => subject.event().is_some(),
+        };
+        if !session.hooks.iter().any(tells) {
+            let why = session
+                .unavailable
+                .first()
+                .map_or("no event was asked for", |first| &first.why);
+            bail!("nothing can be traced: {why}");
+        }
+        Ok(session)
+    }
+
+    /// Defines all hooks of an event, or notes why it is not available.
+    fn add(&mut self, event: Subject, btf: &Btf, arch: Arch) {
+        let before = self.hooks.len();
+        for hook in hooks().filter(|hook| hook.subject == event) {
+            match self.define(hook, btf, arch) {
+                Ok(defined) => self.hooks.push(defined),
+                Err(_) if !hook.needed => {}
+                Err(error) => {
+                    self.hooks.truncate(before);
+                    self.unavailable.push(record::Unavailable {
+                        event,
+                        why: format!("{error:#}"),
+                    });
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Defines one hook and reads back how its records look.
+    fn define(&mut self, hook: &Hook, btf: &Btf, arch: Arch) -> Result<record::Hook> {
+        let probe = plan::plan(hook, btf, arch, &self.name).map_err(anyhow::Error::msg)?;
+        let mut names = 0;
+        let mut refused = None;
+        let mut too_deep = None;
+        for (depth, definition) in &probe.definitions {
+            let deepest = definition
+                .rsplit(' ')
+                .next()
+                .map_or(0, |argument| argument.matches('(').count());
+            if *depth > 1 && deepest >= self.too_deep {
+                continue;
+            }
+            refused = self.tracefs.write("kprobe_events", definition).err();
+            if refused.is_none() {
+                names = *depth;
+                break;
+            }
+            too_deep = Some(deepest);
+        }
+        if let Some(error) = refused {
+            let why = self.tracefs.last_error().unwrap_or_default();
+            return Err(error.context(format!("the kernel refused the probe: {why}")));
+        }
+        // It was the depth, then, that the kernel had refused.
+        self.too_deep = too_deep.unwrap_or(self.too_deep);
+        let place = self.place(hook);
+        let (id, fields) = format::parse(&self.tracefs.read(format!("{place}/format"))?)
+            .with_context(|| format!("{place}/format is not as expected"))?;
+        if !hook.conditions.is_empty() {
+            let filter = self.instance(&format!("{place}/filter"));
+            self.tracefs.write(filter, &hook.condition())?;
+        }
+        Ok(record::Hook {
+            id,
+            name: hook.name(),
+            subject: hook.subject,
+            role: hook.role,
+            point: hook.place().to_owned(),
+            names,
+            fields,
+        })
+    }
+
+    /// Lets the records of the hooks of these events begin.
+    pub fn enable(&self, which: impl Fn(Subject) -> bool) -> Result<()> {
+        let chosen = hooks().filter(|hook| which(hook.subject));
+        // Whose entry is recorded is to be seen to return.
+        let (mut ordered, others): (Vec<&Hook>, Vec<&Hook>) =
+            chosen.partition(|hook| matches!(hook.point, Point::Leave(_)));
+        ordered.extend(others);
+        for hook in ordered {
+            if self.hooks.iter().any(|defined| defined.name == hook.name()) {
+                self.switch(hook, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Switches a hook's event on or off.
+    fn switch(&self, hook: &Hook, on: bool) -> Result<()> {
+        let place = self.instance(&self.place(hook));
+        let text = if on { "1" } else { "0" };
+        self.tracefs.write(place.join("enable"), text)?;
+        if on {
+            self.on.borrow_mut().insert(place);
+        } else {
+            self.on.borrow_mut().remove(&place);
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel can be asked what directories are to it.
+    pub fn sees_directories(&self) -> bool {
+        (self.hooks.iter()).any(|hook| hook.subject == Subject::Service(Service::Directory))
+    }
+
+    /// Lets records of an event that a thread of ours makes begin, or no more.
+    pub fn follow(&self, service: Service, thread: Option<nix::unistd::Pid>) -> Result<()> {
+        for hook in hooks().filter(|hook| hook.subject == Subject::Service(service)) {
+            if !self.hooks.iter().any(|defined| defined.name == hook.name()) {
+                continue;
+            }
+            if let Some(tid) = thread {
+                let filter = self.instance(&format!("{}/filter", self.place(hook)));
+                self.tracefs
+                    .write(filter, &format!("common_pid == {tid}"))?;
+            }
+            self.switch(hook, thread.is_some())?;
+        }
+        Ok(())
+    }
+
+    /// Lets no more records begin: of all hooks at once, since an entry without its return
+    /// would be taken for one that was missed.
+    pub fn disable(&self) -> Result<()> {
+        self.tracefs.write(self.instance(TRACING_ON), "0")
+    }
+
+    /// Opens the ring buffer of each CPU, without blocking, and tells the CPU.
+    pub fn buffers(&self) -> Result<Vec<(u32, fs::File)>> {
+        let folder = self.tracefs.path(self.instance("per_cpu"));
+        let mut buffers = Vec::new();
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
+        {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(cpu) = name
+                .to_str()
+                .and_then(|name| name.strip_prefix("cpu")?.parse().ok())
+            else {
+                continue;
+            };
+            let path = entry.path().join("trace_pipe_raw");
+            let file = fs::OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&path);
+            buffers.push((
+                cpu,
+                file.with_context(|| format!("cannot open {}", path.display()))?,
+            ));
+        }
+        buffers.sort_by_key(|buffer| buffer.0);
+        Ok(buffers)
+    }
+
+    /// How often the kernel did not enter a probe, anybody's: the last column of
+    /// `kprobe_profile` (kernel/trace/trace_kprobe.c, probes_profile_seq_show). 0 where that is
+    /// no matter: before Linux 5.14 each value that could not be fetched counts, too
+    /// (arch/x86/kernel/kprobes/core.c, kprobe_fault_handler).
+    pub fn missed(&self) -> Result<u64> {
+        if !self.counts_misses {
+            return Ok(0);
+        }
+        let profile = self.tracefs.read("kprobe_profile")?;
+        Ok(profile.lines().filter_map(misses).sum())
+    }
+
+    /// The same of each hook. `None` where it cannot be told, since somebody changed the probes
+    /// meanwhile.
+    pub fn misses(&self) -> Result<Option<Vec<u64>>> {
+        let before = teardown::probes(&self.tracefs)?;
+        let profile = self.tracefs.read("kprobe_profile")?;
+        // It has names without groups, in the order of the probes.
+        if teardown::probes(&self.tracefs)? != before || profile.lines().count() != before.len() {
+            return Ok(None);
+        }
+        let misses = self.hooks.iter().map(|hook| {
+            let name = format!("{}/{}", self.name, hook.name);
+            let line = before.iter().position(|probe| *probe == name)?;
+            misses(profile.lines().nth(line)?)
+        });
+        Ok(Some(misses.map(Option::unwrap_or_default).collect()))
+    }
+
+    /// What the kernel counted of a CPU's ring buffer.
+    pub fn statistics(&self, cpu: u32) -> Result<Statistics> {
+        let text = self
+            .tracefs
+            .read(self.instance(&format!("per_cpu/cpu{cpu}/stats")))?;
+        Ok(Statistics::parse(&text))
+    }
+
+    /// Looks whether somebody switched us off, and switches on again what is ours.
+    pub fn switch_on(&self) -> Result<Switched> {
+        let mut switched = Switched::On;
+        let tracing_on = self.instance(TRACING_ON);
+        let on = self.on.borrow();
+        let events = on.iter().map(|place| place.join("enable"));
+        for file in events.chain([tracing_on]) {
+            match self.tracefs.read(&file) {
+                Ok(text) if text.starts_with('0') => {
+                    // What was removed meanwhile cannot be written to.
+                    if self.tracefs.write(&file, "1").is_err() {
+                        return Ok(Switched::Removed);
+                    }
+                    switched = Switched::Off;
+                }
+                Ok(_) => {}
+                Err(_) => return Ok(Switched::Removed),
+            }
+        }
+        // These are everybody's. Not every kernel has them.
+        let all = SWITCHES
+            .iter()
+            .filter_map(|file| fs::read_to_string(file).ok());
+        if all.into_iter().any(|text| text.starts_with('0')) {
+            switched = Switched::Off;
+        }
+        Ok(switched)
+    }
+
+    /// The folder of a hook's event, below a tracefs or an instance of it.
+    fn place(&self, hook: &Hook) -> String {
+        match hook.point {
+            Point::Tracepoint(place) => format!("events/{place}"),
+            Point::Enter(_) | Point::Leave(_) => format!("events/{}/{}", self.name, hook.name()),
+        }
+    }
+
+    fn instance(&self, file: &str) -> PathBuf {
+        ["instances", &self.name, file].iter().collect()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for error in teardown::take_down(&self.tracefs, &self.name) {
+            say!("left behind: {error:#}");
+        }
+    }
+}
+
+/// Whether the kernel has recorded what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switched {
+    /// It has.
+    On,
+    /// Somebody had switched something off, or still has what is not ours alone.
+    Off,
+    /// Somebody has removed our probes: trace-cmd(1)'s reset does.
+    Removed,
+}
+
+/// What stops all probes, or those at the beginning of functions: Documentation/trace/ftrace.rst
+/// and kprobes.rst.
+const SWITCHES: [&str; 2] = [
+    "/proc/sys/kernel/ftrace_enabled",
+    "/sys/kernel/debug/kprobes/enabled",
+];
+
+/// The version of the running kernel.
+fn kernel() -> Result<(u32, u32)> {
+    let uname = nix::sys::utsname::uname().context("cannot tell the kernel")?;
+    let release = uname.release().to_string_lossy().into_owned();
+    let numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut numbers = numbers.map_while(|number| number.parse().ok());
+    let version = numbers.next().zip(numbers.next());
+    version.with_context(|| format!("a kernel of version {release}?"))
+}
+
+/// The last column of a line of `kprobe_profile`.
+fn misses(line: &str) -> Option<u64> {
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// What the kernel counts of a CPU's ring buffer: kernel/trace/trace.c, tracing_stats_read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Records that later ones have overwritten.
+    pub overrun: u64,
+    /// Records that were not written at all.
+    pub dropped: u64,
+}
+
+impl Statistics {
+    fn parse(text: &str) -> Self {
+        let number = |name: &str| -> u64 {
+            let mut lines = text.lines().filter_map(|line| line.split_once(": "));
+            let value = lines.find(|line| line.0 == name);
+            value.and_then(|line| line.1.parse().ok()).unwrap_or(0)
+        };
+        Self {
+            overrun: number("overrun"),
+            dropped: number("commit overrun") + number("dropped events"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_statistics() {
+        let text = "entries: 5\noverrun: 7\ncommit overrun: 1\nbytes: 9\n\
+                    oldest event ts: 1.5\nnow ts: 2.5\ndropped events: 2\nread events: 3\n";
+        let expected = Statistics {
+            overrun: 7,
+            dropped: 3,
+        };
+        assert_eq!(Statistics::parse(text), expected);
+        assert_eq!(Statistics::parse("garbage"), Statistics::default());
+    }
+}

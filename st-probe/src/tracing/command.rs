@@ -1,0 +1,103 @@
+//! The command that is run while tracing.
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{SigHandler, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, dup2_stdout, execvp, fork, pipe2, read, write};
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+
+/// A child process that waits to become the command.
+pub struct Command {
+    /// The child.
+    pub pid: Pid,
+    go: Option<OwnedFd>,
+    status: Option<u8>,
+}
+
+impl Command {
+    /// Forks the child. It is there to be seen in /proc before tracing begins.
+    ///
+    /// Its standard output is our standard error, since ours is the stream.
+    pub fn prepare(words: Vec<OsString>) -> Result<Self> {
+        let words = words.into_iter().map(|word| CString::new(word.into_vec()));
+        let words: Vec<CString> = words
+            .collect::<Result<_, _>>()
+            .context("a word of the command holds a NUL")?;
+        let (wait, go) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("cannot make a pipe")?;
+        // SAFETY: there is one thread only.
+        #[allow(unsafe_code)]
+        match unsafe { fork() }.context("cannot fork")? {
+            ForkResult::Parent { child } => Ok(Self {
+                pid: child,
+                go: Some(go),
+                status: None,
+            }),
+            ForkResult::Child => {
+                drop(go);
+                if read(&wait, &mut [0]) != Ok(1) {
+                    std::process::exit(1);
+                }
+                // The Rust runtime ignores SIGPIPE, a shell SIGQUIT in the background: neither
+                // is the command's wish.
+                for signal in [Signal::SIGPIPE, Signal::SIGQUIT] {
+                    // SAFETY: the default action runs no code of ours.
+                    #[allow(unsafe_code)]
+                    let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+                }
+                let trouble =
+                    dup2_stdout(io::stderr()).and_then(|()| execvp(&words[0], &words).map(|_| ()));
+                if let Err(error) = trouble {
+                    say!(
+                        "cannot run '{}': {}",
+                        words[0].to_string_lossy(),
+                        error.desc()
+                    );
+                }
+                std::process::exit(127);
+            }
+        }
+    }
+
+    /// Lets it run.
+    pub fn go(&mut self) -> Result<()> {
+        let go = self.go.take().context("the command runs already")?;
+        write(&go, &[1]).context("the command's process is gone")?;
+        Ok(())
+    }
+
+    /// Passes a signal on.
+    pub fn signal(&self, signal: Signal) {
+        // It may have ended meanwhile.
+        let _ = kill(self.pid, signal);
+    }
+
+    /// Its exit status, 128 + the signal that killed it, once it has ended.
+    pub fn poll(&mut self) -> Option<u8> {
+        self.check(Some(WaitPidFlag::WNOHANG))
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> u8 {
+        self.go = None;
+        loop {
+            if let Some(status) = self.check(None) {
+                return status;
+            }
+        }
+    }
+
+    fn check(&mut self, flags: Option<WaitPidFlag>) -> Option<u8> {
+        if self.status.is_none() {
+            self.status = match waitpid(self.pid, flags) {
+                Ok(WaitStatus::Exited(_, status)) => Some(status as u8),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32 as u8),
+                Ok(_) | Err(nix::errno::Errno::EINTR) => None,
+                Err(_) => Some(crate::stream::stage::FAILED),
+            };
+        }
+        self.status
+    }
+}
