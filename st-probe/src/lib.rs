@@ -1,4 +1,49 @@
-//! The first stage: what it outputs, and how a stream is framed.
+//! The first stage, and what all stages share.
+//!
+//! # Map
+//!
+//! Folders are wings; arrows go downwards only.
+//!
+//! | wing | what is in it |
+//! |---|---|
+//! | [`tracing`] | the run itself: when to read what, in which order it leaves, when to end |
+//! | [`tracefs`] | our instance of the ring buffer: made, watched, read, taken down |
+//! | `machine` | what is read of /proc and of directories |
+//! | [`kernel`] | which functions are probed and how, on a kernel of given types; pure |
+//! | [`stream`] | the words, the records and the framing of the streams, and the loop of the later stages |
+//! | `sys` | thin wrappers of system calls, for all of the above |
+//!
+//! `tracing`, `machine`, `sys` and most of `tracefs` are compiled with the feature `cli` only:
+//! the later stages need [`record`], [`vocabulary`], [`time`], [`wire`] and [`stage`].
+//!
+//! # Invariants
+//!
+//! - Only st-probe looks at the machine. After the first stage there is no clock, no file and no
+//!   network: what a later stage must know is in its input.
+//! - Records and fields that a stage does not know pass through it unchanged.
+//! - `unsafe` is in this crate alone.
+//! - Bytes from outside reach a terminal through st-format's `escape` only.
+//! - What is missing is counted, what is not known is absent: nothing is guessed.
+//!
+//! # Glossary
+//!
+//! | word | meaning | type |
+//! |---|---|---|
+//! | event | what the user is told of: an operation that succeeded | [`vocabulary::Event`]; its record is `st_decode::event::EventRecord` |
+//! | hook | a place in the kernel that is probed for an event, and what is fetched there | `kernel::hooks::HookRow`, a row of the table; [`record::Hook`], one in force |
+//! | probe | what the kernel makes of a hook's definition: a kprobe or kretprobe of our group | `kernel::plan::Probe` |
+//! | raw record | what a hook left in the ring buffer | [`record::Raw`] |
+//! | session | our instance of the ring buffer with its probes | `tracefs::session::Session` |
+//! | gap | a time in which records of one CPU are missing | [`record::Lost`] |
+//! | walk | one pass over all directories below some roots | `machine::walk::Walk` |
+//! | snapshot | what all walks have told of directories | `st_pathtree::snapshot::Snapshot` |
+//! | census | one pass over all processes | `machine::census::Census` |
+//! | mount table | the mounts of one mount namespace at an instant | [`record::Mounts`] |
+//! | pid, tid | a process (the kernel's tgid), a thread (the kernel's pid) | |
+//! | actor | the process and thread that did what an event tells | `st_decode::event::Actor` |
+//! | chain | the names from a dentry upwards | [`vocabulary::Series::Name`] |
+//! | fs path | a path within its file system, not yet joined to a mount point | |
+//! | grace period | the time after which all records that were reserved are committed: RCU's | `tracing::completeness` |
 
 /// Tells people something, as [`stage::say`] does.
 #[cfg(feature = "cli")]
