@@ -38,9 +38,10 @@ def events(text):
     named = [(old, new)] if arrow else [(None, path) for path in paths.split()]
     for old, path in named:
         for kind in kinds.split(","):
-            event = {"event": kind, "dev": device or "8:1", "fs_path": path.encode()}
+            files = {"fs_path": {"path": path.encode()}}
             if old:
-                event["old_fs_path"] = old.encode()
+                files["old_fs_path"] = {"path": old.encode()}
+            event = {"event": kind, "dev": device or "8:1", "unresolved": files}
             yield event, label(kind, old, path) + (f" on {device}" if device else "")
 
 

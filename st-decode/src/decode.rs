@@ -3,7 +3,9 @@
 mod gap;
 mod learn;
 
-use crate::event::{self, Bytes, Dir, EventRecord, Fork, Image, Shutdown, Unload};
+use crate::event::{
+    self, Bytes, Dir, EventRecord, Fork, FsPath, Image, Shutdown, Unload, Unresolved,
+};
 use crate::field::Layout;
 use crate::pair::{Call, Known, Thread};
 use crate::process::{File, Processes, Told};
@@ -318,9 +320,7 @@ impl Decoder {
                     ts,
                     image,
                     dev: Some(&dev),
-                    fs_path: Some(Bytes::from(&chain.path[..])),
-                    parent: chain.parent,
-                    top: chain.top,
+                    fs_path: Some(FsPath::from(&chain)),
                     deleted,
                     ..Image::default()
                 };
@@ -366,9 +366,7 @@ impl Decoder {
                 ts,
                 dev,
                 dir,
-                fs_path: Bytes::from(&chain.path[..]),
-                parent: chain.parent,
-                top: chain.top,
+                fs_path: FsPath::from(&chain),
             };
             wire::write(&dir, out);
         }
@@ -398,25 +396,17 @@ impl Decoder {
             cpu: raw.cpu,
             process: processes.map_or(nobody, |processes| processes.who(tid)),
             ancestors: processes.map_or(Vec::new(), |processes| processes.ancestors(tid)),
-            image: processes.and_then(|processes| processes.image(tid)),
             dev: dev.as_deref(),
             ino: known.ino,
-            fs_path: known
-                .path
-                .as_ref()
-                .map(|chain| Bytes::from(&chain.path[..])),
-            old_fs_path: known
-                .old_path
-                .as_ref()
-                .map(|chain| Bytes::from(&chain.path[..])),
-            began: (known.path.as_ref()).map(|_| self.clock.unix(known.began)),
-            parent: known.path.as_ref().and_then(|chain| chain.parent),
-            top: known.path.as_ref().and_then(|chain| chain.top),
-            old_parent: known.old_path.as_ref().and_then(|chain| chain.parent),
-            old_top: known.old_path.as_ref().and_then(|chain| chain.top),
-            dir: known.dir,
-            other_dir: known.other_dir,
-            deleted: known.deleted,
+            unresolved: Unresolved {
+                image: processes.and_then(|processes| processes.image(tid)),
+                began: (known.path.as_ref()).map(|_| self.clock.unix(known.began)),
+                fs_path: known.path.as_ref().map(FsPath::from),
+                old_fs_path: known.old_path.as_ref().map(FsPath::from),
+                dir: known.dir,
+                other_dir: known.other_dir,
+                deleted: known.deleted,
+            },
             mode: known.mode,
             rdev: rdev.as_deref(),
             target: known.target.as_deref().map(Bytes::from),

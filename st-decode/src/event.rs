@@ -4,6 +4,7 @@
 //! Each is a map whose first key is `t`, its kind, with the fields of the struct by name; a
 //! field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
 
+use crate::field::Chain;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use st_probe::record::{Bytes, Ids};
@@ -28,48 +29,15 @@ pub struct EventRecord<'a> {
     /// The process's parent, the parent's parent, and so on: 8 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
     pub ancestors: Vec<Ancestor<'a>>,
-    /// [`Image::image`] of what the process executes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<u64>,
     /// Device number of the file system, `major:minor`, as in proc_pid_mountinfo(5).
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub dev: Option<&'a str>,
     /// Inode number of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ino: Option<u64>,
-    /// The file's path within its file system. It begins with `/` if it is whole, else with
-    /// the uppermost name that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
-    pub fs_path: Option<Bytes<'a>>,
-    /// The same of the old name (rename) or of the existing one (link).
-    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
-    pub old_fs_path: Option<Bytes<'a>>,
-    /// When the operation began: `fs_path` and `old_fs_path` are those of that time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub began: Option<Unix>,
-    /// Inode of the directory that `fs_path` is in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Inode>,
-    /// Inode of the uppermost directory that `fs_path` names, where it is not whole.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top: Option<Inode>,
-    /// The same as `parent` of `old_fs_path`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old_parent: Option<Inode>,
-    /// The same as `top` of `old_fs_path`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old_top: Option<Inode>,
-    /// mkdir, rmdir, rename: inode of the directory that this is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dir: Option<Inode>,
-    /// rename: inode of the directory that had the new name, and has the old one now if
-    /// they were exchanged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub other_dir: Option<Inode>,
-    /// The file's name had been removed before, or never existed (O_TMPFILE): `fs_path`
-    /// (`old_fs_path` in a link) is its last.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub deleted: bool,
+    /// What st-pathtree makes paths of.
+    #[serde(default, skip_serializing_if = "Unresolved::is_empty", borrow)]
+    pub unresolved: Unresolved<'a>,
     /// create, mkdir, mknod: type and permissions, as st_mode in inode(7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
@@ -115,30 +83,63 @@ pub struct EventRecord<'a> {
     pub signal: Option<u8>,
 }
 
-/// The fields of an [`EventRecord`] that tell which files it is about, for who reads no more.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[allow(missing_docs)]
-pub struct Files<'a> {
-    pub event: Event,
-    pub ts: Unix,
+/// The part of an event that exists for st-pathtree alone, which resolves and removes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unresolved<'a> {
+    /// [`Image::image`] of what the process executes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<u64>,
-    #[serde(borrow)]
-    pub dev: Option<&'a str>,
-    #[serde(borrow)]
-    pub fs_path: Option<Bytes<'a>>,
-    #[serde(borrow)]
-    pub old_fs_path: Option<Bytes<'a>>,
+    /// When the operation began: `fs_path` and `old_fs_path` are those of that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Unix>,
-    pub parent: Option<Inode>,
-    pub top: Option<Inode>,
-    pub old_parent: Option<Inode>,
-    pub old_top: Option<Inode>,
+    /// The file's path; the new one (rename, link).
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub fs_path: Option<FsPath<'a>>,
+    /// The old path (rename) or the existing one (link).
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub old_fs_path: Option<FsPath<'a>>,
+    /// mkdir, rmdir, rename: inode of the directory that this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<Inode>,
+    /// rename: inode of the directory that had the new name, and has the old one now if
+    /// they were exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_dir: Option<Inode>,
-    #[serde(default)]
+    /// The file's name had been removed before, or never existed (O_TMPFILE): `fs_path`
+    /// (`old_fs_path` in a link) is its last.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub deleted: bool,
-    #[serde(default)]
-    pub exchange: bool,
+}
+
+impl Unresolved<'_> {
+    /// Whether there is nothing to be resolved.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The path of a file within its file system, as far as the kernel was asked for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsPath<'a> {
+    /// The path. It begins with `/` if it is whole, else with the uppermost name that is known.
+    #[serde(borrow)]
+    pub path: Bytes<'a>,
+    /// Inode of the directory that the file is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Inode>,
+    /// Inode of the uppermost directory that the path names, where it is not whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<Inode>,
+}
+
+impl<'a> From<&'a Chain> for FsPath<'a> {
+    fn from(chain: &'a Chain) -> Self {
+        Self {
+            path: Bytes::from(&chain.path[..]),
+            parent: chain.parent,
+            top: chain.top,
+        }
+    }
 }
 
 /// Which inode of a file system: its number, or on btrfs, where that repeats in each
@@ -200,15 +201,9 @@ pub struct Dir<'a> {
     pub dev: &'a str,
     /// Its inode.
     pub dir: Inode,
-    /// As in [`EventRecord`].
+    /// Its path.
     #[serde(borrow)]
-    pub fs_path: Bytes<'a>,
-    /// As in [`EventRecord`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Inode>,
-    /// As in [`EventRecord`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top: Option<Inode>,
+    pub fs_path: FsPath<'a>,
 }
 
 /// `t` = `shutdown`: a file system is no longer mounted anywhere; its device number may be
@@ -246,19 +241,13 @@ pub struct Image<'a> {
     /// Its path, where st-probe has read that.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub path: Option<Bytes<'a>>,
-    /// As in [`EventRecord`].
+    /// Device number of its file system, `major:minor`, where st-probe has not read its path.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub dev: Option<&'a str>,
-    /// As in [`EventRecord`].
+    /// Its path within that file system.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
-    pub fs_path: Option<Bytes<'a>>,
-    /// As in [`EventRecord`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Inode>,
-    /// As in [`EventRecord`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top: Option<Inode>,
-    /// As in [`EventRecord`].
+    pub fs_path: Option<FsPath<'a>>,
+    /// As in [`Unresolved`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub deleted: bool,
 }

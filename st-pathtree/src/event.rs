@@ -1,14 +1,36 @@
 //! The `event` record as st-pathtree outputs it: that of [`st_decode::event`] with paths.
 //!
-//! The fields that only st-pathtree needs (`fs_path`, `began`, `parent`, `top`, `dir`, those
-//! of the old path, `other_dir` and `deleted`) are replaced by those of [`Paths`], `image` by
-//! those of [`Executable`] in `process`; every other field stays as it was, those that
-//! st-pathtree does not know too. `dir`, `shutdown`, `image` and `unload` records end here.
+//! [`Unresolved`] is replaced by the fields of [`Paths`], and those of [`Executable`] in
+//! `process`; every other field stays as it was, those that st-pathtree does not know too.
+//! `dir`, `shutdown`, `image` and `unload` records end here.
 
 use serde::{Deserialize, Serialize};
+use st_decode::event::Unresolved;
 pub use st_decode::event::{Attrib, Bytes, Fork};
 use st_decode::time::Unix;
 use st_decode::vocabulary::Event;
+
+/// What st-pathtree reads of an event: the fields are those of
+/// [`st_decode::event::EventRecord`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[allow(missing_docs)]
+pub struct InputEvent<'a> {
+    pub event: Event,
+    pub ts: Unix,
+    #[serde(borrow)]
+    pub dev: Option<&'a str>,
+    #[serde(default, borrow)]
+    pub unresolved: Unresolved<'a>,
+    #[serde(default)]
+    pub exchange: bool,
+}
+
+impl InputEvent<'_> {
+    /// When its call began.
+    pub fn began(&self) -> Unix {
+        self.unresolved.began.unwrap_or(self.ts)
+    }
+}
 
 /// How far a path is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

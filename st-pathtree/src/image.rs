@@ -1,8 +1,8 @@
 //! What processes execute, by the numbers that st-decode gave it.
 
-use crate::event::{Bytes, Executable, Status};
+use crate::event::{Bytes, Executable, InputEvent, Status};
 use crate::resolve::Resolved;
-use st_decode::event::{Files, Image};
+use st_decode::event::{Image, Unresolved};
 use st_decode::vocabulary::Event;
 use st_decode::wire;
 use std::collections::HashMap;
@@ -51,8 +51,8 @@ impl Images {
     }
 
     /// The value of an event's `process` with the executable in it, encoded.
-    pub fn attribute(&self, event: &Files, record: &[u8]) -> Option<Vec<u8>> {
-        let loaded = self.0.get(&event.image?)?;
+    pub fn attribute(&self, event: &InputEvent, record: &[u8]) -> Option<Vec<u8>> {
+        let loaded = self.0.get(&event.unresolved.image?)?;
         let process = wire::entries(record).find(|entry| entry.name == b"process")?;
         let mut attributed = Vec::with_capacity(process.value.len() + loaded.executable.len());
         wire::append(process.value, &loaded.executable, &mut attributed);
@@ -76,15 +76,16 @@ pub fn read(image: &Image) -> Option<Resolved> {
 }
 
 /// An image as an event on its file.
-pub fn event<'a>(image: &Image<'a>) -> Files<'a> {
-    Files {
+pub fn event<'a>(image: &Image<'a>) -> InputEvent<'a> {
+    InputEvent {
         event: Event::Exec,
         ts: image.ts,
         dev: image.dev,
-        fs_path: image.fs_path.clone(),
-        parent: image.parent,
-        top: image.top,
-        deleted: image.deleted,
-        ..Files::default()
+        unresolved: Unresolved {
+            fs_path: image.fs_path.clone(),
+            deleted: image.deleted,
+            ..Unresolved::default()
+        },
+        ..InputEvent::default()
     }
 }

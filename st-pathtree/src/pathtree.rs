@@ -5,39 +5,20 @@
 
 mod learn;
 
-use crate::event::{Bytes, Paths, Status};
+use crate::event::{Bytes, InputEvent, Paths, Status};
 use crate::image::{self, Images};
 use crate::resolve::{Question, Resolved, Resolver};
 pub use crate::snapshot::Ask;
 use crate::snapshot::Snapshot;
 use crate::tree::{Found, Tree, key};
 use crate::watch::{Watch, Watches};
-use st_decode::event::{Files, Image, Inode, Shutdown, Unload};
+use st_decode::event::{FsPath, Image, Shutdown, Unload};
 use st_decode::record::{Header, Lost, Mounts};
 use st_decode::stage::{self, RecordError, Stage};
 use st_decode::time::{Clock, Unix};
 use st_decode::vocabulary::{Class, Event, Service, Subject};
 use st_decode::wire::{self, Entry};
 use std::collections::{HashMap, VecDeque};
-
-/// The fields that st-pathtree replaces by those of [`Paths`], and these.
-const REPLACED: [&str; 15] = [
-    "fs_path",
-    "old_fs_path",
-    "began",
-    "parent",
-    "top",
-    "old_parent",
-    "old_top",
-    "dir",
-    "other_dir",
-    "deleted",
-    "path",
-    "path_status",
-    "old_path",
-    "old_path_status",
-    "mnt_ns",
-];
 
 /// Bytes of records that may wait.
 const MAX_WAITING: usize = 64 << 20;
@@ -140,29 +121,29 @@ impl PathTree {
     }
 
     /// A path within a file system, as far as it can be known.
-    fn find(&self, event: &Files, fs_path: &[u8], top: Option<Inode>) -> Found {
-        if fs_path.first() == Some(&b'/') {
-            return Found::Whole(fs_path.to_vec());
+    fn find(&self, event: &InputEvent, fs_path: &FsPath) -> Found {
+        let path = &fs_path.path;
+        if path.first() == Some(&b'/') {
+            return Found::Whole(path.to_vec());
         }
-        let tree = self.tree(event.dev.unwrap_or_default(), began(event));
-        match tree.zip(top.and_then(key)) {
-            Some((tree, top)) => tree.path(began(event), top, fs_path),
-            None => Found::Tail(fs_path.to_vec()),
+        let tree = self.tree(event.dev.unwrap_or_default(), event.began());
+        match tree.zip(fs_path.top.and_then(key)) {
+            Some((tree, top)) => tree.path(event.began(), top, path),
+            None => Found::Tail(path.to_vec()),
         }
     }
 
     /// Resolves the paths of an event, unless it is to wait.
-    fn locate(&self, event: &Files, may_wait: bool) -> Option<Located> {
+    fn locate(&self, event: &InputEvent, may_wait: bool) -> Option<Located> {
+        let (deleted, old_path) = (event.unresolved.deleted, &event.unresolved.old_fs_path);
         // An event whose very name could not be read has an empty path.
-        let new = self.find(
-            event,
-            event.fs_path.as_deref().unwrap_or_default(),
-            event.top,
-        );
-        let old = (event.old_fs_path.as_deref()).map(|path| self.find(event, path, event.old_top));
+        let nameless = FsPath::default();
+        let new_path = event.unresolved.fs_path.as_ref().unwrap_or(&nameless);
+        let new = self.find(event, new_path);
+        let old = (old_path.as_ref()).map(|path| (path, self.find(event, path)));
         let partial = |found: &Found| matches!(found, Found::Tail(_));
-        let any_partial = partial(&new) || old.as_ref().is_some_and(partial);
-        if any_partial && may_wait && self.snapshot.is_pending() && !event.deleted {
+        let any_partial = partial(&new) || old.as_ref().is_some_and(|(_, old)| partial(old));
+        if any_partial && may_wait && self.snapshot.is_pending() && !deleted {
             return None;
         }
         let dev = event.dev.unwrap_or_default();
@@ -174,26 +155,23 @@ impl PathTree {
             outside: any_partial && self.is_outside(dev, event.ts),
         };
         // Another subvolume's directory may have the number of one on the way.
-        let unsure = |fs_path: Option<&Bytes>, top: Option<Inode>| {
-            let chained = fs_path.is_some_and(|path| path.first() == Some(&b'/'));
-            let numbered = top.is_some_and(|top| top.subvolume.is_none());
+        let unsure = |fs_path: &FsPath| {
+            let chained = fs_path.path.first() == Some(&b'/');
+            let numbered = fs_path.top.is_some_and(|top| top.subvolume.is_none());
             !chained && numbered && self.resolver.kind(dev) == Some(BTRFS)
         };
-        let resolve = |found: &Found, fs_path, top, like| {
+        let resolve = |found: &Found, fs_path, like| {
             let mut resolved = self.resolver.resolve(question, found, like);
-            if resolved.status == Status::Complete && unsure(fs_path, top) {
+            if resolved.status == Status::Complete && unsure(fs_path) {
                 resolved.status = Status::Ambiguous;
             }
             resolved
         };
-        let mut new = resolve(&new, event.fs_path.as_ref(), event.top, None);
-        let mut old = old.map(|old| {
-            let like = new.mount;
-            resolve(&old, event.old_fs_path.as_ref(), event.old_top, like)
-        });
-        if event.deleted {
+        let mut new = resolve(&new, new_path, None);
+        let mut old = old.map(|(path, old)| resolve(&old, path, new.mount));
+        if deleted {
             // What is in no directory, such as a memfd, has no more of a path than its name.
-            let whole = event.parent.is_none() && event.old_fs_path.is_none();
+            let whole = new_path.parent.is_none() && old_path.is_none();
             let named = old.as_mut().unwrap_or(&mut new);
             if named.status == Status::Complete || whole {
                 named.status = Status::Deleted;
@@ -243,18 +221,24 @@ impl PathTree {
     }
 
     /// Handles an event in its turn. False: it is to wait.
-    fn event(&mut self, event: &Files, record: &[u8], may_wait: bool, out: &mut Vec<u8>) -> bool {
+    fn event(
+        &mut self,
+        event: &InputEvent,
+        record: &[u8],
+        may_wait: bool,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let located = if (event.event.class() == Class::File) && event.dev.is_some() {
             let Some(located) = self.locate(event, may_wait) else {
                 return false;
             };
             Some(located)
         } else {
-            let image = event.image.filter(|_| event.event == Event::Exec);
+            let image = (event.unresolved.image).filter(|_| event.event == Event::Exec);
             let executed = image.and_then(|image| self.images.path(image));
             executed.cloned().map(|new| Located { new, old: None })
         };
-        let dirs = event.dir.or(event.other_dir);
+        let dirs = event.unresolved.dir.or(event.unresolved.other_dir);
         if dirs.is_some() && event.event == Event::Rename {
             self.carry(event);
         }
@@ -282,17 +266,13 @@ impl PathTree {
     }
 
     /// Lets mounts move with the directories that they are on.
-    fn carry(&mut self, event: &Files) {
-        let path = |fs_path: Option<&Bytes>, top| match self.find(
-            event,
-            fs_path.map_or(&[], |path| path),
-            top,
-        ) {
+    fn carry(&mut self, event: &InputEvent) {
+        let path = |fs_path: &Option<FsPath>| match self.find(event, fs_path.as_ref()?) {
             Found::Whole(path) => Some(path),
             Found::Tail(_) => None,
         };
-        let old = path(event.old_fs_path.as_ref(), event.old_top);
-        let new = path(event.fs_path.as_ref(), event.top);
+        let old = path(&event.unresolved.old_fs_path);
+        let new = path(&event.unresolved.fs_path);
         let dev = event.dev.unwrap_or_default();
         let mut renames = Vec::new();
         if let Some(old) = &old {
@@ -342,7 +322,7 @@ impl Stage for PathTree {
                 return Ok(());
             }
             "event" => {
-                let event: Files = wire::read(record)?;
+                let event: InputEvent = wire::read(record)?;
                 self.learn(&event);
                 if self.snapshot.expire(event.ts) {
                     self.due = Due::Ready;
@@ -415,7 +395,6 @@ impl Stage for PathTree {
 /// Appends an event with its paths, if it has any, and with `process` in place of its own.
 fn pass(record: &[u8], located: Option<Located>, process: Option<Vec<u8>>, out: &mut Vec<u8>) {
     let mut added = Vec::new();
-    let mut replaced = vec!["image"];
     if let Some(Located { new, old }) = located {
         let paths = Paths {
             path: Bytes::from(new.path),
@@ -427,15 +406,16 @@ fn pass(record: &[u8], located: Option<Located>, process: Option<Vec<u8>>, out: 
             old_path: old.map(|old| Bytes::from(old.path)),
         };
         wire::write(&paths, &mut added);
-        replaced.extend(REPLACED);
     }
     let process = process.as_deref().map(|value| Entry {
         name: b"process",
         key: b"\xa7process",
         value,
     });
-    replaced.extend(process.map(|_| "process"));
-    wire::merge(record, &replaced, wire::fields(&added).chain(process), out);
+    let more = || wire::fields(&added).chain(process);
+    let replaced = more().filter_map(|entry| std::str::from_utf8(entry.name).ok());
+    let without: Vec<&str> = ["unresolved"].into_iter().chain(replaced).collect();
+    wire::merge(record, &without, more(), out);
 }
 
 /// What changes where directories are, and which file system has a device number.
@@ -450,11 +430,6 @@ fn followed() -> impl Iterator<Item = Subject> {
 /// The last name of a path.
 fn last(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()
-}
-
-/// When an event's call began.
-fn began(event: &Files) -> Unix {
-    event.began.unwrap_or(event.ts)
 }
 
 #[cfg(test)]

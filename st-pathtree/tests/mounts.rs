@@ -1,6 +1,6 @@
 //! Which of several mounts, before and after a change, a path is on.
 
-use st_decode::event::EventRecord;
+use st_decode::event::{EventRecord, FsPath, Unresolved};
 use st_decode::record::{Bytes, Mounts};
 use st_decode::stage::Stage;
 use st_decode::time::{Monotonic, Unix};
@@ -35,15 +35,21 @@ fn tree(tables: &[&[u8]], attempts: u64, watches: &[&str]) -> PathTree {
     tree
 }
 
-fn event(event: Event, ts: u64, dev: &'static str, fs_path: &str, old: Option<&str>) -> Vec<u8> {
-    let bytes = |path: &str| Bytes::from(path.as_bytes().to_vec());
+fn event(event: Event, ts: u64, dev: &'static str, path: &str, old: Option<&str>) -> Vec<u8> {
+    let fs_path = |path: &str| FsPath {
+        path: Bytes::from(path.as_bytes().to_vec()),
+        ..FsPath::default()
+    };
     let mut record = Vec::new();
     let event = EventRecord {
         event,
         ts: Unix(ts),
         dev: Some(dev),
-        fs_path: Some(bytes(fs_path)),
-        old_fs_path: old.map(bytes),
+        unresolved: Unresolved {
+            fs_path: Some(fs_path(path)),
+            old_fs_path: old.map(fs_path),
+            ..Unresolved::default()
+        },
         ..EventRecord::default()
     };
     wire::write(&event, &mut record);

@@ -3,7 +3,7 @@
 //!
 //! What is expected follows from the names that each path was made of: no path is parsed.
 
-use st_decode::event::{Bytes, EventRecord};
+use st_decode::event::{Bytes, EventRecord, FsPath, Unresolved};
 use st_decode::record::{Header, Mounts};
 use st_decode::stage::Stage;
 use st_decode::time::{Monotonic, Unix};
@@ -252,14 +252,20 @@ fn passed(
     path: &[&str],
     old: Option<&[&str]>,
 ) -> Option<(u64, Option<String>, Option<String>)> {
-    let bytes = |names: &[&str]| Bytes::from(plain(names).into_bytes());
+    let fs_path = |names: &[&str]| FsPath {
+        path: Bytes::from(plain(names).into_bytes()),
+        ..FsPath::default()
+    };
     let event = EventRecord {
         event: kind,
         ts: Unix(1000),
         seq,
         dev: Some("8:1"),
-        fs_path: Some(bytes(path)),
-        old_fs_path: old.map(bytes),
+        unresolved: Unresolved {
+            fs_path: Some(fs_path(path)),
+            old_fs_path: old.map(fs_path),
+            ..Unresolved::default()
+        },
         ..EventRecord::default()
     };
     let (mut record, mut out) = (Vec::new(), Vec::new());

@@ -1,11 +1,11 @@
 //! What events and the snapshot tell of directories.
 
-use super::{BTRFS, PathTree, began, last};
-use crate::event::Status;
+use super::{BTRFS, PathTree, last};
+use crate::event::{InputEvent, Status};
 use crate::resolve::Question;
 use crate::snapshot::Asked;
 use crate::tree::{Span, Spot, Tree, key};
-use st_decode::event::{Dir, Files, Inode};
+use st_decode::event::{Dir, FsPath};
 use st_decode::record::{Lost, Walked};
 use st_decode::time::Unix;
 use st_decode::vocabulary::Event;
@@ -17,13 +17,14 @@ const LONGEST_CALL: Duration = Duration::from_secs(2);
 
 impl PathTree {
     /// Learns what an event tells of directories.
-    pub(super) fn learn(&mut self, event: &Files) {
-        let learns = self.follows && !event.deleted && event.ts >= self.snapshot.trusted();
+    pub(super) fn learn(&mut self, event: &InputEvent) {
+        let files = &event.unresolved;
+        let learns = self.follows && !files.deleted && event.ts >= self.snapshot.trusted();
         let Some(dev) = event.dev.filter(|_| learns) else {
             return;
         };
         let span = Span {
-            began: began(event),
+            began: event.began(),
             ts: event.ts,
         };
         if !self.trees.contains_key(dev) {
@@ -32,31 +33,23 @@ impl PathTree {
         let Some(tree) = self.trees.get_mut(dev) else {
             return;
         };
-        let named = event
-            .parent
-            .is_some_and(|parent| parent.subvolume.is_none());
+        let (new, old) = (files.fs_path.as_ref(), files.old_fs_path.as_ref());
+        let parent = new.and_then(|new| new.parent);
+        let named = parent.is_some_and(|parent| parent.subvolume.is_none());
         tree.repeats |= named && self.resolver.kind(dev) == Some(BTRFS);
         tree.settle(if self.waiting.is_empty() {
             event.ts.before(LONGEST_CALL)
         } else {
             Unix(0)
         });
-        let path = event.fs_path.as_deref().unwrap_or_default();
-        let old_path = event.old_fs_path.as_deref().unwrap_or_default();
-        for (parent, path) in [(event.parent, path), (event.old_parent, old_path)] {
-            if let Some(parent) = parent.and_then(key) {
-                tree.learn(began(event), parent, path);
+        for fs_path in new.into_iter().chain(old) {
+            if let Some(parent) = fs_path.parent.and_then(key) {
+                tree.learn(event.began(), parent, &fs_path.path);
             }
         }
-        let spot = |parent: Option<Inode>, path| {
-            parent.and_then(key).map(|parent| Spot {
-                parent,
-                name: last(path),
-            })
-        };
-        let (to, from) = (spot(event.parent, path), spot(event.old_parent, old_path));
-        let dir = event.dir.and_then(key);
-        let other = event.other_dir.and_then(key);
+        let (to, from) = (new.and_then(spot), old.and_then(spot));
+        let dir = files.dir.and_then(key);
+        let other = files.other_dir.and_then(key);
         match (event.event, dir) {
             (Event::Mkdir, Some(ino)) => {
                 if let Some(to) = to {
@@ -84,7 +77,7 @@ impl PathTree {
             }
             _ => {}
         }
-        let tops = [event.top, event.old_top].into_iter().flatten();
+        let tops = new.into_iter().chain(old).filter_map(|path| path.top);
         for subvolume in tops.filter_map(|top| top.subvolume) {
             if !tree.subvolumes.contains(&subvolume) {
                 tree.unmet.insert(subvolume);
@@ -187,12 +180,11 @@ impl PathTree {
         }
         tree.repeats |= dir.dir.subvolume.is_none() && self.resolver.kind(dir.dev) == Some(BTRFS);
         let Some(inode) = key(dir.dir) else { return };
-        if *dir.fs_path == *b"/" {
+        if *dir.fs_path.path == *b"/" {
             tree.seen(inode, None);
-        } else if let Some(parent) = dir.parent.and_then(key) {
-            tree.learn(dir.ts, parent, &dir.fs_path);
-            let name = last(&dir.fs_path);
-            tree.seen(inode, Some(Spot { parent, name }));
+        } else if let Some(spot) = spot(&dir.fs_path) {
+            tree.learn(dir.ts, spot.parent, &dir.fs_path.path);
+            tree.seen(inode, Some(spot));
         }
     }
 
@@ -221,4 +213,11 @@ impl PathTree {
         self.snapshot.since = self.snapshot.since.max(lost.end());
         self.snapshot.done = false;
     }
+}
+
+/// Where a path's file is.
+fn spot<'a>(fs_path: &'a FsPath) -> Option<Spot<'a>> {
+    let parent = fs_path.parent.and_then(key)?;
+    let name = last(&fs_path.path);
+    Some(Spot { parent, name })
 }

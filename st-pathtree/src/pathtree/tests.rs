@@ -1,5 +1,5 @@
 use super::*;
-use st_decode::event::{Dir, EventRecord};
+use st_decode::event::{Dir, EventRecord, Inode, Unresolved};
 use st_decode::record::{End, Hook, MAGIC, VERSION, Walked};
 use st_decode::time::Monotonic;
 use st_decode::vocabulary::{Role, Why};
@@ -41,6 +41,14 @@ fn header() -> Header {
     }
 }
 
+/// Of an event on one file.
+fn within(fs_path: FsPath) -> Unresolved {
+    Unresolved {
+        fs_path: Some(fs_path),
+        ..Unresolved::default()
+    }
+}
+
 #[test]
 fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     const DEPTH: u64 = 100;
@@ -62,9 +70,11 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
                 subvolume: None,
                 ino,
             },
-            fs_path: Bytes::from(if ino == 1 { b"/" } else { &name[..] }),
-            parent: inode(ino - 1).filter(|_| ino > 1),
-            top: None,
+            fs_path: FsPath {
+                path: Bytes::from(if ino == 1 { b"/" } else { &name[..] }),
+                parent: inode(ino - 1).filter(|_| ino > 1),
+                top: None,
+            },
         };
         wire::write(&dir, &mut input);
     }
@@ -76,9 +86,11 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
             ts: Unix(2),
             seq,
             dev: Some("8:1"),
-            fs_path: Some(Bytes::from([&name, &b"/f"[..]].concat())),
-            parent,
-            top: parent,
+            unresolved: within(FsPath {
+                path: Bytes::from([&name, &b"/f"[..]].concat()),
+                parent,
+                top: parent,
+            }),
             ..EventRecord::default()
         };
         wire::write(&event, &mut input);
@@ -158,9 +170,11 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
             event: Event::Create,
             ts: Unix(2),
             dev: Some("0:28"),
-            fs_path: Some(Bytes::from(&b"deep/file"[..])),
-            parent: Some(inode(subvolume, 300)),
-            top: Some(inode(subvolume, 300)),
+            unresolved: within(FsPath {
+                path: Bytes::from(&b"deep/file"[..]),
+                parent: Some(inode(subvolume, 300)),
+                top: Some(inode(subvolume, 300)),
+            }),
             ..EventRecord::default()
         })
     };
@@ -182,9 +196,11 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
             ts: Unix(3),
             dev: "0:28",
             dir: inode(MET, ino),
-            fs_path: Bytes::from(fs_path.as_bytes()),
-            parent: (ino == 300).then(|| inode(MET, 256)),
-            top: None,
+            fs_path: FsPath {
+                path: Bytes::from(fs_path.as_bytes()),
+                parent: (ino == 300).then(|| inode(MET, 256)),
+                top: None,
+            },
         };
         push(&record(&dir));
     }
@@ -217,9 +233,11 @@ fn what_is_told_within_a_gap_is_not_trusted() {
             ts: Unix(ts),
             dev: DEV,
             dir: inode(ino),
-            fs_path: Bytes::from(fs_path.as_bytes()),
-            parent: (ino != ROOT).then(|| inode(ROOT)),
-            top: None,
+            fs_path: FsPath {
+                path: Bytes::from(fs_path.as_bytes()),
+                parent: (ino != ROOT).then(|| inode(ROOT)),
+                top: None,
+            },
         })
     };
     let walked = |since| {
@@ -235,12 +253,16 @@ fn what_is_told_within_a_gap_is_not_trusted() {
         record(&EventRecord {
             event,
             ts: Unix(ts),
-            began: Some(Unix(ts)),
             dev: Some(DEV),
-            dir: (event == Event::Mkdir).then(|| inode(4)),
-            fs_path: Some(Bytes::from(fs_path.as_bytes())),
-            parent: Some(inode(top)),
-            top: (!fs_path.starts_with('/')).then(|| inode(top)),
+            unresolved: Unresolved {
+                began: Some(Unix(ts)),
+                dir: (event == Event::Mkdir).then(|| inode(4)),
+                ..within(FsPath {
+                    path: Bytes::from(fs_path.as_bytes()),
+                    parent: Some(inode(top)),
+                    top: (!fs_path.starts_with('/')).then(|| inode(top)),
+                })
+            },
             ..EventRecord::default()
         })
     };
