@@ -100,7 +100,7 @@ fn any<P, T>(
 mod tests {
     use super::*;
     use crate::predicate::event as kind;
-    use st_pathtree::event::{Bytes, Process};
+    use st_pathtree::event::{Actor, Bytes};
     use st_pathtree::time::Unix;
 
     fn glob(pattern: &str) -> Glob {
@@ -117,9 +117,9 @@ mod tests {
             ts: Unix::default(),
             seq: 0,
             cpu: 0,
-            process: Process {
+            process: Actor {
                 tid: 41,
-                ..Process::default()
+                ..Actor::default()
             },
             ..EventRecord::default()
         }
@@ -127,14 +127,14 @@ mod tests {
 
     fn rename() -> EventRecord<'static> {
         EventRecord {
-            process: Process {
+            process: Actor {
                 pid: Some(40),
                 tid: 41,
                 comm: Some(Bytes::from(&b"git"[..])),
                 uid: Some(1000),
                 exe: Some(Bytes::from(&b"/usr/bin/git"[..])),
                 container: Some(Bytes::from(&b"0123abcd"[..])),
-                ..Process::default()
+                ..Actor::default()
             },
             path: Some(Bytes::from(&b"/srv/new"[..])),
             old_path: Some(Bytes::from(&b"/tmp/old"[..])),

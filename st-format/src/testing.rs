@@ -1,6 +1,6 @@
 //! What tests share.
 
-use st_pathtree::event::{EventRecord, Process};
+use st_pathtree::event::{Actor, EventRecord};
 use st_pathtree::record::{Header, MAGIC, VERSION};
 use st_pathtree::time::{Monotonic, Unix};
 use st_pathtree::vocabulary::{Event, Order};
@@ -12,11 +12,11 @@ pub fn event(event: Event) -> EventRecord<'static> {
         ts: Unix(1_795_362_564_123_456_789),
         seq: 0,
         cpu: 0,
-        process: Process {
+        process: Actor {
             pid: Some(40),
             tid: 41,
             comm: Some((&b"cat"[..]).into()),
-            ..Process::default()
+            ..Actor::default()
         },
         ..EventRecord::default()
     }

@@ -1,8 +1,9 @@
-//! The `event` record as st-pathtree outputs it: that of [`st_decode::event`] with paths.
+//! The `event` record as st-pathtree reads it and as it outputs it.
 //!
-//! [`Unresolved`] is replaced by the fields of [`Paths`], and those of [`Executable`] in
-//! `process`; every other field stays as it was, those that st-pathtree does not know too.
-//! `dir`, `shutdown`, `image` and `unload` records end here.
+//! The output is the record of [`st_decode::event`] with three changes: [`Unresolved`] is
+//! removed, the fields of [`Paths`] are added, and those of [`Executable`] are added to
+//! `process`. Every other field stays as it is, also one that st-pathtree does not know.
+//! st-pathtree does not pass on records of the kinds `dir`, `shutdown`, `image` and `unload`.
 
 use serde::{Deserialize, Serialize};
 use st_decode::event::Unresolved;
@@ -10,8 +11,7 @@ pub use st_decode::event::{Attrib, Bytes, Fork};
 use st_decode::time::Unix;
 use st_decode::vocabulary::Event;
 
-/// What st-pathtree reads of an event: the fields are those of
-/// [`st_decode::event::EventRecord`].
+/// What st-pathtree reads of an event: some fields of [`st_decode::event::EventRecord`].
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
 pub struct InputEvent<'a> {
@@ -26,7 +26,7 @@ pub struct InputEvent<'a> {
 }
 
 impl InputEvent<'_> {
-    /// When its call began.
+    /// When the event's call began.
     pub fn began(&self) -> Unix {
         self.unresolved.began.unwrap_or(self.ts)
     }
@@ -36,16 +36,16 @@ impl InputEvent<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// An absolute path in the mount namespace of st-probe, or in `mnt_ns`.
+    /// An absolute path in the mount namespace of st-probe, or in the one that `mnt_ns` names.
     Complete,
-    /// Only this end of the path is known.
+    /// Only the last names of the path are known.
     Partial,
     /// The path within a file system that no known mount shows.
     Unmounted,
-    /// Another path may be meant.
+    /// The file may have another path instead.
     Ambiguous,
-    /// The last path of a file whose name had been removed before, or the one that an
-    /// O_TMPFILE file was made under.
+    /// The last path of a file whose name was removed before, or the path under which an
+    /// O_TMPFILE file was created.
     Deleted,
 }
 
@@ -56,37 +56,38 @@ pub struct Paths<'a> {
     /// The path; bytes.
     #[serde(borrow)]
     pub path: Bytes<'a>,
-    /// How far it is known.
+    /// How far `path` is known.
     pub path_status: Status,
     /// The old path (rename) or the existing one (link); bytes.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub old_path: Option<Bytes<'a>>,
-    /// How far that is known.
+    /// How far `old_path` is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_path_status: Option<Status>,
-    /// The mount namespace that the paths are of, where st-probe's own does not show the
-    /// file system: the inode number of its `/proc/PID/ns/mnt`.
+    /// The mount namespace of the paths, if st-probe's own does not show the file system: the
+    /// inode number of the namespace's `/proc/PID/ns/mnt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mnt_ns: Option<u64>,
 }
 
-/// What st-pathtree adds to `process`, where it is known.
+/// What st-pathtree adds to `process`, if it is known.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Executable<'a> {
-    /// The path of the file that the process executes, as it was when it began to; bytes.
+    /// The path of the file that the process executes, as it was at the exec; bytes.
     pub exe: Bytes<'a>,
-    /// How far it is known, if it is not complete.
+    /// How far `exe` is known, if it is not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exe_status: Option<Status>,
-    /// The mount namespace that it is of, as in [`Paths`].
+    /// The mount namespace of `exe`, as [`Paths::mnt_ns`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exe_mnt_ns: Option<u64>,
 }
 
-/// Who did it: the fields of [`Executable`] and [`st_decode::event::Process`].
+/// The process and thread that did what an event tells: the fields of [`Executable`] and of
+/// `process` in [`st_decode::event::EventRecord`].
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
-pub struct Process<'a> {
+pub struct Actor<'a> {
     pub pid: Option<i32>,
     pub tid: i32,
     pub ppid: Option<i32>,
@@ -111,8 +112,8 @@ pub struct Process<'a> {
     pub container: Option<Bytes<'a>>,
 }
 
-/// An event with its paths, for the stages that follow. The fields are those of
-/// [`Paths`] and [`st_decode::event::EventRecord`] (whose `ancestors` none of them reads).
+/// An event with its paths, as the later stages read it: the fields of [`Paths`] and of
+/// [`st_decode::event::EventRecord`], without `ancestors`, which no later stage reads.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
 pub struct EventRecord<'a> {
@@ -121,7 +122,7 @@ pub struct EventRecord<'a> {
     pub seq: u64,
     pub cpu: u32,
     #[serde(borrow)]
-    pub process: Process<'a>,
+    pub process: Actor<'a>,
     #[serde(borrow)]
     pub path: Option<Bytes<'a>>,
     pub path_status: Option<Status>,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{self, Pack, Random, event};
 use st_pathtree::event::Bytes;
-use st_pathtree::event::{Attrib, Process, Status};
+use st_pathtree::event::{Actor, Attrib, Status};
 
 fn line(event: &EventRecord) -> String {
     let mut out = Vec::new();
@@ -35,11 +35,11 @@ fn from_to(kind: Event, old: &'static str, new: &'static str) -> EventRecord<'st
 
 fn by(pid: Option<i32>, comm: Option<&'static [u8]>) -> String {
     let line = line(&EventRecord {
-        process: Process {
+        process: Actor {
             pid,
             tid: 41,
             comm: comm.map(Bytes::from),
-            ..Process::default()
+            ..Actor::default()
         },
         ..at(Event::Delete, "/x")
     });
@@ -412,11 +412,11 @@ fn no_event_commands_the_terminal_or_forges_a_line() {
     for _ in 0..50_000 {
         let strings = [random.text(), random.text(), random.text()];
         let event = EventRecord {
-            process: Process {
+            process: Actor {
                 pid: None,
                 tid: random.below(99) as i32,
                 comm: Some(random.name().into()),
-                ..Process::default()
+                ..Actor::default()
             },
             path: Some(random.name().into()),
             path_status: Some(statuses[random.below(3)]),
