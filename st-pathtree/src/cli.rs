@@ -1,4 +1,4 @@
-//! Resolves the paths of events and passes those that are watched.
+//! The command line of st-pathtree.
 
 use crate::pathtree::{Ask, PathTree};
 use crate::watch::Watch;
@@ -11,9 +11,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Resolves the paths of st-decode's events, and passes those that are watched.
+/// Resolves the paths of st-decode's events, and passes the events that a watch wants.
 ///
-/// Without --watch all events pass. Events on sockets always do.
+/// Without --watch all events pass. Events on sockets and processes always pass.
 #[derive(Parser)]
 #[command(
     name = "st-pathtree",
@@ -52,8 +52,8 @@ pub fn main() -> ExitCode {
     crate::stage::main(&mut PathTree::new(args.watch, ask), args.verbose)
 }
 
-/// Opens the pipe for questions. It is never waited for: one that is full loses a question,
-/// and the answer is then given up after a while, as any that does not come.
+/// Opens the pipe for requests. The stage never waits for the pipe: if it is full, the request is
+/// lost, and after a while the stage stops waiting for its answer.
 fn pipe(path: &Path) -> Result<Ask, String> {
     let mut options = OpenOptions::new();
     options

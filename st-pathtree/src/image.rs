@@ -1,4 +1,4 @@
-//! What processes execute, by the numbers that st-decode gave it.
+//! The files that processes execute: images, by the numbers that st-decode gives them.
 
 use crate::event::{Bytes, Executable, InputEvent, Status};
 use crate::resolve::Resolved;
@@ -7,24 +7,28 @@ use st_decode::vocabulary::Event;
 use st_decode::wire;
 use std::collections::HashMap;
 
-/// What is executed at the moment, or was until not long ago.
+/// The images that a process executes, or may have executed until a moment ago.
 #[derive(Debug, Default)]
 pub struct Images(HashMap<u64, Loaded>);
 
 #[derive(Debug)]
 struct Loaded {
     resolved: Resolved,
-    /// Encoded, for all the events of the processes that execute it.
+    /// [`Executable`] as MessagePack: it is the same in all events of the processes that execute
+    /// the image.
     executable: Vec<u8>,
 }
 
 impl Images {
-    /// Takes an image with its path.
+    /// Adds an image with its path.
     pub fn load(&mut self, image: u64, resolved: Resolved) {
         let mut executable = Vec::new();
         let fields = Executable {
             exe: Bytes::from(&resolved.path[..]),
-            exe_status: Some(resolved.status).filter(|status| *status != Status::Complete),
+            exe_status: match resolved.status {
+                Status::Complete => None,
+                status => Some(status),
+            },
             exe_mnt_ns: resolved.mnt_ns,
         };
         wire::write(&fields, &mut executable);
@@ -35,22 +39,23 @@ impl Images {
         self.0.insert(image, loaded);
     }
 
-    /// Forgets one.
+    /// Forgets an image that no process executes any more.
     pub fn unload(&mut self, image: u64) {
         self.0.remove(&image);
     }
 
-    /// Forgets all.
+    /// Forgets all images.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Where the file of an image is.
+    /// The path of an image.
     pub fn path(&self, image: u64) -> Option<&Resolved> {
         self.0.get(&image).map(|loaded| &loaded.resolved)
     }
 
-    /// The value of an event's `process` with the executable in it, encoded.
+    /// The value of an event's `process` with the fields of [`Executable`], as MessagePack. `None`
+    /// if the image is not known.
     pub fn attribute(&self, event: &InputEvent, record: &[u8]) -> Option<Vec<u8>> {
         let loaded = self.0.get(&event.unresolved.image?)?;
         let process = wire::entries(record).find(|entry| entry.name == b"process")?;
@@ -60,7 +65,7 @@ impl Images {
     }
 }
 
-/// The path of an image, where st-probe has read that.
+/// The path of an image, if st-probe has read it from `/proc`.
 pub fn read(image: &Image) -> Option<Resolved> {
     Some(Resolved {
         path: image.path.as_ref()?.to_vec(),
@@ -75,7 +80,7 @@ pub fn read(image: &Image) -> Option<Resolved> {
     })
 }
 
-/// An image as an event on its file.
+/// An event on the file of an image: its path is resolved as that of any other event.
 pub fn event<'a>(image: &Image<'a>) -> InputEvent<'a> {
     InputEvent {
         event: Event::Exec,

@@ -1,50 +1,73 @@
 //! The mount table: from a device and a path within its file system to a path.
 //!
-//! Format: proc_pid_mountinfo(5).
+//! The format of a table is that of `/proc/PID/mountinfo`: proc_pid_mountinfo(5).
 
 use std::collections::{HashMap, HashSet};
 
 /// A mount.
 #[derive(Debug)]
 struct Mount {
-    /// The directory of its file system that it shows.
+    /// The path within its file system of the directory (or file) that it shows.
     root: Vec<u8>,
-    /// Where it shows it.
+    /// Its mount point; empty if that is not known.
     point: Vec<u8>,
     /// Its device.
     device: Vec<u8>,
-    /// The mount that it is on.
+    /// The index of the mount that the mount point is on.
     parent: Option<usize>,
-    /// Indices of the mounts on directories of this one.
+    /// The indices of the mounts whose mount points are on this mount.
     children: Vec<usize>,
-    /// Whether its mount point can be reached, not being covered by another mount.
+    /// Whether a path leads to its mount point: no other mount covers that.
     reachable: bool,
 }
 
-/// A path that a mount gives to a file.
+/// The path that a mount gives to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The mount, by its place in the table.
+pub struct MountedPath {
+    /// The index of the mount.
     pub mount: usize,
     /// The path.
     pub path: Vec<u8>,
-    /// Whether it leads to the file: no other mount covers it.
+    /// Whether the path leads to the file: no other mount covers it.
     pub visible: bool,
-    /// Whether it is the mount point: the mount does not show the file's own name.
-    pub root: bool,
+    /// Whether the path is the mount point, so that its last name is not the file's own.
+    pub is_mount_point: bool,
 }
 
-/// The mounts of one namespace, in the order in which they were made.
+/// Where a mount point is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPoint<'a> {
+    /// The device of the file system that it is on.
+    pub device: &'a [u8],
+    /// Its path within that file system.
+    pub fs_path: Vec<u8>,
+    /// The index of the mount that it is on.
+    pub parent: usize,
+    /// The length of its path in bytes.
+    pub length: usize,
+}
+
+/// A directory that was renamed, by its paths within its file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirRename<'a> {
+    /// The path before.
+    pub from: &'a [u8],
+    /// The path since, if that is known.
+    pub to: Option<&'a [u8]>,
+}
+
+/// The mounts of one mount namespace, in the order in which they were made.
 #[derive(Debug, Default)]
-pub struct Mounts {
+pub struct MountTable {
     mounts: Vec<Mount>,
+    /// The indices of the mounts of each device.
     by_device: HashMap<Vec<u8>, Vec<usize>>,
     /// The types of the file systems, by device.
     types: HashMap<Vec<u8>, Vec<u8>>,
 }
 
-impl Mounts {
-    /// Reads mountinfo. Lines that are not as expected are left out.
+impl MountTable {
+    /// Parses mountinfo. A line of another format is left out.
     pub fn parse(mountinfo: &[u8]) -> Self {
         let mut table = Self::default();
         let mut by_id = HashMap::new();
@@ -59,11 +82,8 @@ impl Mounts {
             let index = table.mounts.len();
             by_id.insert(id, index);
             parents.push(parent);
-            table
-                .by_device
-                .entry(device.to_vec())
-                .or_default()
-                .push(index);
+            let of_device = table.by_device.entry(device.to_vec()).or_default();
+            of_device.push(index);
             let (root, point) = (unescape(root), unescape(point));
             if let Some(kind) = fields.skip_while(|field| *field != b"-").nth(1) {
                 table.types.insert(device.to_vec(), kind.to_vec());
@@ -77,82 +97,76 @@ impl Mounts {
                 reachable: true,
             });
         }
-        let parents: Vec<_> = parents
-            .iter()
-            .enumerate()
-            .map(|(index, parent)| by_id.get(parent).copied().filter(|&parent| parent != index))
-            .collect();
         for (index, parent) in parents.iter().enumerate() {
-            table.mounts[index].parent = *parent;
-            if let Some(parent) = *parent {
+            let Some(&parent) = by_id.get(parent) else {
+                continue;
+            };
+            if parent != index {
+                table.mounts[index].parent = Some(parent);
                 table.mounts[parent].children.push(index);
             }
         }
-        table.cover();
+        table.find_reachable();
         table
     }
 
-    /// Follows renames of directories of a device, each from a path within its file system to
-    /// another, if that is known: mounts on what is below move with them, and mounts of what
-    /// is below show another directory. Returns whether there was any.
-    pub fn renamed(&mut self, device: &str, renames: &[(&[u8], Option<&[u8]>)]) -> bool {
+    /// Follows renames of directories on a device. A mount point below such a directory moves
+    /// with it; a mount whose root is below it shows the directory's new path. Returns whether
+    /// the table changed.
+    pub fn renamed(&mut self, device: &str, renames: &[DirRename]) -> bool {
         let device = device.as_bytes();
-        let moved = |path: &[u8]| {
-            let renamed = |(from, to): &(&[u8], Option<&[u8]>)| {
-                below(path, from).map(|rest| to.map(|to| join(to, rest)))
-            };
-            renames.iter().find_map(renamed)
-        };
         let mut changed = false;
-        // Where each mount is in its parent's file system; `None` if that is not known.
-        let mut on = Vec::with_capacity(self.mounts.len());
+        let mut fs_paths = Vec::with_capacity(self.mounts.len());
         for index in 0..self.mounts.len() {
-            let under = self.under(index);
-            on.push(under.and_then(|(parent, path, ..)| {
-                let to = (parent == device).then(|| moved(&path)).flatten();
-                changed |= to.is_some();
-                to.unwrap_or(Some(path))
-            }));
+            let point = self.mount_point(index);
+            fs_paths.push(match point {
+                Some(point) if point.device == device => match renamed(&point.fs_path, renames) {
+                    Renamed::No => Some(point.fs_path),
+                    Renamed::To(path) => {
+                        changed = true;
+                        path
+                    }
+                },
+                point => point.map(|point| point.fs_path),
+            });
         }
-        for mount in self
-            .mounts
-            .iter_mut()
-            .filter(|mount| mount.device == device)
-        {
-            if let Some(root) = moved(&mount.root) {
-                // A root that no path within the file system is at or below.
+        for mount in &mut self.mounts {
+            if mount.device != device {
+                continue;
+            }
+            if let Renamed::To(root) = renamed(&mount.root, renames) {
+                // No path within the file system is at or below an empty root.
                 mount.root = root.unwrap_or_default();
                 changed = true;
             }
         }
         if changed {
-            self.place(&on);
-            self.cover();
+            self.place_mount_points(&fs_paths);
+            self.find_reachable();
         }
         changed
     }
 
-    /// Gives every mount on another one its mount point, from where it is in that one's file
-    /// system.
-    fn place(&mut self, on: &[Option<Vec<u8>>]) {
+    /// Sets the mount point of each mount that is on another one. `fs_paths` are the paths of
+    /// the mount points within the file systems that they are on; `None` if not known.
+    fn place_mount_points(&mut self, fs_paths: &[Option<Vec<u8>>]) {
         let mut next = self.tops();
         while let Some(parent) = next.pop() {
             for child in self.mounts[parent].children.clone() {
                 let Mount { root, point, .. } = &self.mounts[parent];
-                let rest = on[child].as_ref().and_then(|path| below(path, root));
-                let point = rest
-                    .filter(|_| !point.is_empty())
-                    .map(|rest| join(point, rest));
-                // Where nothing is: a path is never empty.
-                self.mounts[child].point = point.unwrap_or_default();
+                let rest = fs_paths[child].as_ref().and_then(|path| below(path, root));
+                self.mounts[child].point = match rest {
+                    Some(rest) if !point.is_empty() => join(point, rest),
+                    _ => Vec::new(),
+                };
                 next.push(child);
             }
         }
     }
 
-    /// Finds the mounts whose mount points are covered.
-    fn cover(&mut self) {
-        // The mounts on one, each before those below it.
+    /// Finds the mounts whose mount points no other mount covers.
+    fn find_reachable(&mut self) {
+        // Mounts on the same mount stand together, each before those below its mount point.
         let components = |index: usize| self.mounts[index].point.split(|&byte| byte == b'/');
         let mut order: Vec<usize> = (0..self.mounts.len()).collect();
         order.sort_by(|&a, &b| {
@@ -171,7 +185,7 @@ impl Mounts {
             top = above.or(Some(mount));
         }
         let mut reachable: Vec<bool> = hidden.iter().map(|hidden| !hidden).collect();
-        // In a table that is no tree, not every mount is below a top.
+        // If the parents form a circle, this does not come to all mounts, but it ends.
         let mut next = self.tops();
         while let Some(parent) = next.pop() {
             for &child in &self.mounts[parent].children {
@@ -184,29 +198,26 @@ impl Mounts {
         }
     }
 
-    /// The mounts that are on no other.
+    /// The mounts that are on no other mount of the table.
     fn tops(&self) -> Vec<usize> {
         let is_top = |&index: &usize| self.mounts[index].parent.is_none();
         (0..self.mounts.len()).filter(is_top).collect()
     }
 
-    /// The paths of a file, by the device and the absolute path within its file system.
-    pub fn places(&self, device: &str, path: &[u8]) -> impl Iterator<Item = Place> {
-        let mounts = self
-            .by_device
-            .get(device.as_bytes())
-            .map_or(&[][..], Vec::as_slice);
+    /// The paths of a file, by its device and its absolute path within the file system.
+    pub fn paths(&self, device: &str, fs_path: &[u8]) -> impl Iterator<Item = MountedPath> {
+        let mounts = self.by_device.get(device.as_bytes());
+        let mounts = mounts.map_or(&[][..], Vec::as_slice);
         mounts.iter().filter_map(move |&index| {
             let mount = &self.mounts[index];
-            let rest = below(path, &mount.root)?;
-            let root = rest.is_empty();
+            let rest = below(fs_path, &mount.root)?;
             let path = join(&mount.point, rest);
-            let visible = mount.reachable && !self.covered_within(mount, &path);
-            Some(Place {
+            let visible = mount.reachable && !self.is_covered(mount, &path);
+            Some(MountedPath {
                 mount: index,
                 path,
                 visible,
-                root,
+                is_mount_point: rest.is_empty(),
             })
         })
     }
@@ -216,65 +227,83 @@ impl Mounts {
         self.types.get(device.as_bytes()).map(Vec::as_slice)
     }
 
-    /// What a mount is on: its mount point's device and path within that file system, and
-    /// that mount; and how many bytes the mount point's path has.
-    pub fn under(&self, mount: usize) -> Option<(&[u8], Vec<u8>, usize, usize)> {
+    /// Where the mount point of a mount is. `None` if the mount is on no other one.
+    pub fn mount_point(&self, mount: usize) -> Option<MountPoint<'_>> {
         let point = &self.mounts[mount].point;
         let parent = self.mounts[mount].parent?;
         let on = &self.mounts[parent];
-        let path = join(&on.root, below(point, &on.point)?);
-        Some((&on.device, path, parent, point.len()))
+        Some(MountPoint {
+            device: &on.device,
+            fs_path: join(&on.root, below(point, &on.point)?),
+            parent,
+            length: point.len(),
+        })
     }
 
-    /// The devices and mount points of the mounts that another table has not.
+    /// The devices and mount points of the mounts that an earlier table does not have.
     pub fn new_since(&self, before: &Self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let key = |mount: &'_ Mount| {
-            (
-                mount.device.clone(),
-                mount.root.clone(),
-                mount.point.clone(),
-            )
-        };
-        let old: HashSet<_> = before.mounts.iter().map(key).collect();
-        let new = self
-            .mounts
-            .iter()
-            .filter(move |mount| !old.contains(&key(mount)));
+        let old: HashSet<_> = before.mounts.iter().map(Mount::identity).collect();
+        let new = (self.mounts.iter()).filter(move |mount| !old.contains(&mount.identity()));
         new.map(|mount| (&mount.device[..], &mount.point[..]))
     }
 
-    /// The devices whose files are at or below an absolute path.
+    /// The devices that have files at or below an absolute path.
     pub fn devices_below<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.by_device.iter().filter_map(move |(device, mounts)| {
             let shows = |&index: &usize| {
                 let mount = &self.mounts[index];
-                let holds =
-                    below(path, &mount.point).is_some() && !self.covered_within(mount, path);
+                let holds = below(path, &mount.point).is_some() && !self.is_covered(mount, path);
                 mount.reachable && (holds || below(&mount.point, path).is_some())
             };
             mounts.iter().any(shows).then_some(&device[..])
         })
     }
 
-    /// Whether a mount on this one covers a path in it.
-    fn covered_within(&self, mount: &Mount, path: &[u8]) -> bool {
-        mount
-            .children
-            .iter()
-            .any(|&child| below(path, &self.mounts[child].point).is_some())
+    /// Whether another mount covers a path that is on this mount.
+    fn is_covered(&self, mount: &Mount, path: &[u8]) -> bool {
+        let covers = |&child: &usize| below(path, &self.mounts[child].point).is_some();
+        mount.children.iter().any(covers)
     }
 }
 
-/// What follows `above` in `path`: empty, or from a slash on. `None` if it is not at or
-/// below it.
+impl Mount {
+    /// What two tables have in common if they have the same mount.
+    fn identity(&self) -> [&[u8]; 3] {
+        [&self.device, &self.root, &self.point]
+    }
+}
+
+/// What becomes of a path when directories are renamed.
+enum Renamed {
+    /// The path stays.
+    No,
+    /// The path changes; `None` if the new one is not known.
+    To(Option<Vec<u8>>),
+}
+
+fn renamed(path: &[u8], renames: &[DirRename]) -> Renamed {
+    for rename in renames {
+        if let Some(rest) = below(path, rename.from) {
+            return Renamed::To(rename.to.map(|to| join(to, rest)));
+        }
+    }
+    Renamed::No
+}
+
+/// The part of `path` after `above`: empty, or from a slash on. `None` if `path` is neither
+/// `above` nor below it.
 pub fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
     if above == b"/" {
         return Some(if path == b"/" { b"" } else { path });
     }
-    let rest = path.strip_prefix(above).filter(|_| !above.is_empty());
-    rest.filter(|rest| rest.is_empty() || rest[0] == b'/')
+    if above.is_empty() {
+        return None;
+    }
+    let rest = path.strip_prefix(above)?;
+    (rest.is_empty() || rest[0] == b'/').then_some(rest)
 }
 
+/// The path that is `rest` below `point`.
 fn join(point: &[u8], rest: &[u8]) -> Vec<u8> {
     match (point, rest) {
         (b"/", b"") => b"/".to_vec(),
@@ -283,7 +312,7 @@ fn join(point: &[u8], rest: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Undoes the octal escapes of space, tab, newline and backslash.
+/// Replaces the octal escapes of space, tab, newline and backslash by these characters.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -318,13 +347,18 @@ mod tests {
 ";
 
     fn paths(table: &str, device: &str, path: &str) -> Vec<String> {
-        let mounts = Mounts::parse(table.as_bytes());
+        let mounts = MountTable::parse(table.as_bytes());
         let visible = mounts
-            .places(device, path.as_bytes())
-            .filter(|place| place.visible);
+            .paths(device, path.as_bytes())
+            .filter(|mounted| mounted.visible);
         visible
-            .map(|place| String::from_utf8(place.path).unwrap())
+            .map(|mounted| String::from_utf8(mounted.path).unwrap())
             .collect()
+    }
+
+    fn rename<'a>(from: &'a [u8], to: &'a [u8]) -> DirRename<'a> {
+        let to = Some(to);
+        DirRename { from, to }
     }
 
     #[test]
@@ -360,7 +394,7 @@ mod tests {
 
     #[test]
     fn finds_the_devices_below() {
-        let mounts = Mounts::parse(TABLE.as_bytes());
+        let mounts = MountTable::parse(TABLE.as_bytes());
         let devices = |path: &str| {
             let mut devices: Vec<_> = mounts
                 .devices_below(path.as_bytes())
@@ -377,16 +411,16 @@ mod tests {
 
     #[test]
     fn mounts_move_with_the_directories_that_they_are_on() {
-        let mut mounts = Mounts::parse(TABLE.as_bytes());
-        let paths = |mounts: &Mounts, device: &str, path: &str| {
+        let mut mounts = MountTable::parse(TABLE.as_bytes());
+        let paths = |mounts: &MountTable, device: &str, path: &str| {
             let visible = mounts
-                .places(device, path.as_bytes())
-                .filter(|place| place.visible);
-            let paths = visible.map(|place| String::from_utf8(place.path).unwrap());
+                .paths(device, path.as_bytes())
+                .filter(|mounted| mounted.visible);
+            let paths = visible.map(|mounted| String::from_utf8(mounted.path).unwrap());
             paths.collect::<Vec<_>>()
         };
-        assert!(!mounts.renamed("8:1", &[(b"/x", Some(b"/y"))]));
-        assert!(mounts.renamed("8:1", &[(b"/w", Some(b"/v/u"))]));
+        assert!(!mounts.renamed("8:1", &[rename(b"/x", b"/y")]));
+        assert!(mounts.renamed("8:1", &[rename(b"/w", b"/v/u")]));
         assert_eq!(paths(&mounts, "8:2", "/x"), ["/v/u/m/x"]);
         assert_eq!(paths(&mounts, "0:9", "/x"), ["/v/u/m/t/x"]);
         assert_eq!(
@@ -394,18 +428,21 @@ mod tests {
             ["/v/u/a/f", "/alias x/f"]
         );
         // Exchanged.
-        let exchange: [(&[u8], Option<&[u8]>); 2] =
-            [(b"/v", Some(b"/alias x")), (b"/alias x", Some(b"/v"))];
+        let exchange = [rename(b"/v", b"/alias x"), rename(b"/alias x", b"/v")];
         assert!(mounts.renamed("8:1", &exchange));
         assert_eq!(paths(&mounts, "0:9", "/x"), ["/alias x/u/m/t/x"]);
         assert_eq!(
             paths(&mounts, "8:1", "/alias x/u/a/f"),
             ["/alias x/u/a/f", "/v/f"]
         );
-        // To where nobody knows.
-        assert!(mounts.renamed("8:1", &[(b"/alias x", None)]));
+        // The new path is not known.
+        let lost = DirRename {
+            from: b"/alias x",
+            to: None,
+        };
+        assert!(mounts.renamed("8:1", &[lost]));
         assert_eq!(paths(&mounts, "0:9", "/x"), [""; 0]);
-        // Something unknown is mounted there.
+        // The mount on this path shows a directory that is not known.
         assert_eq!(paths(&mounts, "8:1", "/v/f"), [""; 0]);
         assert_eq!(paths(&mounts, "8:1", "/y/f"), ["/y/f"]);
     }

@@ -1,7 +1,7 @@
-//! From a path within a file system to a path, and whether the event is wanted there.
+//! From a path within a file system to a path, and whether a watch wants the event there.
 
 use crate::event::Status;
-use crate::mount::{Mounts, Place, below};
+use crate::mount::{DirRename, MountTable, MountedPath, below};
 use crate::tree::Found;
 use crate::watch::{Events, Watches};
 use st_decode::record;
@@ -9,18 +9,21 @@ use st_decode::time::{Clock, Unix};
 use st_decode::vocabulary::Event;
 use std::collections::HashMap;
 
-/// What is asked about a file.
+/// A mount that is on a mount, and so on: no real table has more.
+const MAX_NESTED: usize = 64;
+
+/// What must be known of an event to resolve a path of its file.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// What happened to it.
+    /// What happened to the file.
     pub event: Event,
     /// When.
     pub ts: Unix,
-    /// The device of its file system.
+    /// The device of the file's file system.
     pub dev: &'a str,
-    /// Whether it happened to its name, not to what that names.
+    /// Whether it happened to a name of the file, not to the file itself.
     pub named: bool,
-    /// Whether, where its path is not whole, it cannot be below a watch.
+    /// Whether the file cannot be below a watch if its path is not whole.
     pub outside: bool,
 }
 
@@ -31,68 +34,94 @@ pub struct Resolved {
     pub path: Vec<u8>,
     /// How far it is known.
     pub status: Status,
-    /// The mount that it is on, by its place in the table.
+    /// The index of the mount that it is on, in the host's current table.
     pub mount: Option<usize>,
-    /// The mount namespace that it is of, if that is not the host's.
+    /// The mount namespace of the path, if that is not the host's.
     pub mnt_ns: Option<u64>,
     /// Whether a watch wants the event there.
     pub wanted: bool,
 }
 
-/// The mounts of one namespace.
+/// The mounts of one mount namespace.
 #[derive(Debug, Default)]
 struct Namespace {
     ns: u64,
-    now: Table,
-    /// The mounts before the last change; those of events up to [`Namespace::changed`] too.
-    before: Table,
-    /// Until when the change may have happened.
+    now: WatchedMounts,
+    /// The table before the last change. Until [`Namespace::changed`] either table may hold.
+    before: WatchedMounts,
+    /// The latest instant at which the last change may have happened.
     changed: Unix,
-    /// How many changes began meanwhile: if it is one, there was no third table between.
+    /// How many mounts and unmounts began between the two tables. If it was one, there was no
+    /// third table between them.
     attempts: u64,
 }
 
-/// A mount table with what the watches make of it.
+impl Namespace {
+    /// Whether a device that both tables show at one place may have been elsewhere between
+    /// the two: it was unmounted here, its number was given to another file system, that one
+    /// was unmounted, and this one was mounted here again. The kernel gives only the numbers
+    /// with major 0 to several file systems, one after the other.
+    fn may_have_come_back(&self, device: &str) -> bool {
+        self.attempts >= 4 && device.starts_with("0:")
+    }
+}
+
+/// A mount table, and what the watches want on each of its devices.
 #[derive(Debug, Default)]
-struct Table {
-    mounts: Mounts,
-    /// What is wanted anywhere on a device that has watched files.
+struct WatchedMounts {
+    table: MountTable,
+    /// The events that are wanted anywhere on a device; no entry if no file of the device can
+    /// be below a watch.
     wanted: HashMap<Vec<u8>, Events>,
 }
 
-impl Table {
-    fn new(mounts: Mounts, watches: &Watches) -> Self {
-        let mut table = Self {
-            mounts,
+impl WatchedMounts {
+    fn new(table: MountTable, watches: &Watches) -> Self {
+        let mut mounts = Self {
+            table,
             wanted: HashMap::new(),
         };
-        table.watch(watches);
-        table
+        mounts.apply(watches);
+        mounts
     }
 
-    fn watch(&mut self, watches: &Watches) {
+    /// Finds what the watches want, with the table as it is now.
+    fn apply(&mut self, watches: &Watches) {
         self.wanted.clear();
         for (path, events) in watches.iter() {
-            for device in self.mounts.devices_below(path) {
+            for device in self.table.devices_below(path) {
                 let sum = self.wanted.entry(device.to_vec()).or_default();
                 *sum = sum.and(events);
             }
         }
     }
+
+    fn wants(&self, question: Question) -> bool {
+        let events = self.wanted.get(question.dev.as_bytes());
+        events.is_some_and(|events| events.has(question.event))
+    }
 }
 
-/// Resolves paths, by the watches and the mounts of all namespaces.
+/// The path that a namespace gives to a file.
+struct LookedUp {
+    mounted: Option<MountedPath>,
+    status: Status,
+    /// Whether the path is from [`Namespace::now`], not from [`Namespace::before`].
+    in_now: bool,
+}
+
+/// Resolves paths, by the watches and by the mounts of all known namespaces.
 #[derive(Debug, Default)]
 pub struct Resolver {
     watches: Watches,
-    /// The namespace of st-probe, whose mounts come first in a stream.
+    /// The namespace of st-probe: its table is the first one in a stream.
     host: Option<Namespace>,
     others: Vec<Namespace>,
     clock: Clock,
 }
 
 impl Resolver {
-    /// With these watches.
+    /// A resolver with these watches.
     pub fn new(watches: Watches) -> Self {
         Self {
             watches,
@@ -105,23 +134,23 @@ impl Resolver {
         &self.watches
     }
 
-    /// Forgets the mounts of the stream before.
+    /// Begins a new stream: forgets the mounts of the previous one.
     pub fn begin(&mut self, clock: Clock) {
         self.clock = clock;
         self.host = None;
         self.others.clear();
     }
 
-    /// Takes a mount table. Returns the devices and mount points of mounts that are new on
-    /// the host, at, above or below a watch.
+    /// Takes a mount table. Returns the devices and mount points of the host's mounts that are
+    /// new and at, above or below a watch.
     pub fn mounted(&mut self, record: &record::Mounts) -> Vec<(String, Vec<u8>)> {
-        let table = Table::new(Mounts::parse(&record.mountinfo), &self.watches);
+        let mounts = WatchedMounts::new(MountTable::parse(&record.mountinfo), &self.watches);
         let is_host = self.host.as_ref().is_none_or(|host| host.ns == record.ns);
         let namespace = if is_host {
             self.host.get_or_insert_default()
         } else {
             let known = self.others.iter().position(|other| other.ns == record.ns);
-            // A namespace that is gone has no mounts.
+            // The table of a namespace that is gone is empty.
             if record.mountinfo.is_empty() {
                 known.map(|known| self.others.remove(known));
                 return Vec::new();
@@ -133,57 +162,55 @@ impl Resolver {
             &mut self.others[known]
         };
         namespace.ns = record.ns;
-        namespace.before = std::mem::replace(&mut namespace.now, table);
+        namespace.before = std::mem::replace(&mut namespace.now, mounts);
         namespace.attempts = record.attempts;
         namespace.changed = self.clock.unix(record.ts);
-        let Some(host) = self.host.as_ref().filter(|_| is_host) else {
-            return Vec::new();
-        };
-        let new = host.now.mounts.new_since(&host.before.mounts);
-        let watched = new.filter(|(_, point)| self.concerns(point));
-        watched
-            .map(|(dev, point)| (String::from_utf8_lossy(dev).into_owned(), point.to_vec()))
-            .collect()
+        match &self.host {
+            Some(host) if is_host => {
+                let new = host.now.table.new_since(&host.before.table);
+                let watched = new.filter(|(_, point)| self.concerns(point));
+                watched
+                    .map(|(dev, point)| (String::from_utf8_lossy(dev).into_owned(), point.to_vec()))
+                    .collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
-    /// Follows renames of directories, see [`Mounts::renamed`]. A table that was read later
-    /// knows of them.
-    pub fn renamed(&mut self, ts: Unix, dev: &str, renames: &[(&[u8], Option<&[u8]>)]) {
+    /// Follows renames of directories, see [`MountTable::renamed`]. A table that was read after
+    /// the renames has them already.
+    pub fn renamed(&mut self, ts: Unix, dev: &str, renames: &[DirRename]) {
         for namespace in self.host.iter_mut().chain(&mut self.others) {
-            let later = ts > namespace.changed;
-            let tables = [
-                Some(&mut namespace.before),
-                later.then_some(&mut namespace.now),
-            ];
-            for table in tables.into_iter().flatten() {
-                if table.mounts.renamed(dev, renames) {
-                    table.watch(&self.watches);
+            let mut tables = vec![&mut namespace.before];
+            if ts > namespace.changed {
+                tables.push(&mut namespace.now);
+            }
+            for mounts in tables {
+                if mounts.table.renamed(dev, renames) {
+                    mounts.apply(&self.watches);
                 }
             }
         }
     }
 
-    /// Whether events at or below a path may be wanted.
+    /// Whether a watch may want events at or below a path.
     pub fn concerns(&self, path: &[u8]) -> bool {
-        let wants = |events: Events| events != Events::default();
+        let decision = self.watches.decide(path);
         self.watches.is_empty()
-            || self
-                .watches
-                .decide(path)
-                .is_some_and(|(_, events)| wants(events))
+            || decision.is_some_and(|(_, events)| !events.is_empty())
             || (self.watches.iter())
-                .any(|(watch, events)| wants(events) && below(watch, path).is_some())
+                .any(|(watch, events)| !events.is_empty() && below(watch, path).is_some())
     }
 
-    /// The type of a file system, by the host's mounts or another namespace's.
+    /// The type of a device's file system, by the tables of all namespaces.
     pub fn kind(&self, dev: &str) -> Option<&[u8]> {
-        let tables = self.host.iter().chain(&self.others);
-        tables
-            .flat_map(|n| [&n.now, &n.before])
-            .find_map(|table| table.mounts.kind(dev))
+        let namespaces = self.host.iter().chain(&self.others);
+        namespaces
+            .flat_map(|namespace| [&namespace.now, &namespace.before])
+            .find_map(|mounts| mounts.table.kind(dev))
     }
 
-    /// Resolves a path; `like` is the mount that the event's other path was found on.
+    /// Resolves a path. `like` is the mount on which the event's other path is.
     pub fn resolve(&self, question: Question, found: &Found, like: Option<usize>) -> Resolved {
         let fs_path = match found {
             Found::Whole(path) => path,
@@ -191,42 +218,51 @@ impl Resolver {
         };
         let default = Namespace::default();
         let host = self.host.as_ref().unwrap_or(&default);
-        let (place, status, in_now) = self.look_up(host, question, fs_path, like);
+        let LookedUp {
+            mounted,
+            status,
+            in_now,
+        } = self.look_up(host, question, fs_path, like);
         if status == Status::Unmounted {
             if let Some(resolved) = self.elsewhere(question, fs_path) {
                 return resolved;
             }
         }
-        // A path that is covered is still in the watched directory; one on a mount that came
-        // and went unseen may be.
-        let wanted = match &place {
+        // A file whose path is covered is still in the watched directory. A file on a mount
+        // that was made and removed between two tables may be below a watch.
+        let wanted = match &mounted {
             _ if self.watches.is_empty() => true,
-            Some(place) => self.wants(&place.path, question.event),
+            Some(mounted) => self.wants(&mounted.path, question.event),
             None => {
                 let wants = |(_, events): (_, Events)| events.has(question.event);
                 question.ts <= host.changed && self.watches.iter().any(wants)
             }
         };
-        let unmounted = status == Status::Unmounted;
-        let place = place.filter(|_| !unmounted);
-        Resolved {
-            mount: (place.as_ref().filter(|_| in_now)).map(|place| place.mount),
-            path: place.map_or_else(|| fs_path.clone(), |place| place.path),
-            status,
-            mnt_ns: None,
-            wanted,
+        match mounted {
+            Some(mounted) if status != Status::Unmounted => Resolved {
+                mount: in_now.then_some(mounted.mount),
+                path: mounted.path,
+                status,
+                mnt_ns: None,
+                wanted,
+            },
+            _ => Resolved {
+                path: fs_path.clone(),
+                status,
+                mount: None,
+                mnt_ns: None,
+                wanted,
+            },
         }
     }
 
+    /// The result for a path of which only the last names are known.
     fn partial(&self, question: Question, path: &[u8]) -> Resolved {
-        let wanted = |table: &Table| {
-            let events = table.wanted.get(question.dev.as_bytes());
-            events.is_some_and(|events| events.has(question.event))
+        let may_want = |namespace: &Namespace| {
+            namespace.now.wants(question)
+                || question.ts <= namespace.changed && namespace.before.wants(question)
         };
-        let anywhere = |namespace: &Namespace| {
-            wanted(&namespace.now) || question.ts <= namespace.changed && wanted(&namespace.before)
-        };
-        let wanted = !question.outside && self.host.iter().chain(&self.others).any(anywhere);
+        let wanted = !question.outside && self.host.iter().chain(&self.others).any(may_want);
         Resolved {
             path: path.to_vec(),
             status: Status::Partial,
@@ -236,87 +272,99 @@ impl Resolver {
         }
     }
 
-    /// The path that a namespace gives to a file, how sure that is, and whether it is of the
-    /// mounts of now, not of before.
     fn look_up(
         &self,
         namespace: &Namespace,
         question: Question,
         fs_path: &[u8],
         like: Option<usize>,
-    ) -> (Option<Place>, Status, bool) {
+    ) -> LookedUp {
         let changing = question.ts <= namespace.changed;
-        let now = self.best(&namespace.now.mounts, question, fs_path, like);
-        let before = changing
-            .then(|| self.best(&namespace.before.mounts, question, fs_path, None))
-            .flatten();
-        let visible = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.visible);
+        let now = self.best(&namespace.now.table, question, fs_path, like);
+        let before = if changing {
+            self.best(&namespace.before.table, question, fs_path, None)
+        } else {
+            None
+        };
+        let visible = |path: &Option<MountedPath>| path.as_ref().is_some_and(|path| path.visible);
         let same = now.as_ref().map(|now| &now.path) == before.as_ref().map(|before| &before.path);
         match (visible(&now), visible(&before)) {
-            (true, true) if same && !came_back(namespace, question.dev) => {
-                (now, Status::Complete, true)
-            }
-            (true, true) => (now, Status::Ambiguous, true),
-            (false, false) => {
-                let in_now = now.is_some();
-                (now.or(before), Status::Unmounted, in_now)
-            }
-            // Seen in one of two tables. Had there been others between them, the number of
-            // the device may have been another file system's.
-            (in_now, _) => {
-                let status = if !changing || namespace.attempts == 1 {
+            (true, true) if same && !namespace.may_have_come_back(question.dev) => LookedUp {
+                mounted: now,
+                status: Status::Complete,
+                in_now: true,
+            },
+            (true, true) => LookedUp {
+                mounted: now,
+                status: Status::Ambiguous,
+                in_now: true,
+            },
+            (false, false) => LookedUp {
+                in_now: now.is_some(),
+                mounted: now.or(before),
+                status: Status::Unmounted,
+            },
+            // One of the two tables shows the file. If there was a third table between them,
+            // the device number may have been that of another file system.
+            (in_now, _) => LookedUp {
+                mounted: if in_now { now } else { before },
+                status: if !changing || namespace.attempts == 1 {
                     Status::Complete
                 } else {
                     Status::Ambiguous
-                };
-                (if in_now { now } else { before }, status, in_now)
-            }
+                },
+                in_now,
+            },
         }
     }
 
     /// The path in the first other namespace that shows the file.
     fn elsewhere(&self, question: Question, fs_path: &[u8]) -> Option<Resolved> {
         self.others.iter().find_map(|namespace| {
-            let (place, status, in_now) = self.look_up(namespace, question, fs_path, None);
-            let place = place.filter(|_| status != Status::Unmounted)?;
-            let table = if in_now {
+            let found = self.look_up(namespace, question, fs_path, None);
+            if found.status == Status::Unmounted {
+                return None;
+            }
+            let mounted = found.mounted?;
+            let mounts = if found.in_now {
                 &namespace.now
             } else {
                 &namespace.before
             };
-            let watched = self.on_host(&table.mounts, question, &place);
+            let watched = self.on_host(&mounts.table, question, &mounted);
             Some(Resolved {
                 wanted: self.watches.is_empty() || self.wants(&watched, question.event),
-                path: place.path,
-                status,
+                path: mounted.path,
+                status: found.status,
                 mount: None,
                 mnt_ns: Some(namespace.ns),
             })
         })
     }
 
-    /// Where a file would be on the host, if its mount were there: below the directory that
-    /// it is mounted on.
-    fn on_host(&self, mounts: &Mounts, question: Question, place: &Place) -> Vec<u8> {
-        let mut mount = place.mount;
-        let host = self.host.as_ref().map(|host| &host.now.mounts);
-        // A table that is no tree must not keep us for ever.
-        for _ in 0..64 {
-            let Some((device, path, parent, length)) = mounts.under(mount) else {
+    /// The path that a file of another namespace would have on the host if its mount were made
+    /// there: below the directory that the mount is on.
+    fn on_host(&self, table: &MountTable, question: Question, mounted: &MountedPath) -> Vec<u8> {
+        let Some(host) = &self.host else {
+            return mounted.path.clone();
+        };
+        let mut mount = mounted.mount;
+        for _ in 0..MAX_NESTED {
+            let Some(point) = table.mount_point(mount) else {
                 break;
             };
             let question = Question {
-                dev: std::str::from_utf8(device).unwrap_or_default(),
+                dev: std::str::from_utf8(point.device).unwrap_or_default(),
                 named: false,
                 ..question
             };
-            let found = host.and_then(|host| self.best(host, question, &path, None));
-            if let (Some(found), Some(rest)) = (found, place.path.get(length..)) {
+            let found = self.best(&host.now.table, question, &point.fs_path, None);
+            if let (Some(found), Some(rest)) = (found, mounted.path.get(point.length..)) {
                 return [&found.path, rest].concat();
             }
-            mount = parent;
+            mount = point.parent;
         }
-        place.path.clone()
+        mounted.path.clone()
     }
 
     /// Of the paths that the mounts give to a file: those that lead to it before those that
@@ -324,39 +372,31 @@ impl Resolver {
     /// then the one with the deepest watch; then that of the mount that was made first.
     fn best(
         &self,
-        mounts: &Mounts,
+        table: &MountTable,
         question: Question,
         fs_path: &[u8],
         like: Option<usize>,
-    ) -> Option<Place> {
-        let rank = |place: &Place| {
-            let decision = self.watches.decide(&place.path);
+    ) -> Option<MountedPath> {
+        let rank = |mounted: &MountedPath| {
+            let decision = self.watches.decide(&mounted.path);
             let wanted = decision.is_some_and(|(_, events)| events.has(question.event));
             let depth = decision.map(|(depth, _)| depth);
-            (place.visible, wanted, like == Some(place.mount), depth)
+            (mounted.visible, wanted, like == Some(mounted.mount), depth)
         };
-        let first_best = |best: Place, place| {
-            if rank(&place) > rank(&best) {
-                place
+        let first_best = |best: MountedPath, mounted| {
+            if rank(&mounted) > rank(&best) {
+                mounted
             } else {
                 best
             }
         };
-        // All but attrib are about a name, which a mount of the file itself does not show.
-        let shows = |place: &Place| !question.named || !place.root;
-        (mounts.places(question.dev, fs_path).filter(shows)).reduce(first_best)
+        // A mount of the file itself has another name for it than the event is about.
+        let shows = |mounted: &MountedPath| !question.named || !mounted.is_mount_point;
+        (table.paths(question.dev, fs_path).filter(shows)).reduce(first_best)
     }
 
     fn wants(&self, path: &[u8], event: Event) -> bool {
-        self.watches
-            .decide(path)
-            .is_some_and(|(_, events)| events.has(event))
+        let decision = self.watches.decide(path);
+        decision.is_some_and(|(_, events)| events.has(event))
     }
-}
-
-/// Whether a device that both tables show at one place may have been elsewhere between
-/// them: unmounted here, its number given to another mount, and that one undone for one
-/// here again. Only numbers of no real device (major 0) are given out anew.
-fn came_back(namespace: &Namespace, device: &str) -> bool {
-    namespace.attempts >= 4 && device.starts_with("0:")
 }

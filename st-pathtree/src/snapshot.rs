@@ -1,172 +1,293 @@
-//! What st-probe has looked at, and what it was or is to be asked for.
+//! The state of the snapshot: which walks st-probe has made, and which were requested of it.
 
-use st_decode::record::Walked;
+use st_decode::record::{Header, Walked};
 use st_decode::time::{Clock, Monotonic, Unix};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
 
-/// Takes the paths of directories that st-probe is to look below.
+/// Takes the paths of the directories below which st-probe is to walk.
 pub type Ask = Box<dyn FnMut(&[u8])>;
 
-/// How long an answer is waited for. st-probe always answers, however long its
-/// machine takes; a question can only be lost on the way.
+/// How long to wait for the walk that a request asks for. st-probe makes every walk that it
+/// reads a request for, however long that takes on its machine; but a request can be lost on
+/// its way to st-probe.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What of the directories was or will be looked at.
+/// What all walks have told of directories, and what is still to come.
 #[derive(Default)]
 pub struct Snapshot {
-    /// Takes questions.
-    pub send: Option<Ask>,
-    /// Whether there is one.
-    pub taken: bool,
-    /// Whether more can be asked for.
-    pub answers: bool,
-    /// That of the stream.
-    pub clock: Clock,
-    /// Since when it must have been taken: records were lost before.
-    pub since: Monotonic,
-    /// The roots of the one that is taken.
-    pub roots: Vec<Vec<u8>>,
-    /// Whether nothing was left out of it.
-    pub complete: bool,
-    /// Whether it was taken since [`Snapshot::since`].
-    pub done: bool,
-    /// What was asked for, by path. Only the first question about each was sent.
-    pub asked: HashMap<Vec<u8>, BTreeSet<Asked>>,
-    /// Every question's [`Asked::ts`] and path, until it would be late, answered or not.
-    pub due: BinaryHeap<Reverse<(Unix, Vec<u8>)>>,
-    /// The devices that an answer is waited for about: [`Asked::device`], and how many.
-    pub waited: HashMap<String, (u64, usize)>,
-    /// How many [`Asked::device`] there were.
-    pub devices: u64,
-    /// Directories that were renamed meanwhile: device, key, when.
-    pub moved: Vec<(String, u64, Unix)>,
-    /// Devices on which there may be watched directories that nobody looked at, and until
-    /// when.
-    pub holes: HashMap<String, Unix>,
+    /// Takes the requests.
+    send: Option<Ask>,
+    /// Whether the stream has walks at all.
+    taken: bool,
+    /// Whether st-probe takes requests.
+    answers: bool,
+    /// The clock of the stream.
+    clock: Clock,
+    /// A walk counts if it began at this instant or later: records before it are missing.
+    since: Monotonic,
+    /// The roots of the walk that nobody requested.
+    roots: Vec<Vec<u8>>,
+    /// Whether that walk left nothing out.
+    complete: bool,
+    /// Whether that walk was made, and began at `since` or later.
+    walked: bool,
+    /// The open requests, by path. Only the first one about each path was sent.
+    requests: HashMap<Vec<u8>, BTreeSet<Request>>,
+    /// [`Request::ts`] and path of every request, until its answer would be late. An answered
+    /// request stays here until then.
+    deadlines: BinaryHeap<Reverse<(Unix, Vec<u8>)>>,
+    /// The devices that open requests are about.
+    pending: HashMap<String, PendingDevice>,
+    /// How many [`PendingDevice::number`]s were given.
+    devices: u64,
+    /// Directories that were renamed and that no walk below them was requested for yet.
+    moved: Vec<MovedDirectory>,
+    /// Devices on which a watched directory may be unknown, and until when.
+    holes: HashMap<String, Unix>,
 }
 
-/// A question to st-probe: what is below some path?
+/// A request for a walk below a path.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Asked {
-    /// Since when it is one.
-    pub ts: Unix,
-    /// The device of the path's file system, ...
+pub struct Request {
+    /// When the need for the walk arose: a walk that began before does not answer it.
+    ts: Unix,
+    /// The device of the path's file system.
+    dev: String,
+    /// [`PendingDevice::number`] of that device.
+    device: u64,
+    /// The renamed directory that the request is about, if it is about one.
+    dir: Option<u64>,
+}
+
+impl Request {
+    /// The device of the path's file system.
+    pub fn dev(&self) -> &str {
+        &self.dev
+    }
+
+    /// The key of the renamed directory that the request is about, if it is about one.
+    pub fn dir(&self) -> Option<u64> {
+        self.dir
+    }
+}
+
+/// A device that open requests are about.
+#[derive(Debug)]
+struct PendingDevice {
+    /// Tells file systems apart that have the same device number one after the other.
+    number: u64,
+    /// How many requests are open.
+    requests: usize,
+}
+
+/// A directory that was renamed.
+#[derive(Debug, Clone)]
+pub struct MovedDirectory {
+    /// Its device.
     pub dev: String,
-    /// ... which has another number here when it is another one.
-    pub device: u64,
-    /// The directory, if it is one that was renamed.
-    pub dir: Option<u64>,
+    /// Its key, see [`crate::tree::key`].
+    pub dir: u64,
+    /// When it was renamed.
+    pub ts: Unix,
 }
 
 impl Snapshot {
-    /// Whether there is more to be learned.
-    pub fn is_pending(&self) -> bool {
-        self.taken && !self.done || !self.waited.is_empty()
+    /// A snapshot whose requests go to `ask`.
+    pub fn new(ask: Option<Ask>) -> Self {
+        Self {
+            send: ask,
+            ..Self::default()
+        }
     }
 
-    /// Since when what is told of directories can be trusted.
-    pub fn trusted(&self) -> Unix {
+    /// Begins a new stream. `follows`: the stream tells all that happens to directories, so
+    /// that what a walk tells stays of use.
+    pub fn begin(&mut self, header: &Header, follows: bool) {
+        *self = Self {
+            send: self.send.take(),
+            taken: header.snapshot && follows,
+            answers: header.answers,
+            clock: Clock::of(header),
+            ..Self::default()
+        };
+    }
+
+    /// Whether the stream has walks.
+    pub fn is_taken(&self) -> bool {
+        self.taken
+    }
+
+    /// Whether the walk that nobody requested was made since the last gap.
+    pub fn is_walked(&self) -> bool {
+        self.walked
+    }
+
+    /// Whether a walk is still to come.
+    pub fn is_pending(&self) -> bool {
+        self.taken && !self.walked || !self.pending.is_empty()
+    }
+
+    /// The first instant from which on what the stream tells of directories can be trusted.
+    pub fn trusted_since(&self) -> Unix {
         self.clock.unix(self.since)
     }
 
-    /// Notes that until some time there may be watched directories that nobody looked at.
-    pub fn hole(&mut self, dev: &str, until: Unix) {
+    /// Trusts nothing that was told before an instant, for records before it are missing.
+    pub fn distrust(&mut self, before: Monotonic) {
+        self.since = self.since.max(before);
+        self.walked = false;
+    }
+
+    /// The roots of the walk that nobody requested.
+    pub fn roots(&self) -> &[Vec<u8>] {
+        &self.roots
+    }
+
+    /// Whether every directory on a device that was below [`Snapshot::roots`] at an instant is
+    /// known.
+    pub fn is_complete(&self, dev: &str, ts: Unix) -> bool {
+        self.walked
+            && self.complete
+            && ts >= self.trusted_since()
+            && self.holes.get(dev).is_none_or(|until| *until < ts)
+    }
+
+    /// Notes that a watched directory on a device may be unknown until an instant.
+    pub fn note_hole(&mut self, dev: &str, until: Unix) {
         let known = self.holes.entry(dev.to_owned()).or_insert(until);
         *known = until.max(*known);
     }
 
-    /// Asks st-probe to look below a path, `dir` being the directory if it is one that was
-    /// renamed. While it is asked that already, this waits for the answer: it may have begun
-    /// to look before the question came up.
-    pub fn ask(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: Unix) {
-        let waited = self.waited.entry(dev.to_owned()).or_insert_with(|| {
-            self.devices += 1;
-            (self.devices, 0)
-        });
-        let questions = self.asked.entry(path.clone()).or_default();
-        let asked = Asked {
-            ts,
-            dev: dev.to_owned(),
-            device: waited.0,
-            dir,
-        };
-        if !questions.insert(asked) {
-            return;
+    /// Notes that a directory was renamed: it may have come from where no walk has been.
+    pub fn note_moved(&mut self, moved: MovedDirectory) {
+        if self.taken {
+            self.moved.push(moved);
         }
-        waited.1 += 1;
-        if let (Some(send), 1) = (&mut self.send, questions.len()) {
-            send(&path);
-        }
-        self.due.push(Reverse((ts, path)));
     }
 
-    /// Gives up waiting for answers that are late. True: there were some.
-    pub fn expire(&mut self, ts: Unix) -> bool {
-        let late = |asked: Unix| asked.after(PATIENCE) < ts;
+    /// The directories of [`Snapshot::note_moved`], those of [`Snapshot::take_moved`] apart.
+    pub fn moved(&self) -> &[MovedDirectory] {
+        &self.moved
+    }
+
+    /// Removes and returns the directories of [`Snapshot::note_moved`].
+    pub fn take_moved(&mut self) -> Vec<MovedDirectory> {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Requests a walk below a path. Where st-probe takes no requests, this notes a hole.
+    pub fn request(&mut self, path: Vec<u8>, dev: &str, ts: Unix) {
+        self.request_about(path, dev, None, ts);
+    }
+
+    /// Requests a walk below the path of a renamed directory, as [`Snapshot::request`] does.
+    pub fn request_below_moved(&mut self, path: Vec<u8>, dev: &str, dir: u64, ts: Unix) {
+        self.request_about(path, dev, Some(dir), ts);
+    }
+
+    /// A request about a path that another one is open about is not sent before that one is
+    /// answered: st-probe may have begun to walk before the new need arose.
+    fn request_about(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: Unix) {
+        if !self.answers {
+            self.note_hole(dev, Unix::MAX);
+            return;
+        }
+        let pending = self.pending.entry(dev.to_owned()).or_insert_with(|| {
+            self.devices += 1;
+            PendingDevice {
+                number: self.devices,
+                requests: 0,
+            }
+        });
+        let request = Request {
+            ts,
+            dev: dev.to_owned(),
+            device: pending.number,
+            dir,
+        };
+        let requests = self.requests.entry(path.clone()).or_default();
+        if !requests.insert(request) {
+            return;
+        }
+        pending.requests += 1;
+        if let (Some(send), 1) = (&mut self.send, requests.len()) {
+            send(&path);
+        }
+        self.deadlines.push(Reverse((ts, path)));
+    }
+
+    /// Closes the requests whose answers are late at an instant, and notes holes for them.
+    /// Returns whether there were any.
+    pub fn expire(&mut self, now: Unix) -> bool {
         let mut any = false;
-        while self.due.peek().is_some_and(|Reverse(due)| late(due.0)) {
-            let Some(Reverse((until, path))) = self.due.pop() else {
+        while let Some(Reverse((ts, _))) = self.deadlines.peek() {
+            if ts.after(PATIENCE) >= now {
+                break;
+            }
+            let Some(Reverse((ts, path))) = self.deadlines.pop() else {
                 break;
             };
-            for asked in self.settle(&path, until) {
-                self.hole(&asked.dev, Unix::MAX);
+            for request in self.close(&path, ts) {
+                self.note_hole(&request.dev, Unix::MAX);
                 any = true;
             }
         }
         any
     }
 
-    /// Takes a `walked` record; returns the questions that it answers.
-    pub fn walked(&mut self, walked: &Walked) -> Vec<Asked> {
+    /// Takes a `walked` record. Returns the requests that this walk answers.
+    pub fn walked(&mut self, walked: &Walked) -> Vec<Request> {
         let mut answered = Vec::new();
         if walked.answer {
             let since = self.clock.unix(walked.since);
             for root in &walked.roots {
-                answered.extend(self.settle(root, since));
+                answered.extend(self.close(root, since));
             }
         } else if walked.since >= self.since {
-            self.done = true;
+            self.walked = true;
             self.complete = walked.complete;
             self.roots = walked.roots.iter().map(|root| root.to_vec()).collect();
         }
         answered
     }
 
-    /// Forgets a device: its number may be another's next.
+    /// Forgets a device whose file system is gone: the next file system may get its number.
     pub fn forget(&mut self, dev: &str) {
         self.holes.remove(dev);
-        self.waited.remove(dev);
+        self.pending.remove(dev);
     }
 
-    /// Takes the questions about a path that came up until some time, and asks the others
-    /// anew. Those about forgotten devices are dropped.
-    fn settle(&mut self, path: &[u8], until: Unix) -> Vec<Asked> {
-        let Some(questions) = self.asked.get_mut(path) else {
+    /// Closes the requests about a path that are not newer than `until`, and sends the next
+    /// one, if any is left. Returns the closed ones, without those about forgotten devices.
+    fn close(&mut self, path: &[u8], until: Unix) -> Vec<Request> {
+        let Some(requests) = self.requests.get_mut(path) else {
             return Vec::new();
         };
-        let mut settled = Vec::new();
-        while questions.first().is_some_and(|asked| asked.ts <= until) {
-            settled.extend(questions.pop_first());
+        let mut closed = Vec::new();
+        while requests.first().is_some_and(|request| request.ts <= until) {
+            closed.extend(requests.pop_first());
         }
-        if questions.is_empty() {
-            self.asked.remove(path);
-        } else if let (Some(send), false) = (&mut self.send, settled.is_empty()) {
+        if requests.is_empty() {
+            self.requests.remove(path);
+        } else if let (Some(send), false) = (&mut self.send, closed.is_empty()) {
             send(path);
         }
-        settled.retain(|asked| {
-            let waited = self.waited.get_mut(&asked.dev);
-            let Some((_, count)) = waited.filter(|waited| waited.0 == asked.device) else {
+        closed.retain(|request| {
+            let Some(pending) = self.pending.get_mut(&request.dev) else {
                 return false;
             };
-            *count -= 1;
-            if *count == 0 {
-                self.waited.remove(&asked.dev);
+            if pending.number != request.device {
+                return false;
+            }
+            pending.requests -= 1;
+            if pending.requests == 0 {
+                self.pending.remove(&request.dev);
             }
             true
         });
-        settled
+        closed
     }
 }
 
@@ -181,24 +302,26 @@ mod tests {
         Unix(0).after(Duration::from_secs(seconds))
     }
 
-    /// A snapshot, and the questions that it sends.
+    /// A snapshot, and the requests that it sends.
     fn snapshot() -> (Snapshot, Rc<RefCell<Vec<Vec<u8>>>>) {
         let sent = Rc::new(RefCell::new(Vec::new()));
-        let snapshot = Snapshot {
-            send: Some(Box::new({
-                let sent = sent.clone();
-                move |path| sent.borrow_mut().push(path.to_vec())
-            })),
-            ..Snapshot::default()
+        let mut snapshot = Snapshot::new(Some(Box::new({
+            let sent = sent.clone();
+            move |path| sent.borrow_mut().push(path.to_vec())
+        })));
+        let header = Header {
+            answers: true,
+            ..Header::default()
         };
+        snapshot.begin(&header, true);
         (snapshot, sent)
     }
 
-    fn ask(snapshot: &mut Snapshot, path: &str, dir: u64, ts: Unix) {
-        snapshot.ask(path.into(), "8:1", Some(dir), ts);
+    fn request(snapshot: &mut Snapshot, path: &str, dir: u64, ts: Unix) {
+        snapshot.request_below_moved(path.into(), "8:1", dir, ts);
     }
 
-    /// The directories of the questions that a walk since some time answers.
+    /// The directories of the requests that a walk since an instant answers.
     fn answer(snapshot: &mut Snapshot, path: &str, since: Unix) -> Vec<u64> {
         let answered = snapshot.walked(&Walked {
             since: Monotonic(since.0),
@@ -206,16 +329,16 @@ mod tests {
             roots: vec![Bytes::from(path.as_bytes())],
             ..Walked::default()
         });
-        answered.iter().filter_map(|asked| asked.dir).collect()
+        answered.iter().filter_map(Request::dir).collect()
     }
 
     #[test]
-    fn asks_once_until_the_answer_and_again_for_what_came_since() {
+    fn requests_once_until_the_answer_and_again_for_what_came_since() {
         let (mut snapshot, sent) = snapshot();
         for dir in 1..=1000 {
-            ask(&mut snapshot, "/w", dir, Unix(dir));
+            request(&mut snapshot, "/w", dir, Unix(dir));
         }
-        ask(&mut snapshot, "/v", 1, Unix(1));
+        request(&mut snapshot, "/v", 1, Unix(1));
         assert_eq!(*sent.borrow(), [b"/w", b"/v"]);
         assert_eq!(answer(&mut snapshot, "/w", Unix(999)).len(), 999);
         assert_eq!(*sent.borrow(), [b"/w", b"/v", b"/w"]);
@@ -227,15 +350,15 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_what_is_late_and_nothing_else() {
+    fn closes_what_is_late_and_nothing_else() {
         let (mut snapshot, sent) = snapshot();
-        ask(&mut snapshot, "/answered", 1, Unix(1));
-        ask(&mut snapshot, "/w", 2, seconds(2));
-        ask(&mut snapshot, "/w", 3, seconds(3));
+        request(&mut snapshot, "/answered", 1, Unix(1));
+        request(&mut snapshot, "/w", 2, seconds(2));
+        request(&mut snapshot, "/w", 3, seconds(3));
         assert_eq!(answer(&mut snapshot, "/answered", seconds(1)), [1]);
         assert!(!snapshot.expire(seconds(2).after(PATIENCE)));
-        // Only what is late is looked at.
-        assert_eq!(snapshot.due.len(), 2);
+        // Only the late deadline was removed.
+        assert_eq!(snapshot.deadlines.len(), 2);
         assert!(snapshot.holes.is_empty());
         assert!(snapshot.expire(Unix(seconds(2).after(PATIENCE).0 + 1)));
         assert_eq!(snapshot.holes["8:1"], Unix::MAX);
@@ -245,15 +368,15 @@ mod tests {
     }
 
     #[test]
-    fn forgets_the_questions_of_a_device() {
+    fn forgets_the_requests_of_a_device() {
         let (mut snapshot, sent) = snapshot();
-        ask(&mut snapshot, "/w", 1, Unix(1));
+        request(&mut snapshot, "/w", 1, Unix(1));
         snapshot.forget("8:2");
         assert!(snapshot.is_pending());
         snapshot.forget("8:1");
         assert!(!snapshot.is_pending());
-        // One about another device of that number.
-        ask(&mut snapshot, "/w", 2, Unix(2));
+        // The next file system with that device number.
+        request(&mut snapshot, "/w", 2, Unix(2));
         assert!(snapshot.is_pending());
         assert_eq!(answer(&mut snapshot, "/w", Unix(1)), []);
         assert_eq!(*sent.borrow(), [b"/w", b"/w"]);

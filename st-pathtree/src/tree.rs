@@ -1,34 +1,37 @@
-//! The directories of one file system: where each is, by its inode.
+//! The directories of one file system: the path of each, by its inode.
 //!
-//! A directory is a node that knows its parent and its name there, so that renaming it moves
-//! all below it at no cost. What events change is kept for a while, so that a path can be
-//! told as it was when a call began.
+//! A directory is a node that has a reference to its parent and its name there. So a rename of
+//! a directory changes one node, however many directories are below it. What a change replaced
+//! is kept for a while, to give paths as they were when a call began.
 
 use st_decode::event::Inode;
 use st_decode::time::Unix;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 
-/// What begins a path in place of a parent.
+/// In place of a parent: the directory is the root.
 const ROOT: u32 = u32::MAX;
+/// In place of a parent: the parent is not known.
 const UNKNOWN: u32 = u32::MAX - 1;
-/// Several directories have this inode number.
+/// In place of a parent: several directories have this inode number.
 const DOUBTFUL: u32 = u32::MAX - 2;
-/// No path has more names: more would be a circle.
+/// The most names that a path may have. Where there are more, the nodes form a circle.
 const MAX_DEPTH: usize = 1 << 14;
-/// How many directories' paths are remembered that no node leads to.
-const MAX_PLACES: usize = 1 << 16;
+/// The most directories in [`Tree::chain_paths`].
+const MAX_CHAIN_PATHS: usize = 1 << 16;
 
-/// Where a directory is.
+/// Which entry of which directory a directory is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Edge {
     /// The parent's node, [`ROOT`], [`UNKNOWN`] or [`DOUBTFUL`].
     parent: u32,
-    /// The parent's [`Node::generation`].
+    /// [`Node::generation`] of the parent.
     generation: u32,
     name: Box<[u8]>,
 }
 
 impl Edge {
+    /// The edge of a directory without a known parent: [`ROOT`], [`UNKNOWN`] or [`DOUBTFUL`].
     fn to(parent: u32) -> Self {
         Self {
             parent,
@@ -41,31 +44,40 @@ impl Edge {
 #[derive(Debug)]
 struct Node {
     inode: u64,
-    /// Counts the directories that this node has stood for.
+    /// How many directories this node stood for before. An edge to one of these leads nowhere.
     generation: u32,
-    /// Whether every directory below is known too.
+    /// Whether all directories below this one are known too.
     whole: bool,
     edge: Edge,
 }
 
-/// What a change undid.
+/// What a change replaced.
 #[derive(Debug)]
-enum Undone {
+enum Replaced {
+    /// The edge of a node, because its directory was renamed.
     Edge(u32),
+    /// The node of an inode, because its directory was removed.
     Node(u64),
 }
 
 /// How far a path within a file system is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// From its root.
+    /// The whole path, from the root on.
     Whole(Vec<u8>),
-    /// The end of it.
+    /// The last names of the path.
     Tail(Vec<u8>),
 }
 
-/// The number that an inode has in a tree: on btrfs made of the subvolume's and its own.
-/// `None` if these are too large, which no file system comes near.
+impl Found {
+    /// Whether only the last names of the path are known.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, Self::Tail(_))
+    }
+}
+
+/// The number of an inode in a [`Tree`]: on btrfs it is made of the subvolume's number and the
+/// inode's own. `None` if these are too large, which no real file system comes near.
 pub fn key(inode: Inode) -> Option<u64> {
     match inode.subvolume {
         None => Some(inode.ino),
@@ -76,59 +88,60 @@ pub fn key(inode: Inode) -> Option<u64> {
     }
 }
 
-/// A directory's name, and the inode of the one it is in.
+/// An entry of a directory.
 #[derive(Debug, Clone, Copy)]
-pub struct Spot<'a> {
-    /// The parent's inode.
+pub struct DirEntry<'a> {
+    /// The key of the directory that the entry is in.
     pub parent: u64,
-    /// The name.
+    /// The name of the entry.
     pub name: &'a [u8],
 }
 
-/// The directories of a file system.
+/// The directories of a file system, by their keys.
 #[derive(Debug, Default)]
 pub struct Tree {
     nodes: Vec<Node>,
+    /// Nodes that stand for no directory.
     free: Vec<u32>,
     by_inode: HashMap<u64, u32>,
-    /// Whether several directories may have one inode number: on btrfs, where the kernel
+    /// Whether several directories may have the same inode number: on btrfs, if the kernel
     /// cannot be asked for the subvolume.
     pub repeats: bool,
-    /// The btrfs subvolumes that the snapshot met, or that were looked for since.
+    /// The btrfs subvolumes in which a walk was made or requested.
     pub subvolumes: HashSet<u64>,
-    /// Those that events have told of, and that are still to be looked for.
+    /// The btrfs subvolumes that events have named and that are not in `subvolumes`.
     pub unmet: HashSet<u64>,
-    /// Paths of directories that no node leads to, as chains showed them; good until a
-    /// directory above is renamed.
-    places: HashMap<u64, Box<[u8]>>,
+    /// Paths of directories whose nodes have no known parent, as the chains of events showed
+    /// them. A path is removed when a directory of it is renamed.
+    chain_paths: HashMap<u64, Box<[u8]>>,
     /// When a directory was last renamed.
     renamed: Unix,
-    /// What was undone, oldest first, with when.
-    undone: VecDeque<(Unix, Undone)>,
-    /// Where renamed directories were until when.
-    edges: HashMap<u32, Vec<(Span, Edge)>>,
-    /// Removed directories, until when they were there.
-    removed: HashMap<u64, Vec<(Span, u32)>>,
+    /// What changes replaced, and when, oldest first.
+    replaced: VecDeque<(Unix, Replaced)>,
+    /// The former edges of nodes, each with the change that replaced it.
+    former_edges: HashMap<u32, Vec<(Span, Edge)>>,
+    /// The nodes of removed directories, each with the change that removed it.
+    removed_nodes: HashMap<u64, Vec<(Span, u32)>>,
 }
 
-/// When a change was made: some time from its call's beginning to when it was told.
+/// The time in which a change was made: an unknown instant between two others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// When the call began.
     pub began: Unix,
-    /// When it had succeeded.
+    /// When the call had succeeded.
     pub ts: Unix,
 }
 
-/// An instant to look back at. Of changes under way then, either all or none are made.
+/// A state of the tree at an instant, with or without all changes that were under way then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Instant {
+enum State {
     Before(Unix),
     After(Unix),
 }
 
-impl Instant {
-    /// Whether a change was made later.
+impl State {
+    /// Whether a change was made after this state.
     fn precedes(self, span: Span) -> bool {
         match self {
             Self::Before(instant) => span.ts > instant,
@@ -138,7 +151,7 @@ impl Instant {
 }
 
 impl Tree {
-    /// Learns from a path: `parent` is the inode of the directory that it is in.
+    /// Learns the path of a directory, `parent`, from the path of a file in it.
     pub fn learn(&mut self, began: Unix, parent: u64, fs_path: &[u8]) {
         let Some(slash) = fs_path.iter().rposition(|&byte| byte == b'/') else {
             return;
@@ -146,27 +159,34 @@ impl Tree {
         if fs_path[0] != b'/' || fs_path.len() == 1 {
             return;
         }
-        let known = |tree: &Self| {
-            let node = tree.by_inode.get(&parent)?;
-            Some(tree.nodes[*node as usize].edge.parent != UNKNOWN)
-        };
-        if known(self) == Some(true) {
-            return;
+        if let Some(&node) = self.by_inode.get(&parent) {
+            if self.nodes[node as usize].edge.parent != UNKNOWN {
+                return;
+            }
         }
         if slash == 0 {
             let root = self.node(parent);
             self.nodes[root as usize].edge = Edge::to(ROOT);
-        } else if began >= self.renamed && !self.places.contains_key(&parent) {
-            if self.places.len() >= MAX_PLACES {
-                self.places.clear();
+        } else if began >= self.renamed && !self.chain_paths.contains_key(&parent) {
+            if self.chain_paths.len() >= MAX_CHAIN_PATHS {
+                self.chain_paths.clear();
             }
-            self.places.insert(parent, fs_path[..slash].into());
+            self.chain_paths.insert(parent, fs_path[..slash].into());
         }
     }
 
-    /// Learns where a directory is, the root if nowhere; those in it will be learned too.
-    pub fn seen(&mut self, inode: u64, spot: Option<Spot>) {
-        let edge = spot.map_or(Edge::to(ROOT), |spot| self.edge(spot));
+    /// Learns that a walk has met the root.
+    pub fn root(&mut self, inode: u64) {
+        self.met(inode, Edge::to(ROOT));
+    }
+
+    /// Learns that a walk has met a directory. It meets the directories below this one too.
+    pub fn seen(&mut self, inode: u64, entry: DirEntry) {
+        let edge = self.edge(entry);
+        self.met(inode, edge);
+    }
+
+    fn met(&mut self, inode: u64, edge: Edge) {
         let node = self.node(inode);
         let node = &mut self.nodes[node as usize];
         let other =
@@ -180,79 +200,88 @@ impl Tree {
     }
 
     /// Learns of a new directory.
-    pub fn made(&mut self, span: Span, inode: u64, spot: Spot) {
-        // One that was removed unseen.
+    pub fn made(&mut self, span: Span, inode: u64, entry: DirEntry) {
+        // The removal of an earlier directory with this inode number may be missing.
         if !self.repeats {
-            self.gone(span, inode, None);
+            self.gone(span, inode);
         }
-        self.seen(inode, Some(spot));
+        self.seen(inode, entry);
     }
 
-    /// Forgets a directory, which was there until now.
-    pub fn gone(&mut self, span: Span, inode: u64, spot: Option<Spot>) {
-        self.places.remove(&inode);
-        if let Some(spot) = spot {
-            self.seen(inode, Some(spot));
-        }
+    /// Learns that a directory was removed, and which entry it was until then.
+    pub fn removed(&mut self, span: Span, inode: u64, entry: DirEntry) {
+        self.seen(inode, entry);
+        self.gone(span, inode);
+    }
+
+    /// Learns that a directory was removed.
+    pub fn gone(&mut self, span: Span, inode: u64) {
+        self.chain_paths.remove(&inode);
         if self.repeats {
             let node = self.node(inode);
             self.nodes[node as usize].edge = Edge::to(DOUBTFUL);
         } else if let Some(node) = self.by_inode.remove(&inode) {
-            self.removed.entry(inode).or_default().push((span, node));
-            self.undone.push_back((span.ts, Undone::Node(inode)));
+            self.removed_nodes
+                .entry(inode)
+                .or_default()
+                .push((span, node));
+            self.replaced.push_back((span.ts, Replaced::Node(inode)));
         }
     }
 
     /// Learns that a directory was renamed.
-    pub fn moved(&mut self, span: Span, inode: u64, from: Spot, to: Spot) {
+    pub fn moved(&mut self, span: Span, inode: u64, from: DirEntry, to: DirEntry) {
         let old = self.edge(from);
         let new = self.edge(to);
-        self.forget_places(&old);
+        self.forget_chain_paths(&old);
         self.renamed = span.ts;
         let node = self.node(inode);
-        // It may have been another one of that number.
+        // The node may stand for another directory with the same inode number.
         self.nodes[node as usize].edge = if self.repeats {
             Edge::to(DOUBTFUL)
         } else {
             new
         };
-        self.edges.entry(node).or_default().push((span, old));
-        self.undone.push_back((span.ts, Undone::Edge(node)));
+        self.former_edges.entry(node).or_default().push((span, old));
+        self.replaced.push_back((span.ts, Replaced::Edge(node)));
     }
 
-    /// Forgets the paths below a directory that is being renamed.
-    fn forget_places(&mut self, old: &Edge) {
-        if self.places.is_empty() {
+    /// Forgets the chain paths of a directory that is renamed, by its old edge, and of those
+    /// below it.
+    fn forget_chain_paths(&mut self, old: &Edge) {
+        if self.chain_paths.is_empty() {
             return;
         }
-        let mut names = vec![&old.name[..]];
-        let parent = self.climb(old, Instant::After(Unix::MAX), &mut names);
-        match join(parent, &names) {
-            Found::Whole(path) => self.places.retain(|_, place| {
-                let rest = place.strip_prefix(&path[..]);
+        match self.path_now(old) {
+            Found::Whole(path) => self.chain_paths.retain(|_, known| {
+                let rest = known.strip_prefix(&path[..]);
                 rest.is_none_or(|rest| rest.first().is_some_and(|&byte| byte != b'/'))
             }),
-            Found::Tail(_) => self.places.clear(),
+            Found::Tail(_) => self.chain_paths.clear(),
         }
     }
 
-    /// Where a directory is now, unless every directory below is known.
+    /// The current path of a directory if a directory below it may be unknown, else `None`.
     pub fn unknown_below(&self, inode: u64) -> Option<Found> {
         let node = &self.nodes[*self.by_inode.get(&inode)? as usize];
-        let mut names = vec![&node.edge.name[..]];
-        let above = self.climb(&node.edge, Instant::After(Unix::MAX), &mut names);
-        (!node.whole).then(|| join(above, &names))
+        (!node.whole).then(|| self.path_now(&node.edge))
     }
 
-    /// The path of what a chain showed when a call began: `tail` begins with the name of the
-    /// directory whose inode is `top`.
+    fn path_now(&self, edge: &Edge) -> Found {
+        let mut names = vec![&edge.name[..]];
+        let above = self.climb(edge, State::After(Unix::MAX), &mut names);
+        join(above, &names)
+    }
+
+    /// The path of a file when a call began. `tail` is the end of the path that a chain showed;
+    /// it begins with the name of the directory `top`.
     pub fn path(&self, began: Unix, top: u64, tail: &[u8]) -> Found {
         let cut = tail.iter().position(|&byte| byte == b'/');
         let (name, rest) = tail.split_at(cut.unwrap_or(tail.len()));
         let mut longest = Found::Tail(tail.to_vec());
-        let overlapping = self.undone.back().is_some_and(|(ts, _)| *ts > began);
-        for instant in [Instant::Before(began), Instant::After(began)] {
-            if let Some(found) = self.path_at(instant, top, name, rest) {
+        let overlapping = self.replaced.back().is_some_and(|(ts, _)| *ts > began);
+        for state in [State::Before(began), State::After(began)] {
+            if let Some(found) = self.path_at(state, top, name, rest) {
                 if matches!(found, Found::Whole(_)) {
                     return found;
                 }
@@ -262,40 +291,43 @@ impl Tree {
                 break;
             }
         }
-        match self.place(top, began) {
-            Some(place) if place.rsplit(|&byte| byte == b'/').next() == Some(name) => {
-                Found::Whole([place, rest].concat())
+        match self.chain_path(top, began) {
+            Some(path) if path.rsplit(|&byte| byte == b'/').next() == Some(name) => {
+                Found::Whole([path, rest].concat())
             }
             _ => longest,
         }
     }
 
-    fn path_at(&self, instant: Instant, top: u64, name: &[u8], rest: &[u8]) -> Option<Found> {
-        let edge = self.edge_at(self.find(top, instant)?, instant);
+    fn path_at(&self, state: State, top: u64, name: &[u8], rest: &[u8]) -> Option<Found> {
+        let edge = self.edge_at(self.node_at(top, state)?, state);
         if [UNKNOWN, DOUBTFUL].contains(&edge.parent) || *edge.name != *name {
             return None;
         }
         let mut names = vec![name];
-        let above = self.climb(edge, instant, &mut names);
+        let above = self.climb(edge, state, &mut names);
         Some(match join(above, &names) {
             Found::Whole(path) => Found::Whole([&path, rest].concat()),
             Found::Tail(path) => Found::Tail([&path, rest].concat()),
         })
     }
 
-    /// The path of a directory that no node leads to, if it was that at an instant.
-    fn place(&self, inode: u64, instant: Unix) -> Option<&[u8]> {
-        let place = self.places.get(&inode)?;
-        (instant >= self.renamed).then_some(place)
+    /// The path of a directory that a chain showed, if the directory had it at an instant.
+    fn chain_path(&self, inode: u64, instant: Unix) -> Option<&[u8]> {
+        let path = self.chain_paths.get(&inode)?;
+        (instant >= self.renamed).then_some(path)
     }
 
-    /// Forgets what changed before an instant: no call that began then is still to be told.
+    /// Forgets what changes before an instant replaced. No path may be requested any more as it
+    /// was before that instant.
     pub fn settle(&mut self, before: Unix) {
-        while self.undone.front().is_some_and(|(ts, _)| *ts < before) {
-            match self.undone.pop_front() {
-                Some((_, Undone::Edge(node))) => drop(drop_first(&mut self.edges, node)),
-                Some((_, Undone::Node(inode))) => {
-                    if let Some((_, node)) = drop_first(&mut self.removed, inode) {
+        while self.replaced.front().is_some_and(|(ts, _)| *ts < before) {
+            match self.replaced.pop_front() {
+                Some((_, Replaced::Edge(node))) => {
+                    take_first(&mut self.former_edges, node);
+                }
+                Some((_, Replaced::Node(inode))) => {
+                    if let Some((_, node)) = take_first(&mut self.removed_nodes, inode) {
                         let removed = &mut self.nodes[node as usize];
                         removed.generation = removed.generation.wrapping_add(1);
                         removed.edge = Edge::to(UNKNOWN);
@@ -307,31 +339,29 @@ impl Tree {
         }
     }
 
-    fn find(&self, inode: u64, instant: Instant) -> Option<u32> {
-        let removed = || {
-            let removed = self.removed.get(&inode)?;
-            removed.iter().find(|(span, _)| instant.precedes(*span))
-        };
-        match removed() {
-            Some((_, node)) => Some(*node),
+    /// The node that an inode had in a state.
+    fn node_at(&self, inode: u64, state: State) -> Option<u32> {
+        let removed = self.removed_nodes.get(&inode);
+        match removed.and_then(|removed| first_after(removed, state)) {
+            Some(node) => Some(*node),
             None => self.by_inode.get(&inode).copied(),
         }
     }
 
-    fn edge_at(&self, node: u32, instant: Instant) -> &Edge {
-        let old = || {
-            let edges = self.edges.get(&node)?;
-            edges.iter().find(|(span, _)| instant.precedes(*span))
-        };
-        old().map_or(&self.nodes[node as usize].edge, |(_, edge)| edge)
+    /// The edge that a node had in a state.
+    fn edge_at(&self, node: u32, state: State) -> &Edge {
+        let former = self.former_edges.get(&node);
+        let former = former.and_then(|edges| first_after(edges, state));
+        former.unwrap_or(&self.nodes[node as usize].edge)
     }
 
-    /// Collects the names above an edge. Returns the path of what they are in: empty for
-    /// the root, `None` if that is not known.
+    /// Appends the names of the directories above an edge, from the nearest one on. Returns the
+    /// path of the directory in which the last of them is: empty for the root, `None` if that
+    /// is not known.
     fn climb<'a>(
         &'a self,
         mut edge: &'a Edge,
-        instant: Instant,
+        state: State,
         names: &mut Vec<&'a [u8]>,
     ) -> Option<&'a [u8]> {
         let own = names.len();
@@ -341,30 +371,29 @@ impl Tree {
                 names.truncate(own);
                 return None;
             }
-            edge = self.edge_at(edge.parent, instant);
+            edge = self.edge_at(edge.parent, state);
             match edge.parent {
-                ROOT => break,
                 UNKNOWN => {
-                    let (Instant::Before(instant) | Instant::After(instant)) = instant;
-                    return self.place(parent.inode, instant);
+                    let (State::Before(instant) | State::After(instant)) = state;
+                    return self.chain_path(parent.inode, instant);
                 }
-                DOUBTFUL => break,
+                ROOT | DOUBTFUL => break,
                 _ => names.push(&edge.name),
             }
         }
         (edge.parent == ROOT).then_some(b"")
     }
 
-    fn edge(&mut self, spot: Spot) -> Edge {
-        let parent = self.node(spot.parent);
+    fn edge(&mut self, entry: DirEntry) -> Edge {
+        let parent = self.node(entry.parent);
         Edge {
             parent,
             generation: self.nodes[parent as usize].generation,
-            name: spot.name.into(),
+            name: entry.name.into(),
         }
     }
 
-    /// The node of an inode: a new one if it has none.
+    /// The node of an inode: a new one if the inode has none yet.
     fn node(&mut self, inode: u64) -> u32 {
         if let Some(node) = self.by_inode.get(&inode) {
             return *node;
@@ -385,7 +414,8 @@ impl Tree {
     }
 }
 
-/// Joins names, the innermost first, to the path that they are in.
+/// The path of what is named last: `names` has the innermost name first, and `above` is the
+/// path of the directory in which the outermost one is, if that is known.
 fn join(above: Option<&[u8]>, names: &[&[u8]]) -> Found {
     let mut path = above.unwrap_or_default().to_vec();
     for name in names.iter().rev() {
@@ -401,9 +431,20 @@ fn join(above: Option<&[u8]>, names: &[&[u8]]) -> Found {
     }
 }
 
-fn drop_first<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, Vec<V>>, key: K) -> Option<V> {
+/// What the first change after a state replaced.
+fn first_after<T>(changes: &[(Span, T)], state: State) -> Option<&T> {
+    let change = changes.iter().find(|(span, _)| state.precedes(*span));
+    change.map(|(_, replaced)| replaced)
+}
+
+/// Removes the first value of a list in a map, and the list if that was its only one.
+fn take_first<K: Hash + Eq, V>(map: &mut HashMap<K, Vec<V>>, key: K) -> Option<V> {
     let list = map.get_mut(&key)?;
-    let first = (!list.is_empty()).then(|| list.remove(0));
+    let first = if list.is_empty() {
+        None
+    } else {
+        Some(list.remove(0))
+    };
     if list.is_empty() {
         map.remove(&key);
     }

@@ -1,7 +1,7 @@
 //! Watches: which events are wanted below which paths.
 //!
-//! The deepest watch at or above a path decides about it: its events replace those of the
-//! watches further up. Watches on the same path add up.
+//! The deepest watch at or above a path decides about the path: its events replace those of the
+//! watches above it. The events of watches on the same path add up.
 
 use crate::vocabulary::{Class, Event};
 use std::collections::HashMap;
@@ -11,22 +11,27 @@ use std::collections::HashMap;
 pub struct Events(u32);
 
 impl Events {
-    /// All nine.
+    /// All events on files.
     pub fn all() -> Self {
         Event::of(Class::File).fold(Self::default(), Self::with)
     }
 
-    /// These and one more.
+    /// These events and one more.
     pub fn with(self, event: Event) -> Self {
         Self(self.0 | 1 << event as u32)
     }
 
-    /// Those of both.
+    /// The events of both sets.
     pub fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether it has an event.
+    /// Whether the set has no event.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Whether the set has an event.
     pub fn has(self, event: Event) -> bool {
         self.0 & 1 << event as u32 != 0
     }
@@ -46,7 +51,7 @@ impl Events {
     }
 }
 
-/// Events wanted at and below a path.
+/// A path, and the events that are wanted at and below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
     /// Absolute, without `.`, `..`, doubled or trailing slashes.
@@ -99,7 +104,7 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Adds them up.
+    /// All of these watches. Their events add up where the paths are equal.
     pub fn new(watches: Vec<Watch>) -> Self {
         let mut by_path: HashMap<_, Events> = HashMap::new();
         for watch in watches {
@@ -110,20 +115,20 @@ impl Watches {
         Self { by_path, longest }
     }
 
-    /// Whether there are none.
+    /// Whether there is no watch.
     pub fn is_empty(&self) -> bool {
         self.by_path.is_empty()
     }
 
-    /// The watch that decides about an absolute path: the length of its own path, and its
-    /// events.
+    /// The watch that decides about an absolute path: the length of the watch's path in bytes,
+    /// and its events.
     pub fn decide(&self, path: &[u8]) -> Option<(usize, Events)> {
-        // A path of many directories would take long to be hashed at each of them.
+        // Where no watch can be, no path is hashed: a deep path would take long.
         let mut above = ancestors(path).skip_while(|above| above.len() > self.longest);
         above.find_map(|above| Some((above.len(), *self.by_path.get(above)?)))
     }
 
-    /// Each watch's path and events.
+    /// The path and the events of each watch.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Events)> {
         self.by_path
             .iter()
@@ -131,7 +136,7 @@ impl Watches {
     }
 }
 
-/// A path and those above it, up to `/`.
+/// A path and the paths of the directories above it, up to `/`.
 fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(path), |path| {
         let slash = path.iter().rposition(|&byte| byte == b'/')?;

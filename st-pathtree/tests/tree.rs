@@ -1,7 +1,7 @@
 //! The tree against the plainest oracle: every state of a small file system, kept whole.
 
 use st_decode::time::Unix;
-use st_pathtree::tree::{Found, Span, Spot, Tree};
+use st_pathtree::tree::{DirEntry, Found, Span, Tree};
 use std::collections::BTreeMap;
 
 /// Sebastiano Vigna's splitmix64.
@@ -50,9 +50,9 @@ fn is_below(state: &State, inode: u64, above: u64) -> bool {
     (state.get(&above)).is_some_and(|above| path(state, inode).1.contains(&above.id))
 }
 
-fn spot(state: &State, inode: u64) -> Spot<'_> {
+fn entry(state: &State, inode: u64) -> DirEntry<'_> {
     let Dir { parent, name, .. } = &state[&inode];
-    Spot {
+    DirEntry {
         parent: *parent,
         name: name.as_bytes(),
     }
@@ -121,7 +121,7 @@ impl Run {
                 self.count += 1;
                 let id = self.count;
                 state.insert(inode, Dir { parent, name, id });
-                self.tree.made(span, inode, spot(&state, inode));
+                self.tree.made(span, inode, entry(&state, inode));
                 self.known.push(id);
             }
             3 if !inodes.is_empty() => {
@@ -129,7 +129,7 @@ impl Run {
                 if state.values().any(|dir| dir.parent == inode) {
                     return;
                 }
-                self.tree.gone(span, inode, Some(spot(&state, inode)));
+                self.tree.removed(span, inode, entry(&state, inode));
                 self.known.extend(state.remove(&inode).map(|dir| dir.id));
                 self.free.push(inode);
             }
@@ -142,7 +142,7 @@ impl Run {
                 let old = state.clone();
                 let id = old[&inode].id;
                 state.insert(inode, Dir { parent, name, id });
-                let (from, to) = (spot(&old, inode), spot(&state, inode));
+                let (from, to) = (entry(&old, inode), entry(&state, inode));
                 self.tree.moved(span, inode, from, to);
                 self.known.push(id);
             }
@@ -158,7 +158,7 @@ impl Run {
                     state.insert(inode, Dir { id, ..place });
                 }
                 for inode in [one, other] {
-                    let (from, to) = (spot(&old, inode), spot(&state, inode));
+                    let (from, to) = (entry(&old, inode), entry(&state, inode));
                     self.tree.moved(span, inode, from, to);
                     self.known.push(state[&inode].id);
                 }
@@ -174,7 +174,7 @@ impl Run {
         if !inodes.is_empty() {
             let inode = self.random.pick(&inodes);
             let state = self.states.last().expect("there is always one");
-            self.tree.seen(inode, Some(spot(state, inode)));
+            self.tree.seen(inode, entry(state, inode));
             self.known.push(state[&inode].id);
         }
     }
@@ -239,7 +239,7 @@ fn every_path_is_right_at_every_instant() {
             count: 12,
             settled: 0,
         };
-        run.tree.seen(ROOT, None);
+        run.tree.root(ROOT);
         // What was there before tracing, and is not known yet.
         let mut before = State::new();
         for inode in 2..12 {

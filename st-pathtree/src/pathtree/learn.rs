@@ -1,101 +1,108 @@
-//! What events and the snapshot tell of directories.
+//! Learns what events and walks tell of directories.
 
-use super::{BTRFS, PathTree, last};
+use super::{BTRFS, PathTree};
 use crate::event::{InputEvent, Status};
 use crate::resolve::Question;
-use crate::snapshot::Asked;
-use crate::tree::{Span, Spot, Tree, key};
-use st_decode::event::{Dir, FsPath};
+use crate::snapshot::MovedDirectory;
+use crate::tree::{DirEntry, Span, key};
+use st_decode::event::{Dir, FsPath, Shutdown};
 use st_decode::record::{Lost, Walked};
 use st_decode::time::Unix;
 use st_decode::vocabulary::Event;
 use std::time::Duration;
 
-/// How long a call may take before its path is told by what the directories are called
-/// now.
+/// The longest time that a call may take if its path is to be given as it was when the call
+/// began. The path of a longer call is given by the current names of the directories.
 const LONGEST_CALL: Duration = Duration::from_secs(2);
 
 impl PathTree {
     /// Learns what an event tells of directories.
     pub(super) fn learn(&mut self, event: &InputEvent) {
         let files = &event.unresolved;
-        let learns = self.follows && !files.deleted && event.ts >= self.snapshot.trusted();
-        let Some(dev) = event.dev.filter(|_| learns) else {
+        if !self.follows || files.deleted || event.ts < self.snapshot.trusted_since() {
             return;
-        };
-        let span = Span {
-            began: event.began(),
-            ts: event.ts,
-        };
-        if !self.trees.contains_key(dev) {
-            self.trees.insert(dev.to_owned(), Tree::default());
         }
-        let Some(tree) = self.trees.get_mut(dev) else {
+        let Some(dev) = event.dev else {
             return;
         };
         let (new, old) = (files.fs_path.as_ref(), files.old_fs_path.as_ref());
+        let tree = self.trees.get_or_new(dev);
         let parent = new.and_then(|new| new.parent);
-        let named = parent.is_some_and(|parent| parent.subvolume.is_none());
-        tree.repeats |= named && self.resolver.kind(dev) == Some(BTRFS);
-        tree.settle(if self.waiting.is_empty() {
-            event.ts.before(LONGEST_CALL)
-        } else {
-            Unix(0)
-        });
+        if parent.is_some_and(|parent| parent.subvolume.is_none()) {
+            tree.repeats |= self.resolver.kind(dev) == Some(BTRFS);
+        }
+        if self.waiting.is_empty() {
+            tree.settle(event.ts.before(LONGEST_CALL));
+        }
         for fs_path in new.into_iter().chain(old) {
             if let Some(parent) = fs_path.parent.and_then(key) {
                 tree.learn(event.began(), parent, &fs_path.path);
             }
         }
-        let (to, from) = (new.and_then(spot), old.and_then(spot));
+        let span = Span {
+            began: event.began(),
+            ts: event.ts,
+        };
+        let (to, from) = (new.and_then(entry), old.and_then(entry));
         let dir = files.dir.and_then(key);
         let other = files.other_dir.and_then(key);
         match (event.event, dir) {
-            (Event::Mkdir, Some(ino)) => {
+            (Event::Mkdir, Some(dir)) => {
                 if let Some(to) = to {
-                    tree.made(span, ino, to);
+                    tree.made(span, dir, to);
                 }
             }
-            (Event::Rmdir, Some(ino)) => tree.gone(span, ino, to),
+            (Event::Rmdir, Some(dir)) => match to {
+                Some(entry) => tree.removed(span, dir, entry),
+                None => tree.gone(span, dir),
+            },
             (Event::Rename, _) => {
                 let Some((from, to)) = from.zip(to) else {
                     return;
                 };
+                let mut moved = Vec::new();
                 if let Some(dir) = dir {
                     tree.moved(span, dir, from, to);
+                    moved.push(dir);
                 }
                 match other {
-                    Some(other) if event.exchange => tree.moved(span, other, to, from),
-                    Some(other) => tree.gone(span, other, Some(to)),
+                    Some(other) if event.exchange => {
+                        tree.moved(span, other, to, from);
+                        moved.push(other);
+                    }
+                    Some(other) => tree.removed(span, other, to),
                     None => {}
                 }
-                let moved = dir.into_iter().chain(other.filter(|_| event.exchange));
-                let moved = moved.map(|moved| (dev.to_owned(), moved, event.ts));
-                if self.snapshot.taken {
-                    self.snapshot.moved.extend(moved);
+                for dir in moved {
+                    self.snapshot.note_moved(MovedDirectory {
+                        dev: dev.to_owned(),
+                        dir,
+                        ts: event.ts,
+                    });
                 }
             }
             _ => {}
         }
-        let tops = new.into_iter().chain(old).filter_map(|path| path.top);
-        for subvolume in tops.filter_map(|top| top.subvolume) {
-            if !tree.subvolumes.contains(&subvolume) {
-                tree.unmet.insert(subvolume);
+        for top in new.into_iter().chain(old).filter_map(|path| path.top) {
+            if let Some(subvolume) = top.subvolume {
+                if !tree.subvolumes.contains(&subvolume) {
+                    tree.unmet.insert(subvolume);
+                }
             }
         }
-        self.look_in_unmet(dev, event.ts);
-        self.look_below_moved(event.ts);
+        self.request_for_unmet(dev, event.ts);
+        self.request_below_moved(event.ts);
     }
 
-    /// Asks for the directories below those that were renamed and may have come from where
-    /// nobody looked. `now` is how far the stream has got.
-    fn look_below_moved(&mut self, now: Unix) {
-        if self.snapshot.moved.is_empty() || !self.snapshot.done {
+    /// Requests walks below the directories that were renamed and may come from where no walk
+    /// has been. `now` is the time of the record that is handled.
+    fn request_below_moved(&mut self, now: Unix) {
+        if !self.snapshot.is_walked() {
             return;
         }
-        for (dev, dir, ts) in std::mem::take(&mut self.snapshot.moved) {
-            let tree = self.trees.get(&dev);
-            let Some(found) = tree.and_then(|tree| tree.unknown_below(dir)) else {
+        for MovedDirectory { dev, dir, ts } in self.snapshot.take_moved() {
+            let Some(found) = (self.trees.get(&dev)).and_then(|tree| tree.unknown_below(dir))
+            else {
                 continue;
             };
             let question = Question {
@@ -108,116 +115,124 @@ impl PathTree {
             let resolved = self.resolver.resolve(question, &found, None);
             match resolved.status {
                 Status::Complete if self.resolver.concerns(&resolved.path) => {
-                    self.request(resolved.path, &dev, Some(dir), now);
+                    (self.snapshot).request_below_moved(resolved.path, &dev, dir, now);
                 }
                 Status::Partial if !self.is_outside(&dev, ts) => {
-                    self.snapshot.hole(&dev, Unix::MAX);
+                    self.snapshot.note_hole(&dev, Unix::MAX);
                 }
                 _ => {}
             }
         }
     }
 
-    /// Asks for the directories of subvolumes that only events have told of: these were made
-    /// since, or after the snapshot had passed by, and may be anywhere.
-    fn look_in_unmet(&mut self, dev: &str, now: Unix) {
-        let Some(tree) = self.trees.get_mut(dev).filter(|_| self.snapshot.done) else {
+    /// Requests walks for the btrfs subvolumes that events have named and no walk has met. They
+    /// were created since the walk, or after it had passed by, and may be anywhere.
+    fn request_for_unmet(&mut self, dev: &str, now: Unix) {
+        if !self.snapshot.is_walked() {
+            return;
+        }
+        let Some(tree) = self.trees.get_mut(dev) else {
             return;
         };
-        let unmet = std::mem::take(&mut tree.unmet).into_iter();
-        // The snapshot may have met them after the event.
-        if unmet.filter(|&id| tree.subvolumes.insert(id)).count() > 0 {
-            for root in self.snapshot.roots.clone() {
-                self.request(root, dev, None, now);
+        let mut any = false;
+        for subvolume in std::mem::take(&mut tree.unmet) {
+            // The walk may have met the subvolume after the event.
+            any |= tree.subvolumes.insert(subvolume);
+        }
+        if any {
+            for root in self.snapshot.roots().to_vec() {
+                self.snapshot.request(root, dev, now);
             }
         }
     }
 
-    /// Asks st-probe to look below a directory, `dir` if that was renamed.
-    pub(super) fn request(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: Unix) {
-        if !self.snapshot.answers {
-            self.snapshot.hole(dev, Unix::MAX);
-            return;
-        }
-        self.snapshot.ask(path, dev, dir, ts);
-    }
-
-    /// Takes a `walked` record.
+    /// Takes the end of a walk.
     pub(super) fn walked(&mut self, walked: &Walked) {
-        let ts = self.snapshot.clock.unix(walked.ts);
-        for Asked { dev, dir, .. } in self.snapshot.walked(walked) {
-            let tree = self.trees.get(&dev);
-            let unmet = |dir| tree.is_some_and(|tree| tree.unknown_below(dir).is_some());
+        let ts = self.clock.unix(walked.ts);
+        for request in self.snapshot.walked(walked) {
+            let dev = request.dev();
             if !walked.complete {
-                self.snapshot.hole(&dev, Unix::MAX);
-            } else if dir.is_some_and(unmet) {
-                // It had been moved on when it was looked for.
-                self.snapshot.hole(&dev, ts);
+                self.snapshot.note_hole(dev, Unix::MAX);
+            } else if request
+                .dir()
+                .is_some_and(|dir| self.is_unknown_below(dev, dir))
+            {
+                // The directory had been renamed again before the walk came to its path.
+                self.snapshot.note_hole(dev, ts);
             }
         }
-        // Those that the snapshot did not meet may have been below a watch for a while.
-        for (dev, dir, _) in self.snapshot.moved.clone() {
-            let tree = self.trees.get(&dev);
-            if tree.is_some_and(|tree| tree.unknown_below(dir).is_some()) {
-                self.snapshot.hole(&dev, ts);
+        // The directories that the walk has not met may have been below a watch for a while.
+        for MovedDirectory { dev, dir, .. } in self.snapshot.moved().to_vec() {
+            if self.is_unknown_below(&dev, dir) {
+                self.snapshot.note_hole(&dev, ts);
             }
         }
-        for dev in self.trees.keys().cloned().collect::<Vec<_>>() {
-            self.look_in_unmet(&dev, ts);
+        for dev in self.trees.devices() {
+            self.request_for_unmet(&dev, ts);
         }
-        self.look_below_moved(ts);
+        self.request_below_moved(ts);
     }
 
-    /// Learns of a directory that the snapshot met.
+    /// Whether a directory below another one may be unknown.
+    fn is_unknown_below(&self, dev: &str, dir: u64) -> bool {
+        let tree = self.trees.get(dev);
+        tree.is_some_and(|tree| tree.unknown_below(dir).is_some())
+    }
+
+    /// Learns of a directory that a walk met.
     pub(super) fn dir(&mut self, dir: &Dir) {
-        if dir.ts < self.snapshot.trusted() {
+        if !self.follows || dir.ts < self.snapshot.trusted_since() {
             return;
         }
-        let tree = self.trees.entry(dir.dev.to_owned()).or_default();
-        // What is looked at later may be above the root of that look only.
-        if !self.snapshot.done {
+        let tree = self.trees.get_or_new(dir.dev);
+        // A later walk may begin below a subvolume's root: it does not meet the whole of it.
+        if !self.snapshot.is_walked() {
             tree.subvolumes.extend(dir.dir.subvolume);
         }
-        tree.repeats |= dir.dir.subvolume.is_none() && self.resolver.kind(dir.dev) == Some(BTRFS);
+        if dir.dir.subvolume.is_none() {
+            tree.repeats |= self.resolver.kind(dir.dev) == Some(BTRFS);
+        }
         let Some(inode) = key(dir.dir) else { return };
         if *dir.fs_path.path == *b"/" {
-            tree.seen(inode, None);
-        } else if let Some(spot) = spot(&dir.fs_path) {
-            tree.learn(dir.ts, spot.parent, &dir.fs_path.path);
-            tree.seen(inode, Some(spot));
+            tree.root(inode);
+        } else if let Some(entry) = entry(&dir.fs_path) {
+            tree.learn(dir.ts, entry.parent, &dir.fs_path.path);
+            tree.seen(inode, entry);
         }
     }
 
-    /// Takes a file system's tree away: its device number may be another's next.
-    pub(super) fn shutdown(&mut self, ts: Unix, dev: &str) {
-        if let Some(tree) = self.trees.remove(dev) {
+    /// Retires the tree of a file system that is no longer mounted: another file system may get
+    /// its device number.
+    pub(super) fn shutdown(&mut self, shutdown: &Shutdown) {
+        if self.trees.get(shutdown.dev).is_some() {
             if self.waiting.is_empty() {
-                self.former.clear();
+                self.trees.forget_former();
             }
-            self.former.push((ts, dev.to_owned(), tree));
+            self.trees.retire(shutdown.dev, shutdown.ts);
         }
-        self.snapshot.forget(dev);
+        self.snapshot.forget(shutdown.dev);
     }
 
-    /// Trusts no tree any more: renames may have been lost, or are until some time.
+    /// Takes a gap: no tree can be trusted any more if renames may be missing.
     pub(super) fn lost(&mut self, lost: &Lost) {
         if lost.event.is_some_and(|event| !event.changes_directories()) {
             return;
         }
-        let ts = self.snapshot.clock.unix(lost.since);
-        for (dev, tree) in std::mem::take(&mut self.trees) {
-            if !self.waiting.is_empty() {
-                self.former.push((ts, dev, tree));
-            }
+        if self.waiting.is_empty() {
+            self.trees.forget_current();
+        } else {
+            self.trees.retire_all(self.clock.unix(lost.since));
         }
-        self.snapshot.since = self.snapshot.since.max(lost.end());
-        self.snapshot.done = false;
+        self.snapshot.distrust(lost.end());
     }
 }
 
-/// Where a path's file is.
-fn spot<'a>(fs_path: &'a FsPath) -> Option<Spot<'a>> {
+/// Which entry of which directory a path's file is.
+fn entry<'a>(fs_path: &'a FsPath) -> Option<DirEntry<'a>> {
     let parent = fs_path.parent.and_then(key)?;
-    let name = last(&fs_path.path);
-    Some(Spot { parent, name })
+    let name = fs_path.path.rsplit(|&byte| byte == b'/').next();
+    Some(DirEntry {
+        parent,
+        name: name.unwrap_or_default(),
+    })
 }

@@ -1,6 +1,7 @@
 use super::*;
-use st_decode::event::{Dir, EventRecord, Inode, Unresolved};
-use st_decode::record::{End, Hook, MAGIC, VERSION, Walked};
+use crate::event::Status;
+use st_decode::event::{Dir, EventRecord, FsPath, Inode, Unresolved};
+use st_decode::record::{End, Hook, Lost, MAGIC, VERSION, Walked};
 use st_decode::time::Monotonic;
 use st_decode::vocabulary::{Role, Why};
 use std::cell::RefCell;
