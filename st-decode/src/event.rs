@@ -35,7 +35,7 @@ pub struct EventRecord<'a> {
     /// Inode number of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ino: Option<u64>,
-    /// What st-pathtree makes paths of.
+    /// What st-pathtree needs to resolve the paths of the event.
     #[serde(default, skip_serializing_if = "Unresolved::is_empty", borrow)]
     pub unresolved: Unresolved<'a>,
     /// create, mkdir, mknod: type and permissions, as st_mode in inode(7).

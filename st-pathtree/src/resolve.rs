@@ -9,7 +9,8 @@ use st_decode::time::{Clock, Unix};
 use st_decode::vocabulary::Event;
 use std::collections::HashMap;
 
-/// A mount that is on a mount, and so on: no real table has more.
+/// The most mounts that are followed from one to the mount that it is on. If the parents in a
+/// table form a circle, there would be no end.
 const MAX_NESTED: usize = 64;
 
 /// What must be known of an event to resolve a path of its file.
@@ -367,9 +368,9 @@ impl Resolver {
         mounted.path.clone()
     }
 
-    /// Of the paths that the mounts give to a file: those that lead to it before those that
-    /// are covered; then those where the event is wanted; then the one on the mount `like`;
-    /// then the one with the deepest watch; then that of the mount that was made first.
+    /// The best of the paths that the mounts give to a file. A path that leads to the file is
+    /// better than a covered one; then, one where the event is wanted; then, the one on the mount
+    /// `like`; then, the one with the deepest watch; then, that of the mount that was made first.
     fn best(
         &self,
         table: &MountTable,

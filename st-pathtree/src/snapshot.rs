@@ -1,4 +1,7 @@
 //! The state of the snapshot: which walks st-probe has made, and which were requested of it.
+//!
+//! st-probe makes a full walk at the start and after each gap. Further walks are requested of it
+//! where directories come to be watched that no walk has met.
 
 use st_decode::record::{Header, Walked};
 use st_decode::time::{Clock, Monotonic, Unix};
@@ -14,7 +17,7 @@ pub type Ask = Box<dyn FnMut(&[u8])>;
 /// its way to st-probe.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What all walks have told of directories, and what is still to come.
+/// Which walks st-probe has made, which are still to come, and what no walk tells.
 #[derive(Default)]
 pub struct Snapshot {
     /// Takes the requests.
@@ -27,13 +30,13 @@ pub struct Snapshot {
     clock: Clock,
     /// A walk counts if it began at this instant or later: records before it are missing.
     since: Monotonic,
-    /// The roots of the walk that nobody requested.
+    /// The roots of the full walk.
     roots: Vec<Vec<u8>>,
-    /// Whether that walk left nothing out.
+    /// Whether the full walk left nothing out.
     complete: bool,
-    /// Whether that walk was made, and began at `since` or later.
+    /// Whether a full walk was made that began at `since` or later.
     walked: bool,
-    /// The open requests, by path. Only the first one about each path was sent.
+    /// The open requests, by path. Of the requests about one path only the first was sent.
     requests: HashMap<Vec<u8>, BTreeSet<Request>>,
     /// [`Request::ts`] and path of every request, until its answer would be late. An answered
     /// request stays here until then.
@@ -76,7 +79,7 @@ impl Request {
 /// A device that open requests are about.
 #[derive(Debug)]
 struct PendingDevice {
-    /// Tells file systems apart that have the same device number one after the other.
+    /// Two file systems that have the same device number, one after the other, differ in this.
     number: u64,
     /// How many requests are open.
     requests: usize,
@@ -119,7 +122,7 @@ impl Snapshot {
         self.taken
     }
 
-    /// Whether the walk that nobody requested was made since the last gap.
+    /// Whether the full walk was made since the last gap.
     pub fn is_walked(&self) -> bool {
         self.walked
     }
@@ -134,13 +137,14 @@ impl Snapshot {
         self.clock.unix(self.since)
     }
 
-    /// Trusts nothing that was told before an instant, for records before it are missing.
+    /// Notes that records before an instant are missing: nothing that the stream told of
+    /// directories before it can be trusted, and another full walk follows.
     pub fn distrust(&mut self, before: Monotonic) {
         self.since = self.since.max(before);
         self.walked = false;
     }
 
-    /// The roots of the walk that nobody requested.
+    /// The roots of the full walk.
     pub fn roots(&self) -> &[Vec<u8>] {
         &self.roots
     }
@@ -187,8 +191,8 @@ impl Snapshot {
         self.request_about(path, dev, Some(dir), ts);
     }
 
-    /// A request about a path that another one is open about is not sent before that one is
-    /// answered: st-probe may have begun to walk before the new need arose.
+    /// While a request about the same path is open, the new one is not sent: it is sent when the
+    /// open one was answered, for st-probe may have begun that walk before the new need arose.
     fn request_about(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: Unix) {
         if !self.answers {
             self.note_hole(dev, Unix::MAX);
@@ -259,8 +263,8 @@ impl Snapshot {
         self.pending.remove(dev);
     }
 
-    /// Closes the requests about a path that are not newer than `until`, and sends the next
-    /// one, if any is left. Returns the closed ones, without those about forgotten devices.
+    /// Closes the requests about a path that are not newer than `until`. If newer ones are left,
+    /// this sends a request. Returns the closed requests, without those about forgotten devices.
     fn close(&mut self, path: &[u8], until: Unix) -> Vec<Request> {
         let Some(requests) = self.requests.get_mut(path) else {
             return Vec::new();

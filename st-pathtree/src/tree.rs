@@ -180,7 +180,7 @@ impl Tree {
         self.met(inode, Edge::to(ROOT));
     }
 
-    /// Learns that a walk has met a directory. It meets the directories below this one too.
+    /// Learns that a walk has met a directory. The walk meets the directories below it too.
     pub fn seen(&mut self, inode: u64, entry: DirEntry) {
         let edge = self.edge(entry);
         self.met(inode, edge);

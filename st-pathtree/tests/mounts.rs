@@ -1,4 +1,4 @@
-//! Which of several mounts, before and after a change, a path is on.
+//! On which of several mounts a file has its path, before and after a change of the mounts.
 
 use st_decode::event::{EventRecord, FsPath, Unresolved};
 use st_decode::record::{Bytes, Mounts};
@@ -13,7 +13,7 @@ use st_pathtree::watch::Watch;
 const BEFORE: &[u8] = b"1 0 8:1 / / rw - ext4 x rw\n2 1 0:9 / /w/a rw - tmpfs x rw\n";
 const AFTER: &[u8] = b"1 0 8:1 / / rw - ext4 x rw\n2 1 0:9 / /w/b rw - tmpfs x rw\n";
 
-/// A tree whose mounts changed from the first to the last table until the time 100.
+/// A stage that has taken these tables: each replaced the one before it by the time 100.
 fn tree(tables: &[&[u8]], attempts: u64, watches: &[&str]) -> PathTree {
     let watches = watches
         .iter()
@@ -83,7 +83,7 @@ fn a_mount_is_known_as_soon_as_it_is_made() {
         create(&mut tree, 60, "0:9", "/f"),
         some("/w/b/f", Status::Complete)
     );
-    // What it covers was still there before.
+    // The mount covers this path, but before the mount was made it led to the file.
     assert_eq!(
         create(&mut tree, 60, "8:1", "/w/b/f"),
         some("/w/b/f", Status::Complete)
@@ -155,7 +155,7 @@ fn the_watched_alias_is_shown() {
         resolved(&mut watched, &out),
         some("/data/other/f", Status::Complete)
     );
-    // An alias that wants nothing does not hide the other.
+    // A path where nothing is wanted does not hide the path where the event is wanted.
     let mut both = tree(&[bound], 0, &["all=/data", "none=/w"]);
     assert_eq!(
         create(&mut both, 200, "8:1", "/data/src/f"),

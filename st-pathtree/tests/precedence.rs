@@ -1,7 +1,7 @@
-//! Which watch decides, against the plainest way of finding out: random watches, written in
+//! Which watch decides, compared with the simplest implementation: random watches, written in
 //! odd ways, and random paths.
 //!
-//! What is expected follows from the names that each path was made of: no path is parsed.
+//! The expected result follows from the names of which each path was made: no path is parsed.
 
 use st_decode::event::{Bytes, EventRecord, FsPath, Unresolved};
 use st_decode::record::{Header, Mounts};
@@ -22,7 +22,8 @@ fn files() -> &'static [Event] {
 const ROUNDS: u64 = 20_000;
 const PATHS_A_ROUND: usize = 8;
 
-/// So few that paths overlap; some begin alike, and some look like what `.` and `..` are.
+/// So few names that many paths overlap. Some have a common prefix, and some resemble `.` and
+/// `..`.
 const NAMES: [&str; 6] = ["a", "b", "ab", "a.", "...", ".b"];
 
 /// Names from the root on.
@@ -48,14 +49,14 @@ impl Random {
         choices[self.below(choices.len())]
     }
 
-    /// Short ones more often than long ones.
+    /// The names of a path: a short one more often than a long one.
     fn names(&mut self) -> Names {
         let most = self.below(6);
         let count = self.below(most + 1);
         (0..count).map(|_| self.one_of(&NAMES)).collect()
     }
 
-    /// What leads nowhere, to stand between two names.
+    /// A part of a path that leads back to where it begins.
     fn detour(&mut self) -> String {
         match self.below(8) {
             0 => "/".to_owned(),
@@ -66,7 +67,7 @@ impl Random {
         }
     }
 
-    /// A path of these names, as nobody would write it.
+    /// A path of these names, written in an unusual way.
     fn spelled(&mut self, names: &[&str]) -> String {
         let mut path = self.one_of(&["", "", "/..", "/../."]).to_owned();
         for name in names {
@@ -118,7 +119,8 @@ impl Made {
     }
 }
 
-/// What decides about a path: how many names deep, and the events of all watches there.
+/// The watches that decide about a path: the number of names in their own path, and the events
+/// of all of them.
 fn oracle<'a>(watches: &'a [Made], path: &[&str]) -> Option<(usize, Vec<&'a Event>)> {
     let above = |watch: &&Made| path.iter().take(watch.names.len()).eq(&watch.names);
     let depth = watches
@@ -151,14 +153,15 @@ fn parsed(watches: &[Made]) -> Vec<Watch> {
     watches.iter().map(parse).collect()
 }
 
-/// For the message of a failure.
+/// The watches as they were written, for the message of a failure.
 fn texts(watches: &[Made]) -> Vec<&str> {
     watches.iter().map(|watch| watch.text.as_str()).collect()
 }
 
 #[test]
 fn the_deepest_watch_decides() {
-    // (decided and wanted, decided and not wanted, not decided): all must occur.
+    // How often a watch decides and wants the event, decides and does not want it, or none
+    // decides.
     let mut seen = [0usize; 3];
     for seed in 1..=ROUNDS {
         let random = &mut Random::new(seed);
@@ -200,7 +203,7 @@ fn an_event_passes_if_one_of_its_paths_wants_it() {
             let kind = random.one_of(files());
             let path = random.names();
             let old = matches!(kind, Event::Rename | Event::Link).then(|| random.names());
-            // The root has no name that anything could happen to.
+            // No event happens to the name of the root: it has none.
             let nameless = path.is_empty() || old.as_ref().is_some_and(Vec::is_empty);
             if nameless && kind != Event::Attrib {
                 continue;

@@ -1,4 +1,5 @@
-//! The tree against the plainest oracle: every state of a small file system, kept whole.
+//! The tree, compared with the simplest implementation: a copy of a small file system after
+//! every operation.
 
 use st_decode::time::Unix;
 use st_pathtree::tree::{DirEntry, Found, Span, Tree};
@@ -23,7 +24,7 @@ impl Random {
 
 const ROOT: u64 = 1;
 
-/// A directory's parent and name, and which one it is: inodes are used again.
+/// A directory's parent and name, and its own number, as an inode number is used again.
 #[derive(Debug, Clone)]
 struct Dir {
     parent: u64,
@@ -34,7 +35,7 @@ struct Dir {
 /// Directories by inode; the root is not among them.
 type State = BTreeMap<u64, Dir>;
 
-/// The path of a directory, and which ones are on the way.
+/// The path of a directory, and the numbers of the directories on the path.
 fn path(state: &State, mut inode: u64) -> (String, Vec<usize>) {
     let (mut path, mut on_the_way) = (String::new(), Vec::new());
     while inode != ROOT {
@@ -61,16 +62,17 @@ fn entry(state: &State, inode: u64) -> DirEntry<'_> {
 struct Run {
     random: Random,
     tree: Tree,
-    /// The state after each operation; operation `n` begins at `10 n` and is told at `10 n + 5`.
+    /// The state after each operation. Operation `n` begins at `10 n` and has succeeded at
+    /// `10 n + 5`.
     states: Vec<State>,
     next: u64,
-    /// Inodes of removed directories: they are given out again.
+    /// Inode numbers of removed directories, which new ones get.
     free: Vec<u64>,
-    /// Those whose places the tree was told.
+    /// The numbers of the directories that the tree has learned of.
     known: Vec<usize>,
     /// How many directories there have been.
     count: usize,
-    /// The first state that may still be asked about.
+    /// The first state that the tree still remembers.
     settled: usize,
 }
 
@@ -83,7 +85,7 @@ impl Run {
         self.state().keys().copied().collect()
     }
 
-    /// A name in a directory that no other one has.
+    /// A name that no directory in `parent` has yet.
     fn new_name(&mut self, parent: u64) -> String {
         loop {
             let name = self.random.pick(&["a", "b", "c", "d", "e", "f"]).to_owned();
@@ -106,7 +108,7 @@ impl Run {
         }
     }
 
-    /// One operation, told to the tree.
+    /// Makes one operation, and tells the tree of it.
     fn step(&mut self) {
         let span = self.span();
         let mut state = self.state().clone();
@@ -168,7 +170,7 @@ impl Run {
         self.states.push(state);
     }
 
-    /// The snapshot meets a directory.
+    /// Tells the tree of a directory, as a walk does.
     fn meet(&mut self) {
         let inodes = self.inodes();
         if !inodes.is_empty() {
@@ -179,14 +181,14 @@ impl Run {
         }
     }
 
-    /// Lets the tree forget what was long ago.
+    /// Lets the tree forget old states.
     fn settle(&mut self) {
         self.settled = self.settled.max(self.states.len().saturating_sub(5));
         self.tree.settle(Unix(10 * self.settled as u64 + 6));
     }
 
-    /// Asks for a path as it was at any time. It must be right as far as it goes, and whole
-    /// if the tree was told of all on the way.
+    /// Compares a path at any instant. What the tree knows of it must be right, and it must be
+    /// whole if the tree has learned of all directories on it. Returns whether it is whole.
     fn ask(&mut self) -> bool {
         let at = self.settled + self.random.below(self.states.len() - self.settled);
         let state = &self.states[at];
@@ -196,7 +198,7 @@ impl Run {
         }
         let inode = self.random.pick(&inodes);
         let (right, on_the_way) = path(state, inode);
-        // After the operation that made this state, before the next one was told.
+        // After the operation that made this state, and before the next one has succeeded.
         let began = Unix(10 * at as u64 + 6);
         let tail = format!("{}/file", state[&inode].name);
         match self.tree.path(began, inode, tail.as_bytes()) {
@@ -240,7 +242,7 @@ fn every_path_is_right_at_every_instant() {
             settled: 0,
         };
         run.tree.root(ROOT);
-        // What was there before tracing, and is not known yet.
+        // The directories from before tracing, which the tree does not know yet.
         let mut before = State::new();
         for inode in 2..12 {
             let parent = 1 + run.random.below(inode as usize - 1) as u64;
@@ -251,7 +253,7 @@ fn every_path_is_right_at_every_instant() {
         run.states = vec![before];
         for _ in 0..120 {
             match run.random.below(12) {
-                // Half of the runs remember everything.
+                // In half of the runs the tree forgets nothing.
                 0 if seed % 2 == 0 => run.settle(),
                 0..=2 => run.meet(),
                 3..=5 => {
@@ -262,6 +264,6 @@ fn every_path_is_right_at_every_instant() {
             }
         }
     }
-    // The test is worth something only if many are.
+    // The test proves something only if many paths are whole.
     assert!(whole > asked / 4, "{whole} of {asked}");
 }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::rc::Rc;
 
-/// What was written, a write at a time.
+/// The bytes of each write.
 struct Writes(Vec<Vec<u8>>);
 
 impl Write for Writes {
@@ -21,7 +21,7 @@ impl Write for Writes {
     }
 }
 
-/// Of a stream with a snapshot.
+/// The header of a stream that has walks.
 fn header() -> Header {
     let hook = |subject: Subject| Hook {
         id: 0,
@@ -42,7 +42,7 @@ fn header() -> Header {
     }
 }
 
-/// Of an event on one file.
+/// What an event on one file tells.
 fn within(fs_path: FsPath) -> Unresolved {
     Unresolved {
         fs_path: Some(fs_path),
@@ -79,7 +79,7 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
         };
         wire::write(&dir, &mut input);
     }
-    // The first one is in a directory that nobody tells of: the others wait for it.
+    // The directory of the first event is unknown to the end: the other events wait for it.
     for seq in 0..EVENTS {
         let parent = inode(if seq == 0 { DEPTH + 1 } else { DEPTH });
         let event = EventRecord {
@@ -137,7 +137,7 @@ fn record(value: &impl serde::Serialize) -> Vec<u8> {
     record
 }
 
-/// What a stage makes of a record.
+/// What the stage writes for a record.
 fn push(tree: &mut PathTree, record: &[u8]) -> Vec<u8> {
     let (kind, mut out) = (wire::kind(record).unwrap(), Vec::new());
     tree.push(kind, record, &mut out).unwrap();
@@ -189,7 +189,7 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
             ..Walked::default()
         })
     };
-    // Both have an event before the snapshot gets to them, ...
+    // An event comes from both subvolumes before the walk meets either of them.
     assert!(push(&event(MET)).is_empty());
     assert!(push(&event(UNMET)).is_empty());
     for (ino, fs_path) in [(256, "/"), (300, "/deep")] {
@@ -206,14 +206,14 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
         push(&record(&dir));
     }
     assert!(asked.borrow().is_empty());
-    // ... which it does to one. What happened in the other waits on.
+    // The walk meets one of them. The event in the other one waits on.
     let told = push(&walked(1, false));
     assert_eq!(*asked.borrow(), [b"/w"]);
     assert_eq!(wire::kind(&told), Some("event"));
     assert_eq!(wire::value_len(&told).unwrap(), Some(told.len()));
     let told = push(&walked(5, true));
     assert_eq!(wire::kind(&told), Some("event"));
-    // Each is looked for once.
+    // A walk for a subvolume is requested once.
     push(&event(UNMET));
     assert_eq!(asked.borrow().len(), 1);
 }
@@ -268,7 +268,7 @@ fn what_is_told_within_a_gap_is_not_trusted() {
         })
     };
     let create = |ts, top, name: &str| event(Event::Create, ts, top, &format!("{name}/f"));
-    // The paths of the events of a stream.
+    // The paths of the events in a stream, with their statuses.
     fn paths(mut stream: &[u8]) -> Vec<(String, Status)> {
         let mut paths = Vec::new();
         while let Some(length) = wire::value_len(stream).unwrap() {
@@ -308,13 +308,13 @@ fn what_is_told_within_a_gap_is_not_trusted() {
         })
     };
     push(&mut tree, &lost(10, 20));
-    // Of another CPU.
+    // A gap of another CPU.
     push(&mut tree, &lost(11, 12));
     let within = [
         dir(14, 3, "/w"),
         event(Event::Mkdir, 14, ROOT, "/w"),
         create(15, 2, "w"),
-        // It had begun before.
+        // A walk that began before the end of the gap.
         walked(14),
     ];
     let within: Vec<_> = (within.iter())
@@ -332,6 +332,7 @@ fn what_is_told_within_a_gap_is_not_trusted() {
     let after: Vec<_> = (after.iter())
         .flat_map(|record| push(&mut tree, record))
         .collect();
-    // What is not below the watch is not told; of what was done within the gap that is not known.
+    // An event that is not below the watch does not pass. Of the event within the gap that is
+    // not known.
     assert_eq!(paths(&after), [partial("w/f"), whole("/w/f")]);
 }

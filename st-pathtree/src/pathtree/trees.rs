@@ -45,7 +45,7 @@ impl Trees {
         tree.expect("it was there, or has been inserted")
     }
 
-    /// The tree that a device had at an instant, if one was out of date since.
+    /// The tree that a device had at an instant, if that tree is a former one now.
     pub(super) fn former(&self, dev: &str, instant: Unix) -> Option<&Tree> {
         let mut former = self.former.iter();
         let former = former.find(|former| former.dev == dev && former.until > instant);
