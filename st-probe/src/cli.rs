@@ -1,6 +1,6 @@
 //! Records file and socket operations from the kernel's ring buffer to standard output.
 
-use crate::stream::stage::FAILED;
+use crate::stream::stage::{FAILED, USAGE, to_terminal};
 use crate::stream::vocabulary::{Class, Event, Service, Subject};
 use crate::sys::signals::Signals;
 use crate::tracefs::teardown;
@@ -10,9 +10,15 @@ use clap::Parser;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// What `--buffer-size` may be, in KiB.
+pub const BUFFER_SIZES: RangeInclusive<u64> = 8..=4 << 20;
+/// What `--buffer-size` is unless given, in KiB.
+pub const BUFFER_SIZE: u64 = 4096;
 
 /// Records operations on files and sockets from the kernel's ring buffer, as a raw stream
 /// of MessagePack records on standard output.
@@ -30,7 +36,7 @@ struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
     /// Ring buffer of each CPU, in KiB
-    #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(8..=4 << 20))]
+    #[arg(long, value_name = "KIB", default_value_t = BUFFER_SIZE, value_parser = clap::value_parser!(u64).range(BUFFER_SIZES))]
     buffer_size: u64,
     /// Look at all directories below PATH, so that later stages know where in the file system
     /// each is (repeatable); with it, paths below PATH are complete however deep
@@ -69,7 +75,7 @@ pub fn main() -> ExitCode {
     if !args.snapshot.is_empty() && !followed().all(|event| events.contains(&event)) {
         let followed = Event::list(followed());
         say!("a snapshot grows old: trace {followed} with --snapshot");
-        return ExitCode::from(2);
+        return ExitCode::from(USAGE);
     }
     let options = Options {
         events,
@@ -81,8 +87,8 @@ pub fn main() -> ExitCode {
         command: args.command,
     };
     if !args.check && !args.cleanup && std::io::stdout().is_terminal() {
-        say!("standard output is a terminal, the stream is binary: pipe it to st-decode or a file");
-        return ExitCode::from(2);
+        say!("{}", to_terminal("st-probe", &[]));
+        return ExitCode::from(USAGE);
     }
     let result = if args.cleanup {
         cleanup()

@@ -12,11 +12,13 @@ use crate::stream::record::{End, Header, MAGIC, VERSION};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::Why;
 use crate::stream::wire::{self, Reader};
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 /// Exit status: the stage failed.
 pub const FAILED: u8 = 1;
+/// Exit status: wrong usage.
+pub const USAGE: u8 = 2;
 /// Exit status: something was lost, and that was not to be.
 pub const LOST: u8 = 3;
 /// Exit status: the input was cut or corrupt.
@@ -81,9 +83,13 @@ pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8
 /// Runs a stage from standard input to standard output, after giving up what it does not
 /// need. What could not be given up is told to who wants to know it, `verbose`.
 pub fn main<S: Stage>(stage: &mut S, verbose: bool) -> ExitCode {
+    let mut messages = |message: String| say(S::NAME, &message);
+    if !S::LINES && io::stdout().is_terminal() {
+        messages(to_terminal(S::NAME, S::AFTER));
+        return ExitCode::from(USAGE);
+    }
     crate::stream::interrupt::ignore_first();
     let held = crate::stream::confine::confine();
-    let mut messages = |message: String| say(S::NAME, &message);
     if verbose {
         held.into_iter().for_each(&mut messages);
     }
@@ -106,6 +112,22 @@ pub fn main<S: Stage>(stage: &mut S, verbose: bool) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The stages that turn st-probe's stream into text, in their order.
+const TO_TEXT: [&str; 3] = ["st-decode", "st-pathtree", "st-format"];
+
+/// What the stage `name`, whose input has passed the stages `after`, says instead of writing its
+/// binary output to a terminal: where to pipe it.
+pub(crate) fn to_terminal(name: &str, after: &[&str]) -> String {
+    let passed = |stage: &&str| *stage == name || after.contains(stage);
+    let rest: Vec<&str> = (TO_TEXT.into_iter())
+        .filter(|stage| !passed(stage))
+        .collect();
+    format!(
+        "standard output is a terminal, the stream is binary: pipe it to {} or a file",
+        rest.join(" | ")
+    )
 }
 
 /// Tells people something on standard error, as a whole line or not at all: whoever is killed
@@ -338,6 +360,23 @@ fn with(what: &str, error: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn binary_output_is_piped_to_the_stages_that_are_left() {
+        for (name, after, rest) in [
+            ("st-probe", &[][..], "st-decode | st-pathtree | st-format"),
+            ("st-decode", &["st-probe"], "st-pathtree | st-format"),
+            ("st-pathtree", &["st-probe", "st-decode"], "st-format"),
+            (
+                "st-filter",
+                &["st-probe", "st-decode", "st-pathtree"],
+                "st-format",
+            ),
+        ] {
+            let said = to_terminal(name, after);
+            assert!(said.contains(&format!("pipe it to {rest} or")), "{said}");
+        }
+    }
 
     #[test]
     fn a_pipe_gets_whole_lines() {
