@@ -31,7 +31,7 @@ struct Args {
 
     /// What text shows of a process beside its name and id, at the end of the line
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
-    show: Vec<Shown>,
+    show: Vec<Show>,
 
     /// Exit with 3 if records were lost on the way. In any case they are told in their place, and
     /// summed up at the end on standard error
@@ -42,29 +42,6 @@ struct Args {
     /// but a few
     #[arg(short, long)]
     verbose: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Shown {
-    /// Its real user, and its effective one if that is another
-    Uid,
-    /// The path of what it executes
-    Exe,
-    /// Its arguments
-    Argv,
-    /// The id of its container
-    Container,
-}
-
-impl From<Shown> for Show {
-    fn from(shown: Shown) -> Self {
-        match shown {
-            Shown::Uid => Self::Uid,
-            Shown::Exe => Self::Exe,
-            Shown::Argv => Self::Argv,
-            Shown::Container => Self::Container,
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -109,8 +86,7 @@ pub fn main() -> ExitCode {
                 std::env::var_os("NO_COLOR").as_deref(),
                 std::env::var_os("TERM").as_deref(),
             );
-            let show = args.show.into_iter().map(Show::from).collect();
-            let mut text = Text::new(color, show).strict(args.strict);
+            let mut text = Text::new(color, args.show).strict(args.strict);
             stage::main(&mut text, args.verbose)
         }
     }

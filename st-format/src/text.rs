@@ -42,6 +42,7 @@ const WHO_WIDTH: usize = 24;
 
 /// What can be shown of a process beside its name and id. What is not known is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Show {
     /// `uid=1000`, the real user, and `euid=0` if the effective one is another.
     Uid,
