@@ -65,9 +65,14 @@ impl Watch {
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         let mut parts = text.splitn(2, |&byte| byte == b'=');
         let events = String::from_utf8_lossy(parts.next().unwrap_or_default());
-        let path = parts
-            .next()
-            .ok_or("write EVENTS=PATH, for example all=/etc")?;
+        let Some(path) = parts.next() else {
+            let path = if events.starts_with('/') {
+                &events
+            } else {
+                "/etc"
+            };
+            return Err(format!("write EVENTS=PATH, for example all={path}"));
+        };
         let events = Events::parse(&events)?;
         if path.first() != Some(&b'/') {
             let path = String::from_utf8_lossy(path);
