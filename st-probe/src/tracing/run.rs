@@ -43,7 +43,7 @@ pub struct Options {
 /// Where probes are set, if we are root.
 pub fn tracefs() -> Result<Tracefs> {
     if !nix::unistd::geteuid().is_root() {
-        bail!("tracing needs root: run st-probe (or scripts/systracer) as root");
+        bail!("tracing needs root: run st-probe (or systracer) as root");
     }
     Tracefs::find()
 }

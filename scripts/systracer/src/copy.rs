@@ -1,0 +1,241 @@
+//! Copies st-probe's stream to a recording on its way to st-decode.
+
+use crate::say;
+use anyhow::{Context, Result};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// How much is copied at once, and how much each pipe holds where that is allowed: bytes.
+const PIPE: usize = 1 << 20;
+
+/// From a pipe to a file and another pipe. It waits for neither pipe.
+pub struct Copy {
+    /// None once it has ended, or once nobody wants it.
+    input: Option<File>,
+    /// None once its reader has gone or it has all that there is.
+    output: Option<File>,
+    /// None once it could not be written to.
+    recording: Option<File>,
+    path: PathBuf,
+    /// What was read last; from `written` to `read` it is still to be written to `output`.
+    buffer: Vec<u8>,
+    written: usize,
+    read: usize,
+    reader_gone: bool,
+    failed: bool,
+}
+
+impl Copy {
+    /// To the file `recording`, which `path` names, and to `output`.
+    pub fn new(
+        input: OwnedFd,
+        output: OwnedFd,
+        (path, recording): (PathBuf, File),
+    ) -> Result<Self> {
+        // These are no descriptions of the stages': each end of a pipe has its own.
+        for pipe in [&input, &output] {
+            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("cannot set up a pipe")?;
+            // More than the user may have is refused: then it is what it is.
+            let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE as i32));
+        }
+        Ok(Self {
+            input: Some(input.into()),
+            output: Some(output.into()),
+            recording: Some(recording),
+            path,
+            buffer: vec![0; PIPE],
+            written: 0,
+            read: 0,
+            reader_gone: false,
+            failed: false,
+        })
+    }
+
+    /// What to poll for before the next turn; nothing once it is done.
+    pub fn awaited(&self) -> Option<PollFd<'_>> {
+        match (&self.input, &self.output) {
+            (_, Some(output)) if self.written < self.read => {
+                Some(PollFd::new(output.as_fd(), PollFlags::POLLOUT))
+            }
+            (Some(input), _) => Some(PollFd::new(input.as_fd(), PollFlags::POLLIN)),
+            (None, _) => None,
+        }
+    }
+
+    /// Whether whoever reads its output has gone, while the recording goes on.
+    pub fn reader_is_gone(&self) -> bool {
+        self.reader_gone
+    }
+
+    /// Whether the recording could not be written.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Copies what can be copied without waiting, and not much at once.
+    pub fn turn(&mut self) -> Result<()> {
+        self.write()?;
+        if self.written < self.read {
+            return Ok(());
+        }
+        self.read()?;
+        self.write()
+    }
+
+    /// Reads what is there, and records it.
+    fn read(&mut self) -> Result<()> {
+        let Some(input) = &mut self.input else {
+            return Ok(());
+        };
+        (self.written, self.read) = (0, 0);
+        match input.read(&mut self.buffer) {
+            Ok(0) => (self.input, self.output) = (None, None),
+            Ok(count) => self.read = count,
+            Err(error) if is_passing(error.kind()) => {}
+            Err(error) => return Err(error).context("cannot read from st-probe"),
+        }
+        let bytes = &self.buffer[..self.read];
+        let recorded = self.recording.as_mut().map(|file| file.write_all(bytes));
+        if let Some(Err(error)) = recorded {
+            let path = self.path.display();
+            say(&format!(
+                "cannot write to '{path}', which ends here: {error}"
+            ));
+            self.recording = None;
+            self.failed = true;
+        }
+        self.end_if_unwanted();
+        Ok(())
+    }
+
+    /// Writes what was read, as far as the pipe takes it.
+    fn write(&mut self) -> Result<()> {
+        while let (Some(output), true) = (&mut self.output, self.written < self.read) {
+            match output.write(&self.buffer[self.written..self.read]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    self.output = None;
+                    self.reader_gone = true;
+                }
+                Err(error) => return Err(error).context("cannot write to st-decode"),
+            }
+        }
+        if self.output.is_none() {
+            self.written = self.read;
+        }
+        self.end_if_unwanted();
+        Ok(())
+    }
+
+    /// St-probe notices that nobody reads it.
+    fn end_if_unwanted(&mut self) {
+        if self.output.is_none() && self.recording.is_none() {
+            self.input = None;
+        }
+    }
+}
+
+/// Whether to try again later.
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::pipe2;
+    use std::fs;
+    use std::thread;
+
+    /// A copy, the end that it reads from, the one that it writes to, and the recording's path.
+    fn copy(name: &str) -> (Copy, File, File, PathBuf) {
+        let name = format!("systracer-copy-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let recording = File::create(&path).unwrap();
+        let (input, feed) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (drain, output) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let copy = Copy::new(input, output, (path.clone(), recording)).unwrap();
+        (copy, feed.into(), drain.into(), path)
+    }
+
+    /// Turns until it is done.
+    fn finish(copy: &mut Copy) {
+        while let Some(awaited) = copy.awaited() {
+            nix::poll::poll(&mut [awaited], nix::poll::PollTimeout::NONE).unwrap();
+            copy.turn().unwrap();
+        }
+    }
+
+    fn bytes() -> Vec<u8> {
+        (0..5_000_000u32).map(|number| (number / 3) as u8).collect()
+    }
+
+    #[test]
+    fn everything_goes_both_ways() {
+        let (mut copy, mut feed, mut drain, path) = copy("both");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                feed.write_all(&bytes()).unwrap();
+                drop(feed);
+            });
+            let read = scope.spawn(move || {
+                let mut read = Vec::new();
+                drain.read_to_end(&mut read).unwrap();
+                read
+            });
+            finish(&mut copy);
+            assert!(read.join().unwrap() == bytes());
+        });
+        assert!(fs::read(&path).unwrap() == bytes());
+        assert!(!copy.reader_is_gone() && !copy.has_failed());
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_recording_gets_everything_though_the_reader_goes() {
+        let (mut copy, mut feed, drain, path) = copy("gone");
+        drop(drain);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                feed.write_all(&bytes()).unwrap();
+                drop(feed);
+            });
+            finish(&mut copy);
+        });
+        assert!(copy.reader_is_gone() && !copy.has_failed());
+        assert!(fs::read(&path).unwrap() == bytes());
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_reader_gets_everything_though_the_disk_is_full() {
+        let (mut copy, mut feed, mut drain, path) = copy("full");
+        copy.recording = Some(File::options().write(true).open("/dev/full").unwrap());
+        feed.write_all(b"all of it").unwrap();
+        drop(feed);
+        finish(&mut copy);
+        let mut read = Vec::new();
+        drain.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"all of it");
+        assert!(copy.has_failed() && !copy.reader_is_gone());
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn with_neither_it_ends_and_its_writer_notices() {
+        let (mut copy, mut feed, drain, path) = copy("neither");
+        copy.recording = Some(File::options().write(true).open("/dev/full").unwrap());
+        drop(drain);
+        feed.write_all(b"some").unwrap();
+        finish(&mut copy);
+        let refused = feed.write_all(b"more").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::BrokenPipe);
+        fs::remove_file(path).unwrap();
+    }
+}

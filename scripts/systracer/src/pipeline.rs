@@ -1,0 +1,228 @@
+//! Links the stages by pipes, starts them and waits for them.
+//!
+//! ```text
+//! st-probe | st-decode | st-pathtree | st-filter | st-format      live
+//! st-probe | (copy)    | st-decode ...                            with --record
+//!     FILE | st-decode ...                                        with --replay
+//! ```
+//!
+//! A signal that is to end tracing goes on to st-probe, which tells what is under way and then
+//! ends; the later stages end when their input does. They are started once st-probe has begun to
+//! write: if it cannot trace, that is all that there is to say.
+
+use crate::arguments::{self, Stage};
+use crate::children::Children;
+use crate::copy::Copy;
+use crate::options::Options;
+use crate::programs::Programs;
+use crate::recording::Recording;
+use crate::{say, status};
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::unistd::pipe2;
+use st_probe::capabilities;
+use st_probe::signals::Signals;
+use st_probe::stage::FAILED;
+use std::fs::File;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Runs the pipeline that the options ask for; returns the exit status.
+pub fn run(options: &Options) -> Result<u8> {
+    match &options.replay {
+        Some(path) => replay(options, path),
+        None => live(options),
+    }
+}
+
+/// Shows a recording.
+fn replay(options: &Options, path: &Path) -> Result<u8> {
+    let stages = Programs::here()?.of(arguments::later(options, None))?;
+    let file =
+        File::open(path).with_context(|| format!("--replay: cannot read '{}'", path.display()))?;
+    let mut pipeline = Pipeline::new()?;
+    let started = pipeline.start_later(&stages, file.into(), options);
+    pipeline.finish(started)
+}
+
+/// Shows this machine.
+fn live(options: &Options) -> Result<u8> {
+    // The pipe through which st-pathtree asks st-probe; both open it by its path.
+    let questions = match options.snapshots()[..] {
+        [] => None,
+        _ => Some(pipe()?),
+    };
+    let asked = questions.as_ref().map(|(end, _)| path_of(end));
+    let programs = Programs::here()?;
+    let (probe, program) = programs.locate(arguments::probe(options, asked.as_deref()))?;
+    let stages = programs.of(arguments::later(options, asked.as_deref()))?;
+    let recording = (options.record.as_deref())
+        .map(|path| Recording::create(path, options.overwrite))
+        .transpose()?;
+    let mut pipeline = Pipeline::new()?;
+    let (stream, output) = pipe()?;
+    // Only a command reads it.
+    let input = if options.command.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::inherit()
+    };
+    (pipeline.children).start(&probe, &program, input, output.into())?;
+    let traced = pipeline.follow(stream, recording, &stages, options);
+    pipeline.finish(traced)
+}
+
+/// A pipe: the end to read from and the end to write to.
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")
+}
+
+/// The path by which other processes can open a descriptor of this one: proc_pid_fd(5).
+fn path_of(fd: &OwnedFd) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()).into()
+}
+
+/// The stages that were started, and what is done until they have ended.
+struct Pipeline {
+    signals: Signals,
+    children: Children,
+    copy: Option<Copy>,
+    /// Whether tracing is to end when nobody reads what is shown, though a recording goes on.
+    ends_with_reader: bool,
+}
+
+impl Pipeline {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            signals: Signals::catch()?,
+            children: Children::default(),
+            copy: None,
+            ends_with_reader: false,
+        })
+    }
+
+    /// Starts the later stages once st-probe has begun to write, and a recording with them.
+    fn follow(
+        &mut self,
+        stream: OwnedFd,
+        recording: Option<Recording>,
+        stages: &[(Stage, PathBuf)],
+        options: &Options,
+    ) -> Result<()> {
+        if !self.begins(&stream)? {
+            return Ok(());
+        }
+        let Some(recording) = recording else {
+            return self.start_later(stages, stream.into(), options);
+        };
+        let (input, output) = pipe()?;
+        self.copy = Some(Copy::new(stream, output, recording.begin()?)?);
+        // A command is not to be ended because nobody looks on.
+        self.ends_with_reader = options.command.is_empty();
+        self.start_later(stages, input.into(), options)
+    }
+
+    /// Waits until st-probe writes to `stream`; false if it has ended before.
+    fn begins(&mut self, stream: &OwnedFd) -> Result<bool> {
+        loop {
+            let stream = PollFd::new(stream.as_fd(), PollFlags::POLLIN);
+            match self.wait(Some(stream))? {
+                events if events.contains(PollFlags::POLLIN) => return Ok(true),
+                events if events.is_empty() => {}
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// Starts stages, each reading what the one before it writes, the first one from `input`.
+    /// After that this process needs no privilege any more.
+    fn start_later(
+        &mut self,
+        stages: &[(Stage, PathBuf)],
+        mut input: Stdio,
+        options: &Options,
+    ) -> Result<()> {
+        let ((last, program), others) = stages.split_last().context("there are no stages")?;
+        for (stage, program) in others {
+            let (next, output) = pipe()?;
+            let input = mem::replace(&mut input, next.into());
+            (self.children).start(stage, program, input, output.into())?;
+        }
+        (self.children).start(last, program, input, Stdio::inherit())?;
+        // St-probe is the same user's, so signals can be sent to it without any.
+        if let Err(error) = capabilities::keep(&[]) {
+            if options.verbose {
+                say(&format!("{error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all stages have ended; returns the exit status. `begun` is how their
+    /// beginning went.
+    fn finish(mut self, begun: Result<()>) -> Result<u8> {
+        let mut failed = false;
+        if let Err(error) = begun {
+            // Whoever was started notices that its pipe is closed.
+            self.copy = None;
+            failed = true;
+            say(&format!("{error:#}"));
+        }
+        loop {
+            self.children.reap()?;
+            // It is put back below: whoever polls for it borrows it.
+            let copy = self.copy.take();
+            let awaited = copy.as_ref().and_then(Copy::awaited);
+            if awaited.is_none() && self.children.are_over() {
+                failed |= copy.is_some_and(|copy| copy.has_failed());
+                break;
+            }
+            self.wait(awaited)?;
+            self.copy = copy;
+            if let Err(error) = self.turn() {
+                self.copy = None;
+                failed = true;
+                say(&format!("{error:#}"));
+            }
+        }
+        let own = failed.then_some(FAILED);
+        Ok(status::worst(self.children.statuses().chain(own)))
+    }
+
+    /// Copies what there is to copy.
+    fn turn(&mut self) -> Result<()> {
+        let Some(copy) = &mut self.copy else {
+            return Ok(());
+        };
+        copy.turn()?;
+        if self.ends_with_reader && copy.reader_is_gone() {
+            self.ends_with_reader = false;
+            self.children.signal_first(Signal::SIGTERM);
+        }
+        Ok(())
+    }
+
+    /// Waits for a signal, which goes on to the first stage, or for `other`; returns the events
+    /// of that.
+    fn wait(&mut self, other: Option<PollFd>) -> Result<PollFlags> {
+        let signals = PollFd::new(self.signals.fd(), PollFlags::POLLIN);
+        let mut awaited: Vec<_> = [signals].into_iter().chain(other).collect();
+        match poll(&mut awaited, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(PollFlags::empty()),
+            Err(error) => return Err(error).context("cannot wait"),
+        }
+        let other = awaited.get(1).and_then(PollFd::revents);
+        for signal in self.signals.take() {
+            if signal != Signal::SIGCHLD {
+                self.children.pass_on(signal);
+            }
+        }
+        Ok(other.unwrap_or(PollFlags::empty()))
+    }
+}
