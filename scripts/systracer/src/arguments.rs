@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use clap::ValueEnum;
-use st_pathtree::event::Kind;
+use st_probe::vocabulary::Event;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -107,7 +107,7 @@ pub fn later(options: &Options, questions: Option<&Path>) -> Vec<Stage> {
 }
 
 fn events(options: &Options) -> String {
-    let names: Vec<_> = options.events().into_iter().map(Kind::name).collect();
+    let names: Vec<_> = options.events().into_iter().map(Event::name).collect();
     names.join(",")
 }
 

@@ -1,6 +1,5 @@
 //! Copies st-probe's stream to a recording on its way to st-decode.
 
-use crate::say;
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
@@ -26,7 +25,7 @@ pub struct Copy {
     written: usize,
     read: usize,
     reader_gone: bool,
-    failed: bool,
+    trouble: Option<String>,
 }
 
 impl Copy {
@@ -51,7 +50,7 @@ impl Copy {
             written: 0,
             read: 0,
             reader_gone: false,
-            failed: false,
+            trouble: None,
         })
     }
 
@@ -71,9 +70,9 @@ impl Copy {
         self.reader_gone
     }
 
-    /// Whether the recording could not be written.
-    pub fn has_failed(&self) -> bool {
-        self.failed
+    /// Why the recording could not be written any further, once.
+    pub fn take_trouble(&mut self) -> Option<String> {
+        self.trouble.take()
     }
 
     /// Copies what can be copied without waiting, and not much at once.
@@ -102,11 +101,9 @@ impl Copy {
         let recorded = self.recording.as_mut().map(|file| file.write_all(bytes));
         if let Some(Err(error)) = recorded {
             let path = self.path.display();
-            say(&format!(
-                "cannot write to '{path}', which ends here: {error}"
-            ));
+            let trouble = format!("cannot write to '{path}', which ends here: {error}");
+            self.trouble = Some(trouble);
             self.recording = None;
-            self.failed = true;
         }
         self.end_if_unwanted();
         Ok(())
@@ -133,7 +130,7 @@ impl Copy {
         Ok(())
     }
 
-    /// St-probe notices that nobody reads it.
+    /// Closes the pipe from st-probe, which notices that, once nobody wants what it writes.
     fn end_if_unwanted(&mut self) {
         if self.output.is_none() && self.recording.is_none() {
             self.input = None;
@@ -193,7 +190,7 @@ mod tests {
             assert!(read.join().unwrap() == bytes());
         });
         assert!(fs::read(&path).unwrap() == bytes());
-        assert!(!copy.reader_is_gone() && !copy.has_failed());
+        assert!(!copy.reader_is_gone() && copy.take_trouble().is_none());
         fs::remove_file(path).unwrap();
     }
 
@@ -208,7 +205,7 @@ mod tests {
             });
             finish(&mut copy);
         });
-        assert!(copy.reader_is_gone() && !copy.has_failed());
+        assert!(copy.reader_is_gone() && copy.take_trouble().is_none());
         assert!(fs::read(&path).unwrap() == bytes());
         fs::remove_file(path).unwrap();
     }
@@ -223,7 +220,10 @@ mod tests {
         let mut read = Vec::new();
         drain.read_to_end(&mut read).unwrap();
         assert_eq!(read, b"all of it");
-        assert!(copy.has_failed() && !copy.reader_is_gone());
+        assert!(!copy.reader_is_gone());
+        let trouble = copy.take_trouble().unwrap();
+        assert!(trouble.contains(path.to_str().unwrap()), "{trouble}");
+        assert!(trouble.contains("No space left"), "{trouble}");
         fs::remove_file(path).unwrap();
     }
 

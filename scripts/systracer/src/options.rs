@@ -5,9 +5,9 @@ use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use st_format::text::Show;
-use st_pathtree::event::Kind;
 use st_probe::cli::{BUFFER_SIZE, BUFFER_SIZES};
 use st_probe::stage::USAGE;
+use st_probe::vocabulary::{Class, Event};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -34,9 +34,9 @@ pub struct Options {
         value_name = "EVENTS=PATH",
         value_parser = OsStringValueParser::new().try_map(|value| Watched::parse(&value)),
         help = format!(
-            "Show operations on PATH and all below it (repeatable); EVENTS is a comma list of {}, \
-             or all, or none; the deepest watch decides",
-            Kind::FILE.map(Kind::name).join(" ")
+            "Show operations on PATH and all below it (repeatable); EVENTS is a list of {}, \
+             or all or none alone; the deepest watch decides",
+            Event::list(Event::of(Class::File))
         )
     )]
     pub watch: Vec<Watched>,
@@ -113,33 +113,26 @@ Exit status: the worst of the stages and COMMAND; 0 done, 1 failed, 2 usage,
 
 impl Options {
     /// The events to trace, or to show of a recording.
-    pub fn events(&self) -> Vec<Kind> {
+    pub fn events(&self) -> Vec<Event> {
         let files = !self.watch.is_empty();
         let some = self.connect || self.listen || files || self.exec || self.exit;
         let all = self.all || !some;
-        let mut events = Vec::new();
-        if all || files {
-            events.extend(Kind::FILE);
-        }
-        if all || self.connect {
-            events.push(Kind::Connect);
-        }
-        if all || self.listen {
-            events.extend([Kind::Listen, Kind::Unlisten]);
-        }
-        if self.exec {
-            events.push(Kind::Exec);
-        }
-        if self.exit {
-            events.push(Kind::Exit);
-        }
-        events
+        let is_wanted = |event: &Event| match event.class() {
+            Class::File => all || files,
+            Class::Socket if *event == Event::Connect => all || self.connect,
+            Class::Socket => all || self.listen,
+            Class::Process if *event == Event::Exec => self.exec,
+            Class::Process => self.exit,
+            Class::Other => false,
+        };
+        Event::ALL.iter().copied().filter(is_wanted).collect()
     }
 
     /// The directories below which st-probe looks at each directory. What is not watched by path
     /// is watched everywhere.
     pub fn snapshots(&self) -> Vec<&Path> {
-        if self.watch.is_empty() && self.events().starts_with(&Kind::FILE) {
+        let is_of_file = |event: &Event| event.class() == Class::File;
+        if self.watch.is_empty() && self.events().iter().any(is_of_file) {
             return vec![Path::new("/")];
         }
         let wanted = self.watch.iter().filter(|watch| watch.wants_events());
@@ -206,7 +199,7 @@ mod tests {
 
     fn events(words: &[&str]) -> String {
         let events = parse(words).unwrap().events();
-        let names: Vec<_> = events.into_iter().map(Kind::name).collect();
+        let names: Vec<_> = events.into_iter().map(Event::name).collect();
         names.join(",")
     }
 

@@ -23,9 +23,9 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
-use st_probe::capabilities;
-use st_probe::signals::Signals;
 use st_probe::stage::FAILED;
+use st_probe::sys::capabilities;
+use st_probe::sys::signals::Signals;
 use std::fs::File;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -94,6 +94,8 @@ struct Pipeline {
     copy: Option<Copy>,
     /// Whether tracing is to end when nobody reads what is shown, though a recording goes on.
     ends_with_reader: bool,
+    /// Whether systracer itself has failed.
+    failed: bool,
 }
 
 impl Pipeline {
@@ -103,6 +105,7 @@ impl Pipeline {
             children: Children::default(),
             copy: None,
             ends_with_reader: false,
+            failed: false,
         })
     }
 
@@ -166,36 +169,39 @@ impl Pipeline {
     /// Waits until all stages have ended; returns the exit status. `begun` is how their
     /// beginning went.
     fn finish(mut self, begun: Result<()>) -> Result<u8> {
-        let mut failed = false;
-        if let Err(error) = begun {
-            // Whoever was started notices that its pipe is closed.
-            self.copy = None;
-            failed = true;
-            say(&format!("{error:#}"));
-        }
+        self.give_up_on_error(begun);
         loop {
             self.children.reap()?;
             // It is put back below: whoever polls for it borrows it.
             let copy = self.copy.take();
             let awaited = copy.as_ref().and_then(Copy::awaited);
             if awaited.is_none() && self.children.are_over() {
-                failed |= copy.is_some_and(|copy| copy.has_failed());
                 break;
             }
             self.wait(awaited)?;
             self.copy = copy;
-            if let Err(error) = self.turn() {
-                self.copy = None;
-                failed = true;
-                say(&format!("{error:#}"));
-            }
+            let copied = self.copy();
+            self.give_up_on_error(copied);
         }
-        let own = failed.then_some(FAILED);
+        let own = self.failed.then_some(FAILED);
         Ok(status::worst(self.children.statuses().chain(own)))
     }
 
+    /// Says what went wrong, and closes the pipes: the stages that were started end then.
+    fn give_up_on_error(&mut self, result: Result<()>) {
+        if let Err(error) = result {
+            self.fail(&format!("{error:#}"));
+            self.copy = None;
+        }
+    }
+
+    fn fail(&mut self, message: &str) {
+        self.failed = true;
+        say(message);
+    }
+
     /// Copies what there is to copy.
-    fn turn(&mut self) -> Result<()> {
+    fn copy(&mut self) -> Result<()> {
         let Some(copy) = &mut self.copy else {
             return Ok(());
         };
@@ -203,6 +209,9 @@ impl Pipeline {
         if self.ends_with_reader && copy.reader_is_gone() {
             self.ends_with_reader = false;
             self.children.signal_first(Signal::SIGTERM);
+        }
+        if let Some(trouble) = copy.take_trouble() {
+            self.fail(&trouble);
         }
         Ok(())
     }

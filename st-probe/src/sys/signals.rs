@@ -12,8 +12,8 @@ static PIPE: AtomicI32 = AtomicI32::new(-1);
 static ENDINGS: AtomicUsize = AtomicUsize::new(0);
 static LAST: AtomicI64 = AtomicI64::new(i64::MIN);
 
-/// Signals this close together are one: a Ctrl-C may come from the terminal and from the
-/// shell that runs the pipeline. Milliseconds.
+/// Signals this close together are one: a Ctrl-C may come from the terminal and from
+/// systracer, which passes it on. Milliseconds.
 const TOGETHER: i64 = 500;
 
 extern "C" fn handle(signal: libc::c_int) {
