@@ -267,11 +267,6 @@ fn by_signal(command: &mut Command, place: &Place, signal: Signal, to: To) -> Re
         _ => running.signal(signal)?,
     }
     let output = running.finish()?;
-    // The stages have a default for these: they end at once, and the output with them.
-    let killed = to == To::Group && signal != Signal::SIGINT;
-    if killed {
-        return Ok(problems);
-    }
     if !output.status.success() {
         problems.push(format!("it ended: {}: {}", output.status, output.err));
     }

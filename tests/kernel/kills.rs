@@ -2,6 +2,7 @@
 //! what was printed is whole lines, and tracefs is as before.
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, unlink};
 use std::fs;
@@ -72,11 +73,10 @@ fn killed(report: &mut Report, victim: Victim) -> Result<Duration> {
     let before = tracefs::Snapshot::take()?;
     let place = Kind::Tmpfs.place(&format!("kills-{}", NUMBER.fetch_add(1, Relaxed)))?;
     let trace = Trace::start(below([&place.dir]))?;
-    let all = trace.program.family()?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let working = scope.spawn(|| work(&place.dir, &stop));
-        let took = kill_and_wait(report, victim, trace, &all, &before);
+        let took = kill_and_wait(report, victim, trace, &before);
         stop.store(true, Relaxed);
         working.join().expect("it does not panic")?;
         took
@@ -97,13 +97,13 @@ fn kill_and_wait(
     report: &mut Report,
     victim: Victim,
     trace: Trace,
-    all: &[(Pid, String)],
     before: &tracefs::Snapshot,
 ) -> Result<Duration> {
     let Trace { program } = trace;
     if !program.wait_out(PATIENCE, b"\n") {
         bail!("nothing was printed");
     }
+    let all = program.family()?;
     let is_victim = |name: &str| match victim {
         Victim::One(victim) => name == victim,
         Victim::All => name != "guardian",
@@ -115,10 +115,10 @@ fn kill_and_wait(
     }
     let began = Instant::now();
     for (pid, name) in victims {
-        kill(*pid, Signal::SIGKILL).with_context(|| format!("cannot kill {name}"))?;
-        // The others with that name are the shells that wait for it.
-        if victim == Victim::One("systracer") {
-            break;
+        match kill(*pid, Signal::SIGKILL) {
+            // It has ended with those that were killed before it.
+            Err(Errno::ESRCH) if !matches!(victim, Victim::One(_)) => {}
+            result => result.with_context(|| format!("cannot kill {name}"))?,
         }
     }
     if victim == Victim::One("guardian") {
@@ -152,9 +152,21 @@ fn kill_and_wait(
             .problems
             .push(format!("the last line is cut: {last}"));
     }
+    // Nobody is left to name systracer, and the guardian is no child of its.
+    let named = match victim {
+        Victim::One(name) if name.starts_with("st-") => {
+            Some(format!("systracer: {name} was killed by SIGKILL"))
+        }
+        _ => None,
+    };
+    let is_named = |line: &&str| Some(*line) == named.as_deref();
+    if output.err.lines().filter(is_named).count() != usize::from(named.is_some()) {
+        let problem = format!("whoever was killed is not named once:\n{}", output.err);
+        report.problems.push(problem);
+    }
     for line in output.err.lines() {
         // Whoever is left without input says so; so does st-probe when it is told to end.
-        let fine = says_tracing(line) || ["input", "Killed"].iter().any(|word| line.contains(word));
+        let fine = says_tracing(line) || line.contains("input") || is_named(&line);
         if !fine {
             report.problems.push(format!("it was said: {line}"));
         }
@@ -179,7 +191,7 @@ fn sweep(report: &mut Report, before: &tracefs::Snapshot) -> Result<()> {
     // A second one, of which nothing is to be left, beside the first, which lives.
     let second = Trace::start(below([&place.dir]))?;
     for (pid, _) in second.program.family()? {
-        // Its shells may be gone with the others.
+        // It may be gone with the others.
         let _ = kill(pid, Signal::SIGKILL);
     }
     second.program.finish()?;

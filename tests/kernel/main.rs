@@ -45,6 +45,7 @@ mod spaces;
 mod strace;
 #[allow(unsafe_code)]
 mod sys;
+mod systracer;
 mod trace;
 mod tracefs;
 mod tree;
@@ -132,6 +133,7 @@ fn cases() -> Vec<Case> {
         random::cases(),
         watches::cases(),
         options::cases(),
+        systracer::cases(),
         processes::cases(),
         who::cases(),
         replay::cases(),
