@@ -25,6 +25,10 @@ pub fn cases() -> Vec<Case> {
             })
         })
         .collect();
+    cases.push(Case::new(
+        "systracer/background-command",
+        background_command,
+    ));
     cases.push(Case::new("systracer/nohup", nohup));
     cases.push(Case::new("systracer/recording", recording));
     cases.push(Case::new("systracer/recording-goes-on", recording_goes_on));
@@ -37,8 +41,51 @@ pub fn cases() -> Vec<Case> {
 /// it, with everything shown that was under way.
 fn background(report: &mut Report, signal: &str) -> Result<()> {
     let place = Kind::Tmpfs.place(&format!("background-{signal}"))?;
-    let gate = format!("/tmp/gate-{signal}");
-    mkfifo(gate.as_str(), Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let work = |_: &Program| {
+        (0..100).try_for_each(|number| {
+            sys::creat(&place.dir.join(number.to_string()), 0o644)?;
+            Ok(())
+        })
+    };
+    let output = in_background(&place, signal, &[], work)?;
+    check_end(&output, &mut report.problems);
+    expect_lines(report, &output, 100);
+    Ok(())
+}
+
+/// The same, while it runs a command: the signal goes on to that, and tracing ends with it.
+fn background_command(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("background-command")?;
+    let last = place.dir.join("3").to_string_lossy().into_owned();
+    let script = format!(
+        "cd {}; : >1; : >2; : >3; exec sleep 1000",
+        place.dir.display()
+    );
+    let is_at_work = |program: &Program| {
+        if program.wait_out(PATIENCE, last.as_bytes()) {
+            return Ok(());
+        }
+        bail!("the command's work is not shown: {}", program.err());
+    };
+    let output = in_background(&place, "INT", &["--", "sh", "-c", &script], is_at_work)?;
+    if output.status.code() != Some(128 + Signal::SIGINT as i32) {
+        let problem = format!("it ended: {}: {}", output.status, output.err);
+        report.problems.push(problem);
+    }
+    expect_lines(report, &output, 3);
+    Ok(())
+}
+
+/// Runs systracer as a shell script's background job, and sends it a signal when it traces and
+/// `work` is done.
+fn in_background(
+    place: &Place,
+    signal: &str,
+    more: &[&str],
+    work: impl FnOnce(&Program) -> Result<()>,
+) -> Result<Output> {
+    let gate = place.dir.with_extension("gate");
+    mkfifo(&gate, Mode::S_IRUSR | Mode::S_IWUSR)?;
     let script = r#"
         signal=$1 gate=$2
         shift 2
@@ -47,18 +94,14 @@ fn background(report: &mut Report, signal: &str) -> Result<()> {
         kill -"$signal" $!
         wait $!"#;
     let mut command = Command::new("sh");
-    command.args(["-c", script, "sh", signal, &gate]);
-    let program = Program::start(command.args(below([&place.dir])))?;
+    command.args(["-c", script, "sh", signal]).arg(&gate);
+    let program = Program::start(command.args(below([&place.dir])).args(more))?;
     program.wait_err("it said that it is tracing", says_tracing)?;
-    for number in 0..100 {
-        sys::creat(&place.dir.join(number.to_string()), 0o644)?;
-    }
+    work(&program)?;
     fs::write(&gate, "go\n")?;
     let output = program.finish()?;
     fs::remove_file(gate)?;
-    check_end(&output, &mut report.problems);
-    expect_lines(report, &output, 100);
-    Ok(())
+    Ok(output)
 }
 
 fn expect_lines(report: &mut Report, output: &Output, expected: usize) {

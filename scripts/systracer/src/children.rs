@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use st_probe::stage::CUT;
+use st_probe::sys::signals::Caught;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -60,10 +61,12 @@ impl Children {
         Ok(())
     }
 
-    /// Sends a signal on to the first stage, if that has not ended.
-    pub fn pass_on(&mut self, signal: Signal) {
-        self.received.push(signal);
-        self.signal_first(signal);
+    /// Sends a signal that was caught on to the first stage, unless that has it from a key.
+    pub fn pass_on(&mut self, caught: Caught) {
+        self.received.push(caught.signal);
+        if !caught.by_key {
+            self.signal_first(caught.signal);
+        }
     }
 
     /// Sends a signal to the first stage, if that has not ended.

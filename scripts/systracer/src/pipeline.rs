@@ -227,9 +227,9 @@ impl Pipeline {
             Err(error) => return Err(error).context("cannot wait"),
         }
         let other = awaited.get(1).and_then(PollFd::revents);
-        for signal in self.signals.take() {
-            if signal != Signal::SIGCHLD {
-                self.children.pass_on(signal);
+        for caught in self.signals.take() {
+            if caught.signal != Signal::SIGCHLD {
+                self.children.pass_on(caught);
             }
         }
         Ok(other.unwrap_or(PollFlags::empty()))

@@ -16,8 +16,19 @@ static LAST: AtomicI64 = AtomicI64::new(i64::MIN);
 /// systracer, which passes it on. Milliseconds.
 const TOGETHER: i64 = 500;
 
-extern "C" fn handle(signal: libc::c_int) {
-    let byte = signal as u8;
+/// `si_code` of a signal that the kernel sends by itself: include/uapi/asm-generic/siginfo.h.
+const SI_KERNEL: libc::c_int = 0x80;
+/// What is added to the number of a signal in the pipe if a key has sent it.
+const BY_KEY: u8 = 0x80;
+
+extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel hands over what sigaction(2) describes.
+    #[allow(unsafe_code)]
+    let sent_by_kernel = unsafe { (*info).si_code } == SI_KERNEL;
+    let byte = match signal {
+        libc::SIGINT | libc::SIGQUIT if sent_by_kernel => signal as u8 | BY_KEY,
+        _ => signal as u8,
+    };
     // SAFETY: clock_gettime(2) and write(2) are async-signal-safe; a full pipe is as good as
     // a written one.
     #[allow(unsafe_code)]
@@ -44,6 +55,16 @@ const CAUGHT: [Signal; 9] = [
     Signal::SIGXCPU,
 ];
 
+/// A signal that was caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caught {
+    /// Which one.
+    pub signal: Signal,
+    /// Whether a key of the terminal has sent it (Ctrl-C, Ctrl-\), and so to all of the foreground
+    /// process group: isig() in drivers/tty/n_tty.c.
+    pub by_key: bool,
+}
+
 /// The signals caught so far, through a pipe.
 pub struct Signals {
     pipe: File,
@@ -59,8 +80,8 @@ impl Signals {
         let (reader, writer) = nix::unistd::pipe2(flags).context("cannot make a pipe")?;
         PIPE.store(writer.into_raw_fd(), Ordering::Relaxed);
         let action = SigAction::new(
-            SigHandler::Handler(handle),
-            SaFlags::empty(),
+            SigHandler::SigAction(handle),
+            SaFlags::SA_SIGINFO,
             SigSet::empty(),
         );
         for signal in CAUGHT {
@@ -79,12 +100,17 @@ impl Signals {
     }
 
     /// The signals that came since the last call.
-    pub fn take(&mut self) -> Vec<Signal> {
+    pub fn take(&mut self) -> Vec<Caught> {
         let mut bytes = [0; 64];
         let count = self.pipe.read(&mut bytes).unwrap_or(0);
         bytes[..count]
             .iter()
-            .filter_map(|&byte| Signal::try_from(i32::from(byte)).ok())
+            .filter_map(|&byte| {
+                Some(Caught {
+                    signal: Signal::try_from(i32::from(byte & !BY_KEY)).ok()?,
+                    by_key: byte & BY_KEY != 0,
+                })
+            })
             .collect()
     }
 

@@ -98,7 +98,7 @@ pub fn trace(options: Options) -> Result<u8> {
     while pump.census.is_busy() && !pump.reader_gone && !interrupted {
         pump.cycle(now()?)?;
         let signals = signals.take();
-        interrupted = signals.into_iter().any(|signal| signal != Signal::SIGCHLD);
+        interrupted = (signals.iter()).any(|caught| caught.signal != Signal::SIGCHLD);
     }
     let mut failure = None;
     let why = if interrupted {
@@ -154,11 +154,11 @@ fn run(
         let until = ending.map_or(deadline, |(_, until)| until);
         pump.wait(signals, until, busy)?;
         let mut why = None;
-        for signal in signals.take() {
-            match (&mut command, signal) {
+        for caught in signals.take() {
+            match (&mut command, caught.signal) {
                 (_, Signal::SIGCHLD) => {}
                 // A terminal sends Ctrl-C to the command as well; tracing ends with it.
-                (Some(_), Signal::SIGINT | Signal::SIGQUIT) if ending.is_none() => {}
+                (Some(_), _) if caught.by_key && ending.is_none() => {}
                 (Some(command), signal) if !Signals::urgent() && ending.is_none() => {
                     command.signal(signal)
                 }
