@@ -28,6 +28,7 @@ LOADS = (
     ("open+close", "opens", 0),
     ("fork+exec+exit", "processes", 0),
 )
+STAGES = ("st-probe", "st-decode", "st-pathtree", "st-format")
 TRACERS = ("none", "systracer", "trace-cmd")
 
 
@@ -85,11 +86,14 @@ class Systracer:
         )
         if b"tracing" not in self.process.stderr.readline():
             sys.exit("overhead.py: systracer did not begin")
-        self.stages = {
-            pid: name
-            for pid, name in children(self.process.pid).items()
-            if name.startswith("st-")
-        }
+        # systracer starts the later ones once st-probe traces.
+        self.stages = {}
+        while not set(STAGES) <= set(self.stages.values()):
+            self.stages = {
+                pid: name
+                for pid, name in children(self.process.pid).items()
+                if name in STAGES
+            }
 
     def lines(self):
         with open(OUTPUT, "rb") as file:
@@ -224,16 +228,15 @@ def overhead(count):
         "\nGoals: create+unlink and the mkdir cycle at most 10 points above trace-cmd,\n"
         "open+close of an existing file at most +3 %.\n"
     )
-    stages = ["st-probe", "st-decode", "st-pathtree", "st-format"]
     print(
-        f"CPU, ms per 1000 cycles{'':13} " + " ".join(f"{stage[3:]:>8}" for stage in stages)
+        f"CPU, ms per 1000 cycles{'':13} " + " ".join(f"{stage[3:]:>8}" for stage in STAGES)
         + f" {'all':>7} {'per 1000':>9}\n"
-        + f"{'':36} " + " ".join(" " * 8 for _ in stages) + f" {'':7} {'events':>9}"
+        + f"{'':36} " + " ".join(" " * 8 for _ in STAGES) + f" {'':7} {'events':>9}"
     )
     for name, _, events in LOADS:
         each = [
             statistics.median(use[stage] for use in used[name, "systracer"]) / 1000
-            for stage in stages
+            for stage in STAGES
         ]
         total = statistics.median(sum(u.values()) for u in used[name, "systracer"]) / 1000
         print(

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything may take: generous, since the machine is emulated.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -207,11 +207,18 @@ impl Program {
         Ok(family)
     }
 
-    /// The process of that name among them.
+    /// The process of that name among them, once it is there: systracer starts the later stages
+    /// when st-probe traces already.
     pub fn member(&self, name: &str) -> Result<Pid> {
-        let family = self.family()?;
-        let member = family.into_iter().find(|member| member.1 == name);
-        Ok(member.with_context(|| format!("there is no {name}"))?.0)
+        let began = Instant::now();
+        loop {
+            let family = self.family()?;
+            match family.into_iter().find(|member| member.1 == name) {
+                Some((pid, _)) => return Ok(pid),
+                None if began.elapsed() > PATIENCE => bail!("there is no {name}"),
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        }
     }
 
     /// Waits for its end and that of the outputs that are collected.
