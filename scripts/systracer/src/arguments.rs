@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// A stage and its arguments.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Stage {
+pub struct Invocation {
     /// The name of its program.
     pub name: &'static str,
     /// Its arguments.
@@ -26,7 +26,7 @@ pub enum Environment {
     Only(&'static [&'static str]),
 }
 
-impl Stage {
+impl Invocation {
     fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -49,8 +49,8 @@ impl Stage {
 }
 
 /// st-probe. `questions` is the pipe through which st-pathtree asks it, where it does.
-pub fn probe(options: &Options, questions: Option<&Path>) -> Stage {
-    let mut stage = Stage::new("st-probe")
+pub fn probe(options: &Options, questions: Option<&Path>) -> Invocation {
+    let mut stage = Invocation::new("st-probe")
         .flag("--die-with-parent", true)
         .option("--event", events(options));
     for path in options.snapshots() {
@@ -71,8 +71,8 @@ pub fn probe(options: &Options, questions: Option<&Path>) -> Stage {
 }
 
 /// The stages after st-probe, in their order.
-pub fn later(options: &Options, questions: Option<&Path>) -> Vec<Stage> {
-    let stage = |name| Stage::new(name).flag("--verbose", options.verbose);
+pub fn later(options: &Options, questions: Option<&Path>) -> Vec<Invocation> {
+    let stage = |name| Invocation::new(name).flag("--verbose", options.verbose);
     let decode = stage("st-decode")
         .flag("--exec", options.exec)
         .flag("--exit", options.exit);
@@ -129,7 +129,7 @@ mod tests {
         if options.replay.is_none() {
             stages.insert(0, probe(&options, pipe));
         }
-        let typed = |stage: &Stage| {
+        let typed = |stage: &Invocation| {
             let words = stage.arguments.iter().map(|word| word.to_str().unwrap());
             [stage.name]
                 .into_iter()

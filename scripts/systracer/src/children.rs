@@ -1,6 +1,6 @@
 //! The stages as processes.
 
-use crate::arguments::{Environment, Stage};
+use crate::arguments::{Environment, Invocation};
 use crate::{say, status};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
@@ -35,7 +35,7 @@ impl Children {
     /// Starts a stage's program from `input` to `output`.
     pub fn start(
         &mut self,
-        stage: &Stage,
+        stage: &Invocation,
         program: &Path,
         input: Stdio,
         output: Stdio,

@@ -6,10 +6,10 @@
 
 mod arguments;
 mod children;
-mod copy;
 mod options;
 mod pipeline;
 mod programs;
+mod recorder;
 mod recording;
 mod status;
 mod watch;

@@ -1,20 +1,20 @@
 //! Links the stages by pipes, starts them and waits for them.
 //!
 //! ```text
-//! st-probe | st-decode | st-pathtree | st-filter | st-format      live
-//! st-probe | (copy)    | st-decode ...                            with --record
-//!     FILE | st-decode ...                                        with --replay
+//! st-probe | st-decode | st-pathtree | st-filter | st-format    live
+//! st-probe | (recorder) | st-decode ...                         with --record
+//!     FILE | st-decode ...                                      with --replay
 //! ```
 //!
 //! A signal that is to end tracing goes on to st-probe, which tells what is under way and then
 //! ends; the later stages end when their input does. They are started once st-probe has begun to
 //! write: if it cannot trace, that is all that there is to say.
 
-use crate::arguments::{self, Stage};
+use crate::arguments::{self, Invocation};
 use crate::children::Children;
-use crate::copy::Copy;
 use crate::options::Options;
 use crate::programs::Programs;
+use crate::recorder::Recorder;
 use crate::recording::Recording;
 use crate::{say, status};
 use anyhow::{Context, Result};
@@ -91,7 +91,7 @@ fn path_of(fd: &OwnedFd) -> PathBuf {
 struct Pipeline {
     signals: Signals,
     children: Children,
-    copy: Option<Copy>,
+    recorder: Option<Recorder>,
     /// Whether tracing is to end when nobody reads what is shown, though a recording goes on.
     ends_with_reader: bool,
     /// Whether systracer itself has failed.
@@ -103,7 +103,7 @@ impl Pipeline {
         Ok(Self {
             signals: Signals::catch()?,
             children: Children::default(),
-            copy: None,
+            recorder: None,
             ends_with_reader: false,
             failed: false,
         })
@@ -114,7 +114,7 @@ impl Pipeline {
         &mut self,
         stream: OwnedFd,
         recording: Option<Recording>,
-        stages: &[(Stage, PathBuf)],
+        stages: &[(Invocation, PathBuf)],
         options: &Options,
     ) -> Result<()> {
         if !self.begins(&stream)? {
@@ -124,7 +124,7 @@ impl Pipeline {
             return self.start_later(stages, stream.into(), options);
         };
         let (input, output) = pipe()?;
-        self.copy = Some(Copy::new(stream, output, recording.begin()?)?);
+        self.recorder = Some(Recorder::new(stream, output, recording.begin()?)?);
         // A command is not to be ended because nobody looks on.
         self.ends_with_reader = options.command.is_empty();
         self.start_later(stages, input.into(), options)
@@ -146,7 +146,7 @@ impl Pipeline {
     /// After that this process needs no privilege any more.
     fn start_later(
         &mut self,
-        stages: &[(Stage, PathBuf)],
+        stages: &[(Invocation, PathBuf)],
         mut input: Stdio,
         options: &Options,
     ) -> Result<()> {
@@ -173,15 +173,15 @@ impl Pipeline {
         loop {
             self.children.reap()?;
             // It is put back below: whoever polls for it borrows it.
-            let copy = self.copy.take();
-            let awaited = copy.as_ref().and_then(Copy::awaited);
+            let recorder = self.recorder.take();
+            let awaited = recorder.as_ref().and_then(Recorder::awaited);
             if awaited.is_none() && self.children.are_over() {
                 break;
             }
             self.wait(awaited)?;
-            self.copy = copy;
-            let copied = self.copy();
-            self.give_up_on_error(copied);
+            self.recorder = recorder;
+            let recorded = self.record();
+            self.give_up_on_error(recorded);
         }
         let own = self.failed.then_some(FAILED);
         Ok(status::worst(self.children.statuses().chain(own)))
@@ -191,7 +191,7 @@ impl Pipeline {
     fn give_up_on_error(&mut self, result: Result<()>) {
         if let Err(error) = result {
             self.fail(&format!("{error:#}"));
-            self.copy = None;
+            self.recorder = None;
         }
     }
 
@@ -201,16 +201,16 @@ impl Pipeline {
     }
 
     /// Copies what there is to copy.
-    fn copy(&mut self) -> Result<()> {
-        let Some(copy) = &mut self.copy else {
+    fn record(&mut self) -> Result<()> {
+        let Some(recorder) = &mut self.recorder else {
             return Ok(());
         };
-        copy.turn()?;
-        if self.ends_with_reader && copy.reader_is_gone() {
+        recorder.turn()?;
+        if self.ends_with_reader && recorder.reader_is_gone() {
             self.ends_with_reader = false;
             self.children.signal_first(Signal::SIGTERM);
         }
-        if let Some(trouble) = copy.take_trouble() {
+        if let Some(trouble) = recorder.take_trouble() {
             self.fail(&trouble);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Where the stages' programs are.
 
-use crate::arguments::Stage;
+use crate::arguments::Invocation;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -33,13 +33,13 @@ impl Programs {
     }
 
     /// A stage with its program.
-    pub fn locate(&self, stage: Stage) -> Result<(Stage, PathBuf)> {
+    pub fn locate(&self, stage: Invocation) -> Result<(Invocation, PathBuf)> {
         let program = self.find(stage.name)?;
         Ok((stage, program))
     }
 
     /// Stages with their programs.
-    pub fn of(&self, stages: Vec<Stage>) -> Result<Vec<(Stage, PathBuf)>> {
+    pub fn of(&self, stages: Vec<Invocation>) -> Result<Vec<(Invocation, PathBuf)>> {
         stages.into_iter().map(|stage| self.locate(stage)).collect()
     }
 

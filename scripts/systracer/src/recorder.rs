@@ -12,7 +12,7 @@ use std::path::PathBuf;
 const PIPE: usize = 1 << 20;
 
 /// From a pipe to a file and another pipe. It waits for neither pipe.
-pub struct Copy {
+pub struct Recorder {
     /// None once it has ended, or once nobody wants it.
     input: Option<File>,
     /// None once its reader has gone or it has all that there is.
@@ -28,7 +28,7 @@ pub struct Copy {
     trouble: Option<String>,
 }
 
-impl Copy {
+impl Recorder {
     /// To the file `recording`, which `path` names, and to `output`.
     pub fn new(
         input: OwnedFd,
@@ -150,22 +150,22 @@ mod tests {
     use std::fs;
     use std::thread;
 
-    /// A copy, the end that it reads from, the one that it writes to, and the recording's path.
-    fn copy(name: &str) -> (Copy, File, File, PathBuf) {
+    /// A recorder, the end that it reads from, the one that it writes to, and the recording's path.
+    fn recorder(name: &str) -> (Recorder, File, File, PathBuf) {
         let name = format!("systracer-copy-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let recording = File::create(&path).unwrap();
         let (input, feed) = pipe2(OFlag::O_CLOEXEC).unwrap();
         let (drain, output) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        let copy = Copy::new(input, output, (path.clone(), recording)).unwrap();
-        (copy, feed.into(), drain.into(), path)
+        let recorder = Recorder::new(input, output, (path.clone(), recording)).unwrap();
+        (recorder, feed.into(), drain.into(), path)
     }
 
     /// Turns until it is done.
-    fn finish(copy: &mut Copy) {
-        while let Some(awaited) = copy.awaited() {
+    fn finish(recorder: &mut Recorder) {
+        while let Some(awaited) = recorder.awaited() {
             nix::poll::poll(&mut [awaited], nix::poll::PollTimeout::NONE).unwrap();
-            copy.turn().unwrap();
+            recorder.turn().unwrap();
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn everything_goes_both_ways() {
-        let (mut copy, mut feed, mut drain, path) = copy("both");
+        let (mut recorder, mut feed, mut drain, path) = recorder("both");
         thread::scope(|scope| {
             scope.spawn(|| {
                 feed.write_all(&bytes()).unwrap();
@@ -186,42 +186,42 @@ mod tests {
                 drain.read_to_end(&mut read).unwrap();
                 read
             });
-            finish(&mut copy);
+            finish(&mut recorder);
             assert!(read.join().unwrap() == bytes());
         });
         assert!(fs::read(&path).unwrap() == bytes());
-        assert!(!copy.reader_is_gone() && copy.take_trouble().is_none());
+        assert!(!recorder.reader_is_gone() && recorder.take_trouble().is_none());
         fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn the_recording_gets_everything_though_the_reader_goes() {
-        let (mut copy, mut feed, drain, path) = copy("gone");
+        let (mut recorder, mut feed, drain, path) = recorder("gone");
         drop(drain);
         thread::scope(|scope| {
             scope.spawn(|| {
                 feed.write_all(&bytes()).unwrap();
                 drop(feed);
             });
-            finish(&mut copy);
+            finish(&mut recorder);
         });
-        assert!(copy.reader_is_gone() && copy.take_trouble().is_none());
+        assert!(recorder.reader_is_gone() && recorder.take_trouble().is_none());
         assert!(fs::read(&path).unwrap() == bytes());
         fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn the_reader_gets_everything_though_the_disk_is_full() {
-        let (mut copy, mut feed, mut drain, path) = copy("full");
-        copy.recording = Some(File::options().write(true).open("/dev/full").unwrap());
+        let (mut recorder, mut feed, mut drain, path) = recorder("full");
+        recorder.recording = Some(File::options().write(true).open("/dev/full").unwrap());
         feed.write_all(b"all of it").unwrap();
         drop(feed);
-        finish(&mut copy);
+        finish(&mut recorder);
         let mut read = Vec::new();
         drain.read_to_end(&mut read).unwrap();
         assert_eq!(read, b"all of it");
-        assert!(!copy.reader_is_gone());
-        let trouble = copy.take_trouble().unwrap();
+        assert!(!recorder.reader_is_gone());
+        let trouble = recorder.take_trouble().unwrap();
         assert!(trouble.contains(path.to_str().unwrap()), "{trouble}");
         assert!(trouble.contains("No space left"), "{trouble}");
         fs::remove_file(path).unwrap();
@@ -229,11 +229,11 @@ mod tests {
 
     #[test]
     fn with_neither_it_ends_and_its_writer_notices() {
-        let (mut copy, mut feed, drain, path) = copy("neither");
-        copy.recording = Some(File::options().write(true).open("/dev/full").unwrap());
+        let (mut recorder, mut feed, drain, path) = recorder("neither");
+        recorder.recording = Some(File::options().write(true).open("/dev/full").unwrap());
         drop(drain);
         feed.write_all(b"some").unwrap();
-        finish(&mut copy);
+        finish(&mut recorder);
         let refused = feed.write_all(b"more").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::BrokenPipe);
         fs::remove_file(path).unwrap();
