@@ -1,7 +1,6 @@
 //! The kernel's side: what is probed, and how a probe is defined on a kernel of given types.
 //! Pure: nothing here looks at a machine.
 
-pub mod arch;
 pub mod btf;
 pub mod format;
 pub mod hooks;

@@ -3,6 +3,8 @@
 //! Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h (Linux 6.12). Read from
 //! `/sys/kernel/btf/vmlinux`, which is in the byte order of the machine.
 
+use crate::stream::arch::LONG;
+
 const MAGIC: u16 = 0xeb9f;
 /// BTF_KIND_FUNC.
 const FUNCTION: u32 = 12;
@@ -202,7 +204,7 @@ impl Btf {
     pub fn size(&self, id: u32) -> Option<u32> {
         match self.shape(id) {
             Shape::Number(size) => Some(size),
-            Shape::Pointer(_) => Some(size_of::<usize>() as u32),
+            Shape::Pointer(_) => Some(LONG),
             Shape::Struct(id) => self.field(id, 8),
             Shape::Array(_) | Shape::Other => None,
         }

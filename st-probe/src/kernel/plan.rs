@@ -2,9 +2,9 @@
 //!
 //! Syntax: Documentation/trace/kprobetrace.rst (Linux 6.12).
 
-use crate::kernel::arch::Arch;
 use crate::kernel::btf::{Btf, Function, Shape};
 use crate::kernel::hooks::{Fetch, Hook, Point};
+use crate::stream::arch::Arch;
 use crate::stream::record::ARGV;
 use crate::stream::vocabulary::{Event, Series, Subject, Value};
 

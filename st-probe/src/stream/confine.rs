@@ -5,6 +5,7 @@
 //! afterwards, whoever started them, even if somebody should find out how to make one of them
 //! run his code.
 
+use crate::stream::arch::Arch;
 use std::io;
 
 /// The user and the group that own nothing: `nobody`, as the kernel's overflow id has it
@@ -45,16 +46,6 @@ const ALLOWED: [libc::c_long; 30] = [
     libc::SYS_exit_group,
 ];
 
-/// The architecture as seccomp(2) names it: include/uapi/linux/audit.h. On others there is no
-/// filter.
-const ARCH: Option<u32> = if cfg!(target_arch = "x86_64") {
-    Some(0xc000_003e)
-} else if cfg!(target_arch = "aarch64") {
-    Some(0xc000_00b7)
-} else {
-    None
-};
-
 /// Gives up root, new privileges, and all system calls but a few. Returns what could not be
 /// given up, for people.
 pub fn confine() -> Vec<String> {
@@ -93,7 +84,8 @@ fn nobody() -> io::Result<()> {
 /// Lets the kernel refuse (EPERM) all system calls but [`ALLOWED`].
 #[allow(unsafe_code)]
 fn few_system_calls() -> io::Result<()> {
-    let Some(arch) = ARCH else {
+    // The filter is for this program, which may be one of 32 bits on a kernel of 64.
+    let Some(arch) = Arch::of(std::env::consts::ARCH) else {
         return Err(io::Error::other("no filter for this architecture"));
     };
     // Offsets in struct seccomp_data: the number and the architecture.
@@ -112,7 +104,7 @@ fn few_system_calls() -> io::Result<()> {
         statement(load, ARCHITECTURE),
         libc::sock_filter {
             jt: 1,
-            ..statement(equal, arch)
+            ..statement(equal, arch.audit)
         },
         statement(libc::BPF_RET, refuse),
         statement(load, NUMBER),

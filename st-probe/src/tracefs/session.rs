@@ -1,10 +1,10 @@
 //! A private tracing instance and its probes, taken down when dropped.
 
-use crate::kernel::arch::Arch;
 use crate::kernel::btf::Btf;
 use crate::kernel::format;
 use crate::kernel::hooks::{Hook, Point, hooks};
 use crate::kernel::plan;
+use crate::stream::arch::Arch;
 use crate::stream::record;
 use crate::stream::vocabulary::{Class, Event, Service, Subject};
 use crate::tracefs::files::Tracefs;

@@ -1,8 +1,8 @@
 //! From the ring buffers, and from whatever else is to be told, to the stream.
 
-use crate::kernel::arch::Arch;
 use crate::machine::census::Census;
 use crate::machine::mounts::Mounts;
+use crate::stream::arch::Arch;
 use crate::stream::record::{Bytes, End, Header, Lost, MAGIC, Raw, VERSION};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::{Cause, Order, Why};

@@ -1,6 +1,6 @@
 //! Tracing: from the ring buffers to the stream, until something ends it.
 
-use crate::kernel::arch::Arch;
+use crate::stream::arch::Arch;
 use crate::stream::stage::FAILED;
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::{Event, Service, Subject, Why};

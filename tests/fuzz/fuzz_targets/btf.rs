@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use st_probe::kernel::arch::Arch;
 use st_probe::kernel::btf::Btf;
 use st_probe::kernel::hooks::hooks;
 use st_probe::kernel::plan::plan;
+use st_probe::stream::arch::Arch;
 
 fuzz_target!(|data: &[u8]| {
     for data in [Some(data.to_vec()), Btf::joined(data, data)] {
