@@ -3,6 +3,9 @@
 //! Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h (Linux 6.12). Read from
 //! `/sys/kernel/btf/vmlinux`, which is in the byte order of the machine.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use crate::stream::arch::LONG;
 
 const MAGIC: u16 = 0xeb9f;
@@ -318,95 +321,6 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     ))
 }
 
-/// BTF made by hand, for tests.
-#[cfg(test)]
-pub(crate) mod testing {
-    /// Types and strings so far.
-    pub struct Builder {
-        types: Vec<u8>,
-        strings: Vec<u8>,
-        count: u32,
-    }
-
-    impl Builder {
-        pub fn new() -> Self {
-            Self {
-                types: Vec::new(),
-                strings: vec![0],
-                count: 0,
-            }
-        }
-
-        fn words(&mut self, words: &[u32]) {
-            self.types
-                .extend(words.iter().flat_map(|word| word.to_ne_bytes()));
-        }
-
-        fn name(&mut self, name: &str) -> u32 {
-            let at = self.strings.len() as u32;
-            self.strings.extend(name.as_bytes());
-            self.strings.push(0);
-            if name.is_empty() { 0 } else { at }
-        }
-
-        fn begin(&mut self, name: &str, kind: u32, vlen: usize, size: u32) -> u32 {
-            let name = self.name(name);
-            self.words(&[name, kind << 24 | vlen as u32, size]);
-            self.count += 1;
-            self.count
-        }
-
-        pub fn int(&mut self, name: &str, size: u32) -> u32 {
-            let id = self.begin(name, 1, 0, size);
-            self.words(&[8 * size]);
-            id
-        }
-
-        pub fn pointer(&mut self, to: u32) -> u32 {
-            self.begin("", 2, 0, to)
-        }
-
-        pub fn array(&mut self, of: u32, count: u32) -> u32 {
-            let id = self.begin("", 3, 0, 0);
-            self.words(&[of, of, count]);
-            id
-        }
-
-        /// Members with their offsets in bytes.
-        pub fn structure(&mut self, name: &str, size: u32, members: &[(&str, u32, u32)]) -> u32 {
-            let id = self.begin(name, 4, members.len(), size);
-            for (member, offset, kind) in members {
-                let member = self.name(member);
-                self.words(&[member, *kind, 8 * offset]);
-            }
-            id
-        }
-
-        pub fn function(&mut self, name: &str, result: u32, parameters: &[(&str, u32)]) {
-            let prototype = self.begin("", 13, parameters.len(), result);
-            for (parameter, kind) in parameters {
-                let parameter = self.name(parameter);
-                self.words(&[parameter, *kind]);
-            }
-            self.begin(name, 12, 0, prototype);
-        }
-
-        pub fn build(self) -> Vec<u8> {
-            let mut data = super::MAGIC.to_ne_bytes().to_vec();
-            data.extend([1, 0]);
-            let lengths = [
-                24,
-                0,
-                self.types.len() as u32,
-                self.types.len() as u32,
-                self.strings.len() as u32,
-            ];
-            data.extend(lengths.iter().flat_map(|word| word.to_ne_bytes()));
-            [data, self.types, self.strings].concat()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::testing::Builder;
@@ -441,6 +355,24 @@ mod tests {
         assert_eq!((offset, btf.shape(both)), (8, Shape::Array(1)));
         assert_eq!(btf.member(outer, "nothing"), None);
         assert_eq!(btf.function("outer"), None);
+    }
+
+    #[test]
+    fn bit_fields_are_no_members_of_whole_bytes() {
+        let mut btf = Builder::new();
+        let int = btf.int("int", 4);
+        let members = [
+            ("whole", 32, 0, int),
+            ("first", 64, 1, int),
+            ("last", 95, 1, int),
+        ];
+        let flags = btf.bit_fields("flags", 12, &members);
+        let btf = Btf::parse(btf.build()).unwrap();
+        assert_eq!(btf.member(flags, "whole"), Some((4, int)));
+        assert_eq!(btf.bit_field(flags, "whole"), None);
+        assert_eq!(btf.member(flags, "first"), None);
+        assert_eq!(btf.bit_field(flags, "first"), Some((64, 1)));
+        assert_eq!(btf.bit_field(flags, "last"), Some((95, 1)));
     }
 
     #[test]
