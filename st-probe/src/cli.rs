@@ -3,6 +3,7 @@
 use crate::stream::stage::{FAILED, USAGE, to_terminal};
 use crate::stream::vocabulary::{Class, Event, Service, Subject};
 use crate::sys::signals::Signals;
+use crate::tracefs::absent::Absent;
 use crate::tracefs::teardown;
 use crate::tracing::run::{self, Options};
 use anyhow::Result;
@@ -46,7 +47,7 @@ struct Args {
     /// named pipe, from st-pathtree --ask
     #[arg(long, value_name = "PIPE")]
     answer: Option<PathBuf>,
-    /// Tell what can be traced on this kernel, and trace nothing
+    /// Tell what can be traced on this kernel, and without which optional hooks, and trace nothing
     #[arg(long, conflicts_with_all = ["duration", "command", "die_with_parent"])]
     check: bool,
     /// Take down the probes that an st-probe left which was killed together with its guardian,
@@ -140,7 +141,7 @@ fn cleanup() -> Result<u8> {
     Ok(status)
 }
 
-/// Prints what can be traced. The status is 1 if anything cannot.
+/// Prints what can be traced, and without which optional hooks. The status is 1 if an event cannot.
 fn check(options: &Options) -> Result<u8> {
     // A signal must not leave the probes behind; it does not take long.
     let _signals = Signals::catch()?;
@@ -168,6 +169,12 @@ fn check(options: &Options) -> Result<u8> {
         points.dedup();
         let names = names.map_or("-".to_owned(), |names| names.to_string());
         table += &format!("{event:<9} {:<4} {names:<6} {}\n", "yes", points.join(" "));
+    }
+    let mut absent: Vec<String> = session.absent.iter().map(Absent::to_string).collect();
+    // A function may have one hook at its entry and one at its return.
+    absent.dedup();
+    for line in absent {
+        table += &format!("{line}\n");
     }
     std::io::stdout().write_all(table.as_bytes())?;
     Ok(if session.unavailable.is_empty() {

@@ -2,6 +2,7 @@
 //! Pure: nothing here looks at a machine.
 
 pub mod btf;
+pub mod expression;
 pub mod format;
 pub mod hooks;
 pub mod plan;

@@ -3,6 +3,8 @@
 pub mod ring;
 
 #[cfg(feature = "cli")]
+pub mod absent;
+#[cfg(feature = "cli")]
 pub mod files;
 #[cfg(feature = "cli")]
 pub mod guardian;

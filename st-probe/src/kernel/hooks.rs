@@ -1,13 +1,42 @@
-//! Which kernel functions are probed, and what is fetched there: the one table.
+//! The hook table: which kernel functions are probed, and what is fetched there.
 //!
-//! An operation is told by several hooks, each with a [`Role`]. All of one thread's hooks
-//! come in the order in which it ran through them, so st-decode puts them together again
-//! by thread, function and stack pointer.
+//! An operation is told by several hooks, each with a [`Role`]. The records of one thread are in
+//! the order in which it ran through the hooks, so st-decode joins them by thread, function and
+//! stack pointer.
 //!
-//! Expressions are C without the stars: `dentry->d_inode->i_ino` starts from the function's
-//! parameter of that name; `.` enters an embedded struct, `[i]` an array; `(type)` in front
-//! casts the parameter to a pointer to that struct. Offsets, sizes and the parameter's
-//! place come from BTF, see [`crate::kernel::plan`].
+//! What a row fetches is written as expressions, such as `dentry->d_inode->i_ino`: their grammar
+//! is in [`crate::kernel::expression`]. Registers, offsets and sizes are those of the running
+//! kernel, see [`crate::kernel::plan`].
+//!
+//! # Optional hooks
+//!
+//! An event is available if the kernel has all hooks of it that are not optional. An optional
+//! hook may be absent
+//! - because the kernel lacks its function or tracepoint. No operation passes there, so nothing
+//!   is missed: `st-probe --check` tells it, and nobody else has to know.
+//! - because the kernel has the function, and lacks a parameter, struct or member that the hook
+//!   fetches. Then something may be missed, so st-probe also says so when it begins to trace.
+//!
+//! If the kernel lacks nothing and refuses the hook all the same, operations pass there and would
+//! be missed: the event is unavailable, with the kernel's words. The hooks of a [`Service`] tell
+//! no events, but what is said about them. If one of these is refused, the others are of use
+//! without it, and st-probe says so when it begins to trace. Only [`Service::Inode`] is like an
+//! event here, since `create` is told by it.
+//!
+//! # Adding an event
+//!
+//! 1. Add its case to [`Event`], and its facts, for which the compiler asks there. The options and
+//!    the helps of all stages then list it.
+//! 2. Add its rows to the table of its class, by the constructors of this file. [`entry`] and
+//!    [`leave`] are the call that succeeds or fails; [`old`], [`target`] and [`detail`] tell more
+//!    of it; [`instant`] tells a whole event by itself. For a function that only some kernels
+//!    have, the row is [`optional`](HookRow::optional).
+//! 3. A value that no hook has fetched before is a new case of [`Value`]. st-decode takes it from
+//!    the record, and `st_decode::event::EventRecord` has a field for it.
+//! 4. The compiler asks st-format for the event's colour and its details in text. JSON has all
+//!    fields without further ado.
+//! 5. `cargo test -p st-probe` finds expressions that are malformed and conditions on what is not
+//!    fetched; `st-probe --check --event NAME`, on each kernel, what the kernel lacks.
 
 mod directories;
 mod files;
@@ -27,30 +56,45 @@ pub enum Point {
     Tracepoint(&'static str),
 }
 
-/// A value to fetch.
+impl Point {
+    /// The function or tracepoint.
+    pub const fn name(self) -> &'static str {
+        let (Self::Enter(name) | Self::Leave(name) | Self::Tracepoint(name)) = self;
+        name
+    }
+}
+
+/// What a hook fetches: one value, or several that follow one another in memory. The texts are
+/// expressions.
 #[derive(Debug, Clone, Copy)]
 pub enum Fetch {
     /// The stack pointer, as `sp`.
     Stack,
     /// The function's result, as `ret`.
     Return,
-    /// A number or pointer, by its expression.
+    /// A number or pointer.
     Number(Value, &'static str),
-    /// So many numbers that follow one another: the expression is an array.
+    /// So many elements of an array, from its first one on: one value, in words.
     Words(Series, &'static str, usize),
-    /// A NUL-terminated string that the expression points to.
+    /// The NUL-terminated string that a pointer points to.
     String(Value, &'static str),
-    /// A flag, the last member of the expression: a bit field, or from 7.x on a number.
+    /// A bit field, which is a number from 7.x on.
     Flag(Value, &'static str),
-    /// `a0`, `a1`, ...: [`crate::record::ARGV`] bytes of the traced process's own memory, from the address
-    /// that the expression is, in words of 8 bytes.
+    /// [`crate::record::ARGV`] bytes of the traced process's own memory, from the address that
+    /// the expression is, as words of 8 bytes: `a0`, `a1`, ...
     User(&'static str),
+}
+
+/// Names that a hook fetches after all else, as many as the kernel accepts. The texts are
+/// expressions.
+#[derive(Debug, Clone, Copy)]
+pub enum Chain {
+    /// `n0`, `n1`, ...: the names from a dentry upwards; and `i1` and `iN`, the inode numbers of
+    /// the parent and of the uppermost one named; where btrfs is in use also the numbers of their
+    /// subvolumes, `s0`, `s1` and `sN`, and `magic`.
+    Dentry(&'static str),
     /// `c0`, `c1`, ...: the names from a cgroup's kernfs node upwards; the root's is empty.
     Cgroup(&'static str),
-    /// `n0`, `n1`, ...: the names from a dentry upwards, as many as the kernel accepts; and
-    /// `i1` and `iN`, the inode numbers of the parent and of the uppermost one named; where
-    /// btrfs is in use also its subvolumes' `s0`, `s1` and `sN`, and `magic`.
-    Names(&'static str),
 }
 
 /// What a fetched value must be like for its record to be kept.
@@ -71,23 +115,25 @@ pub enum Condition {
 impl Condition {
     /// In the syntax of event filters: Documentation/trace/events.rst, "Event filtering".
     fn filter(self) -> String {
-        let each = |value: Value, operator: &str, numbers: &[u64], between: &str| {
-            let tests = numbers.iter().map(|n| format!("{value} {operator} {n}"));
-            tests.collect::<Vec<_>>().join(between)
-        };
         match self {
             Self::AnyOf(value, bits) => format!("{value} & {bits:#x}"),
             Self::NoneOf(value, bits) => format!("!({value} & {bits:#x})"),
-            Self::In(value, numbers) => format!("({})", each(value, "==", numbers, " || ")),
-            Self::NotIn(value, numbers) => each(value, "!=", numbers, " && "),
+            Self::In(value, numbers) => format!("({})", compare(value, "==", numbers, " || ")),
+            Self::NotIn(value, numbers) => compare(value, "!=", numbers, " && "),
             Self::Above(value, number) => format!("{value} > {number}"),
         }
     }
 }
 
+/// A comparison with each number, joined.
+fn compare(value: Value, operator: &str, numbers: &[u64], between: &str) -> String {
+    let tests = numbers.iter().map(|n| format!("{value} {operator} {n}"));
+    tests.collect::<Vec<_>>().join(between)
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
-pub struct Hook {
+pub struct HookRow {
     /// What it helps to tell.
     pub subject: Subject,
     /// Its part in that.
@@ -96,60 +142,106 @@ pub struct Hook {
     pub point: Point,
     /// What it fetches.
     pub fetch: &'static [Fetch],
+    /// The names that it fetches after that.
+    pub chain: Option<Chain>,
     /// Records for which not all of these hold are dropped in the kernel.
     pub conditions: &'static [Condition],
-    /// Whether the event cannot be told without it. One that is not needed is left out
-    /// where the kernel lacks its function.
-    pub needed: bool,
+    /// Whether it may be absent, see the [module](self).
+    pub optional: bool,
 }
 
-const fn hook(subject: Subject, role: Role, point: Point, fetch: &'static [Fetch]) -> Hook {
-    Hook {
+const fn row(subject: Subject, role: Role, point: Point, fetch: &'static [Fetch]) -> HookRow {
+    HookRow {
         subject,
         role,
         point,
         fetch,
+        chain: None,
         conditions: &[],
-        needed: true,
+        optional: false,
     }
 }
 
-/// Declares a constructor of rows at the entry of a function.
-macro_rules! at_entry {
-    ($($name:ident: $Role:ident),+) => {
-        $(const fn $name(event: Event, function: &'static str, fetch: &'static [Fetch]) -> Hook {
-            let subject = Subject::Event(event);
-            hook(subject, Role::$Role, Point::Enter(function), fetch)
-        })+
-    };
+/// A row at the entry of a function.
+const fn enter(
+    event: Event,
+    role: Role,
+    function: &'static str,
+    fetch: &'static [Fetch],
+) -> HookRow {
+    row(Subject::Event(event), role, Point::Enter(function), fetch)
 }
-at_entry!(entry: Entry, old: Old, target: Target, detail: Detail, gone: Gone, instant: Instant);
 
-const fn leave(event: Event, function: &'static str) -> Hook {
+/// A call of a function begins. Its names are those of the path.
+const fn entry(event: Event, function: &'static str, fetch: &'static [Fetch]) -> HookRow {
+    enter(event, Role::Entry, function, fetch)
+}
+
+/// The same call, with the names of the old path: one record cannot hold two chains.
+const fn old(event: Event, function: &'static str, fetch: &'static [Fetch]) -> HookRow {
+    enter(event, Role::Old, function, fetch)
+}
+
+/// The same call, with a symbolic link's content.
+const fn target(event: Event, function: &'static str, fetch: &'static [Fetch]) -> HookRow {
+    enter(event, Role::Target, function, fetch)
+}
+
+/// Further in, within the call that an [`entry`] of this event began.
+const fn detail(event: Event, function: &'static str, fetch: &'static [Fetch]) -> HookRow {
+    enter(event, Role::Detail, function, fetch)
+}
+
+/// A dentry loses its inode: what an [`entry`] of this event announced is done.
+const fn gone(event: Event, function: &'static str, fetch: &'static [Fetch]) -> HookRow {
+    enter(event, Role::Gone, function, fetch)
+}
+
+/// The whole event.
+const fn instant(event: Event, function: &'static str, fetch: &'static [Fetch]) -> HookRow {
+    enter(event, Role::Instant, function, fetch)
+}
+
+/// The return of a call that an [`entry`] of this event began.
+const fn leave(event: Event, function: &'static str) -> HookRow {
     let fetch = &[Fetch::Stack, Fetch::Return];
     let subject = Subject::Event(event);
-    hook(subject, Role::Return, Point::Leave(function), fetch)
+    row(subject, Role::Return, Point::Leave(function), fetch)
 }
 
-const fn inode(function: &'static str, fetch: &'static [Fetch]) -> Hook {
+/// A dentry gets a new inode: what an [`entry`] of an event that makes one announced is done.
+const fn inode(function: &'static str, fetch: &'static [Fetch]) -> HookRow {
     let subject = Subject::Service(Service::Inode);
-    hook(subject, Role::Inode, Point::Enter(function), fetch)
+    row(subject, Role::Inode, Point::Enter(function), fetch)
 }
 
-const fn service(service: Service, point: Point, fetch: &'static [Fetch]) -> Hook {
-    hook(Subject::Service(service), Role::Instant, point, fetch)
+/// What is no event by itself.
+const fn service(service: Service, point: Point, fetch: &'static [Fetch]) -> HookRow {
+    row(Subject::Service(service), Role::Instant, point, fetch)
 }
 
-impl Hook {
+impl HookRow {
+    /// With the names from a dentry upwards.
+    const fn names(self, dentry: &'static str) -> Self {
+        let chain = Some(Chain::Dentry(dentry));
+        Self { chain, ..self }
+    }
+
+    /// With the names from a cgroup's kernfs node upwards.
+    const fn cgroup(self, node: &'static str) -> Self {
+        let chain = Some(Chain::Cgroup(node));
+        Self { chain, ..self }
+    }
+
+    /// Only where these conditions hold.
     const fn filter(self, conditions: &'static [Condition]) -> Self {
         Self { conditions, ..self }
     }
 
+    /// It may be absent, see the [module](self).
     const fn optional(self) -> Self {
-        Self {
-            needed: false,
-            ..self
-        }
+        let optional = true;
+        Self { optional, ..self }
     }
 
     /// Its conditions as an event filter; empty if there are none.
@@ -167,15 +259,17 @@ impl Hook {
         }
     }
 
-    /// The function or tracepoint.
-    pub fn place(&self) -> &'static str {
-        let (Point::Enter(place) | Point::Leave(place) | Point::Tracepoint(place)) = self.point;
-        place
+    /// Whether events are missed where it is absent, though the kernel has its function.
+    pub fn tells_events(&self) -> bool {
+        match self.subject {
+            Subject::Event(_) | Subject::Service(Service::Inode) => true,
+            Subject::Service(_) | Subject::Other => false,
+        }
     }
 }
 
 /// All rows of the table.
-pub fn hooks() -> impl Iterator<Item = &'static Hook> {
+pub fn hooks() -> impl Iterator<Item = &'static HookRow> {
     [
         files::HOOKS,
         sockets::HOOKS,
@@ -189,10 +283,35 @@ pub fn hooks() -> impl Iterator<Item = &'static Hook> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::expression::Expression;
+
+    #[test]
+    fn expressions_are_of_the_grammar() {
+        for row in hooks() {
+            let mut expressions: Vec<&str> = Vec::new();
+            for fetch in row.fetch {
+                match *fetch {
+                    Fetch::Stack | Fetch::Return => {}
+                    Fetch::Number(_, text)
+                    | Fetch::Words(_, text, _)
+                    | Fetch::String(_, text)
+                    | Fetch::Flag(_, text)
+                    | Fetch::User(text) => expressions.push(text),
+                }
+            }
+            if let Some(Chain::Dentry(text) | Chain::Cgroup(text)) = row.chain {
+                expressions.push(text);
+            }
+            for text in expressions {
+                let parsed = Expression::parse(text);
+                assert!(parsed.is_ok(), "{}: {}", row.name(), parsed.unwrap_err());
+            }
+        }
+    }
 
     #[test]
     fn conditions_become_filters() {
-        let filters: Vec<String> = hooks().map(Hook::condition).collect();
+        let filters: Vec<String> = hooks().map(HookRow::condition).collect();
         for filter in [
             "valid & 0x5807",
             "magic != 1346981957 && magic != 1397703499 && magic != 151263540",

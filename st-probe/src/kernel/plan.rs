@@ -2,11 +2,13 @@
 //!
 //! Syntax: Documentation/trace/kprobetrace.rst (Linux 6.12).
 
-use crate::kernel::btf::{Btf, Function, Shape};
-use crate::kernel::hooks::{Fetch, Hook, Point};
+use crate::kernel::btf::{Btf, Shape};
+use crate::kernel::expression::{Expression, Form, Malformed, Reason, Scope, Unresolved};
+use crate::kernel::hooks::{Chain, Fetch, HookRow, Point};
 use crate::stream::arch::Arch;
 use crate::stream::record::ARGV;
 use crate::stream::vocabulary::{Event, Series, Subject, Value};
+use std::fmt;
 
 /// The longest fetch argument that the kernel takes (kernel/trace/trace_probe.h,
 /// MAX_ARGSTR_LEN).
@@ -22,313 +24,270 @@ const MOST_ACTIVE: u32 = 4096;
 const SUBVOLUME: &str = "->d_inode^btrfs_inode.vfs_inode->root->root_key.objectid";
 
 /// A probe to define.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Probe {
-    /// Lines for `kprobe_events`, to be tried in this order, each with the number of names
-    /// in its chain. The kernel may refuse the deepest chains.
-    pub definitions: Vec<(u32, String)>,
+    /// To be tried in this order, the most names first: the kernel may refuse those with many.
+    /// None for a static tracepoint, which is there already.
+    pub definitions: Vec<Definition>,
 }
 
-/// Plans a hook as probe `group/name`. The error says what the kernel lacks.
-pub fn plan(hook: &Hook, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, String> {
-    let (letter, name) = match hook.point {
+/// One way to define a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// How many names it fetches.
+    pub names: u32,
+    /// How many pointers are followed to the value that is furthest away.
+    pub depth: usize,
+    /// The line for `kprobe_events`.
+    pub line: String,
+}
+
+impl Definition {
+    fn new(names: u32, line: String) -> Self {
+        let depths = line.split(' ').map(|word| word.matches('(').count());
+        Self {
+            names,
+            depth: depths.max().unwrap_or(0),
+            line,
+        }
+    }
+}
+
+/// What a kernel lacks of what a hook needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// The function that is to be probed.
+    Function(String),
+    /// The static tracepoint.
+    Tracepoint(String),
+    /// Part of what is to be fetched.
+    Value(Unresolved),
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Function(name) => write!(f, "this kernel has no function {name}()"),
+            Self::Tracepoint(name) => write!(f, "this kernel has no tracepoint {name}"),
+            Self::Value(unresolved) => unresolved.fmt(f),
+        }
+    }
+}
+
+/// Why there is no probe for a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// The kernel lacks something.
+    Lacking(Lack),
+    /// An expression of the row is malformed.
+    Malformed(Malformed),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lacking(lack) => lack.fmt(f),
+            Self::Malformed(malformed) => malformed.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Unresolved> for Error {
+    fn from(unresolved: Unresolved) -> Self {
+        Self::Lacking(Lack::Value(unresolved))
+    }
+}
+
+impl From<Malformed> for Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+/// Plans a hook as probe `group/name`.
+pub fn plan(row: &HookRow, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, Error> {
+    let (kind, name) = match row.point {
         Point::Enter(name) => ("p".to_owned(), name),
-        Point::Leave(name) => {
-            let active = if hook.subject == Subject::Event(Event::Connect) {
-                MOST_ACTIVE
-            } else {
-                MAX_ACTIVE
-            };
-            (format!("r{active}"), name)
-        }
-        Point::Tracepoint(_) => {
-            return Ok(Probe {
-                definitions: Vec::new(),
-            });
-        }
+        Point::Leave(name) => (format!("r{}", max_active(row.subject)), name),
+        Point::Tracepoint(_) => return Ok(Probe::default()),
     };
-    let function = btf
-        .function(name)
-        .ok_or_else(|| format!("this kernel has no function {name}()"))?;
-    let context = Context {
-        btf,
-        arch,
-        name,
-        function,
+    let function = btf.function(name);
+    let function = function.ok_or_else(|| Error::Lacking(Lack::Function(name.to_owned())))?;
+    let planner = Planner {
+        scope: Scope {
+            btf,
+            arch,
+            name,
+            function,
+        },
     };
-    let mut fixed = format!("{letter}:{group}/{} {name}", hook.name());
-    let (mut chain, mut cgroup) = (None, None);
-    for fetch in hook.fetch {
-        match *fetch {
-            Fetch::Stack => fixed.push_str(&format!(" {}=$stack", Value::Sp)),
-            Fetch::Return => {
-                let signed = if matches!(btf.shape(context.function.result), Shape::Pointer(_)) {
-                    64
-                } else {
-                    32
-                };
-                fixed.push_str(&format!(" {}=$retval:s{signed}", Value::Ret));
-            }
-            Fetch::Number(value, expression) => {
-                fixed.push_str(&format!(" {value}={}", context.number(expression)?))
-            }
-            Fetch::Words(series, expression, count) => {
-                for at in 0..count {
-                    let word = context.number(&format!("{expression}[{at}]"))?;
-                    fixed.push_str(&format!(" {}={word}", series.nth(at)));
-                }
-            }
-            Fetch::String(value, expression) => {
-                fixed.push_str(&format!(" {value}={}", context.string(expression)?))
-            }
-            Fetch::Flag(value, expression) => {
-                let flag = (context.number(expression)).or_else(|_| context.bit(expression))?;
-                fixed.push_str(&format!(" {value}={flag}"));
-            }
-            Fetch::User(expression) => fixed.push_str(&context.user(expression)?),
-            Fetch::Names(expression) => chain = Some(expression),
-            Fetch::Cgroup(expression) => cgroup = Some(expression),
-        }
+    let mut line = format!("{kind}:{group}/{} {name}", row.name());
+    for fetch in row.fetch {
+        line += &planner.arguments(*fetch)?;
     }
-    if let Some(cgroup) = cgroup {
-        return Ok(Probe {
-            definitions: context.cgroups(cgroup, fixed)?,
-        });
-    }
-    let Some(chain) = chain else {
-        return Ok(Probe {
-            definitions: vec![(0, fixed)],
-        });
+    let definitions = match row.chain {
+        None => vec![Definition::new(0, line)],
+        Some(Chain::Dentry(dentry)) => planner.dentry_chain(dentry, line)?,
+        Some(Chain::Cgroup(node)) => planner.cgroup_chain(node, line)?,
     };
-    let mut deepening = Vec::new();
-    // Inode numbers are not enough on btrfs; only its module's types tell the subvolume.
-    let subvolume = |dentry: &str| context.number(&format!("{dentry}{SUBVOLUME}"));
-    let subvolumes = subvolume(chain).is_ok();
-    if subvolumes {
-        let magic = context.number(&format!("{chain}->d_sb->s_magic"))?;
-        let (own, number) = (Series::Subvolume.nth(0), subvolume(chain)?);
-        fixed.push_str(&format!(" {}={magic} {own}={number}", Value::Magic));
-    }
-    let mut line = fixed;
-    // The inodes of the levels so far.
-    let mut inodes: Vec<String> = Vec::new();
-    let mut dentry = chain.to_owned();
-    for level in 0.. {
-        let name = context.string(&format!("{dentry}->d_name.name"))?;
-        let inode = context.number(&format!("{dentry}->d_inode->i_ino"))?;
-        if name.len().max(inode.len()) > MAX_ARGUMENT {
-            break;
-        }
-        line.push_str(&format!(" {}={name}", Series::Name.nth(level)));
-        let mut inode = format!(" {}={inode}", Series::Inode.nth(level));
-        if subvolumes {
-            let own = Series::Subvolume.nth(level);
-            inode += &format!(" {own}={}", subvolume(&dentry)?);
-        }
-        inodes.push(inode);
-        // A subvolume is one pointer further away than a name.
-        let top = level - usize::from(subvolumes && level > 1);
-        let told = match level {
-            0 => String::new(),
-            _ if top > 1 => format!("{}{}", inodes[1], inodes[top]),
-            _ => inodes[1].clone(),
-        };
-        deepening.push((level as u32 + 1, format!("{line}{told}")));
-        dentry.push_str("->d_parent");
-    }
-    deepening.reverse();
-    Ok(Probe {
-        definitions: deepening,
-    })
+    Ok(Probe { definitions })
 }
 
-struct Context<'a> {
-    btf: &'a Btf,
-    arch: Arch,
-    name: &'a str,
-    function: Function,
-}
-
-/// Where an expression's value is: behind so many pointers from a register.
-struct Place {
-    register: &'static str,
-    offsets: Vec<i64>,
-    kind: u32,
-}
-
-impl Place {
-    fn argument(mut self, extra: &[i64], ctype: &str) -> String {
-        self.offsets.extend(extra);
-        format!("{}:{ctype}", self.value())
-    }
-
-    fn value(&self) -> String {
-        let register = format!("%{}", self.register);
-        (self.offsets.iter()).fold(register, |inner, offset| format!("{offset:+}({inner})"))
+/// How many calls of a function may be under way for their returns to be seen.
+fn max_active(subject: Subject) -> u32 {
+    if subject == Subject::Event(Event::Connect) {
+        MOST_ACTIVE
+    } else {
+        MAX_ACTIVE
     }
 }
 
-impl Context<'_> {
-    fn number(&self, expression: &str) -> Result<String, String> {
-        let place = self.place(expression)?;
-        match (self.btf.shape(place.kind), self.btf.size(place.kind)) {
-            (Shape::Number(_) | Shape::Pointer(_), Some(size @ (1 | 2 | 4 | 8))) => {
-                Ok(place.argument(&[], &format!("u{}", 8 * size)))
-            }
-            _ => Err(format!("'{expression}' of {}() is no number", self.name)),
+struct Planner<'a> {
+    scope: Scope<'a>,
+}
+
+impl Planner<'_> {
+    /// The arguments that fetch something, each after a space.
+    fn arguments(&self, fetch: Fetch) -> Result<String, Error> {
+        Ok(match fetch {
+            Fetch::Stack => format!(" {}=$stack", Value::Sp),
+            Fetch::Return => format!(" {}=$retval:{}", Value::Ret, self.result()),
+            Fetch::Number(value, expression) => format!(" {value}={}", self.number(expression)?),
+            Fetch::Words(series, expression, count) => self.words(series, expression, count)?,
+            Fetch::String(value, expression) => format!(" {value}={}", self.string(expression)?),
+            Fetch::Flag(value, expression) => format!(" {value}={}", self.flag(expression)?),
+            Fetch::User(expression) => self.user(expression)?,
+        })
+    }
+
+    /// The type of the function's result. An `int` leaves the upper half of its register as it was.
+    fn result(&self) -> &'static str {
+        match self.scope.btf.shape(self.scope.function.result) {
+            Shape::Pointer(_) => "s64",
+            _ => "s32",
         }
     }
 
-    fn string(&self, expression: &str) -> Result<String, String> {
-        Ok(self.place(expression)?.argument(&[0], "string"))
+    fn number(&self, text: &str) -> Result<String, Error> {
+        let expression = Expression::parse(text)?;
+        let operand = self.scope.resolve(&expression)?;
+        match operand.form {
+            Form::Number(size) => Ok(format!("{operand}:u{}", 8 * size)),
+            _ => Err(self.scope.unresolved(&expression, Reason::Number))?,
+        }
     }
 
-    fn bit(&self, expression: &str) -> Result<String, String> {
-        let missing = || format!("'{expression}' of {}() is no bit field", self.name);
-        let (pointer, member) = expression.rsplit_once("->").ok_or_else(missing)?;
-        let mut place = self.place(pointer)?;
-        let Shape::Pointer(structure) = self.btf.shape(place.kind) else {
-            return Err(missing());
-        };
-        let (at, width) = (self.btf.bit_field(structure, member)).ok_or_else(missing)?;
-        place.offsets.push(i64::from(at / 32 * 4));
-        Ok(place.argument(&[], &format!("b{width}@{}/32", at % 32)))
+    fn flag(&self, text: &str) -> Result<String, Error> {
+        let expression = Expression::parse(text)?;
+        let operand = self.scope.resolve(&expression)?;
+        match operand.form {
+            Form::Number(size) => Ok(format!("{operand}:u{}", 8 * size)),
+            Form::Bits { width, shift } => Ok(format!("{operand}:b{width}@{shift}/32")),
+            Form::Other => Err(self.scope.unresolved(&expression, Reason::BitField))?,
+        }
     }
 
-    /// An array of user memory is refused, so it is fetched a word at a time.
-    fn user(&self, expression: &str) -> Result<String, String> {
-        let address = self.place(expression)?.value();
-        let word = |i| format!(" {}=+u{}({address}):u64", Series::Word.nth(i), 8 * i);
+    fn string(&self, text: &str) -> Result<String, Error> {
+        let operand = self.scope.resolve(&Expression::parse(text)?)?;
+        Ok(format!("+0({operand}):string"))
+    }
+
+    fn words(&self, series: Series, array: &str, count: usize) -> Result<String, Error> {
+        let mut arguments = String::new();
+        for at in 0..count {
+            let word = self.number(&format!("{array}[{at}]"))?;
+            arguments += &format!(" {}={word}", series.nth(at));
+        }
+        Ok(arguments)
+    }
+
+    /// The kernel refuses an array of user memory as an argument, so each word is one.
+    fn user(&self, text: &str) -> Result<String, Error> {
+        let address = self.scope.resolve(&Expression::parse(text)?)?;
+        let word = |at| format!(" {}=+u{}({address}):u64", Series::Word.nth(at), 8 * at);
         Ok((0..ARGV / 8).map(word).collect())
     }
 
-    /// The probes that fetch a cgroup's names, of the most to one.
-    fn cgroups(&self, node: &str, fixed: String) -> Result<Vec<(u32, String)>, String> {
-        let mut node = node.to_owned();
+    /// The definitions that fetch what `fixed` does and then the names from a dentry upwards.
+    fn dentry_chain(&self, chain: &str, fixed: String) -> Result<Vec<Definition>, Error> {
         let mut line = fixed;
-        let mut deepening = Vec::new();
+        // Inode numbers are not enough on btrfs; only its module's types tell the subvolume.
+        let subvolume = self.number(&format!("{chain}{SUBVOLUME}")).ok();
+        if let Some(number) = &subvolume {
+            let magic = self.number(&format!("{chain}->d_sb->s_magic"))?;
+            let own = Series::Subvolume.nth(0);
+            line += &format!(" {}={magic} {own}={number}", Value::Magic);
+        }
+        // What tells the directory of each level.
+        let mut directories: Vec<String> = Vec::new();
+        let mut definitions = Vec::new();
+        let mut dentry = chain.to_owned();
+        for level in 0.. {
+            let name = self.string(&format!("{dentry}->d_name.name"))?;
+            let inode = self.number(&format!("{dentry}->d_inode->i_ino"))?;
+            if name.len().max(inode.len()) > MAX_ARGUMENT {
+                break;
+            }
+            line += &format!(" {}={name}", Series::Name.nth(level));
+            let mut directory = format!(" {}={inode}", Series::Inode.nth(level));
+            if subvolume.is_some() {
+                let number = self.number(&format!("{dentry}{SUBVOLUME}"))?;
+                directory += &format!(" {}={number}", Series::Subvolume.nth(level));
+            }
+            directories.push(directory);
+            // A subvolume is one pointer further away than a name.
+            let top = level - usize::from(subvolume.is_some() && level > 1);
+            let told = match level {
+                0 => String::new(),
+                _ if top > 1 => format!("{}{}", directories[1], directories[top]),
+                _ => directories[1].clone(),
+            };
+            definitions.push(Definition::new(level as u32 + 1, format!("{line}{told}")));
+            dentry += "->d_parent";
+        }
+        self.most_names_first(definitions, chain)
+    }
+
+    /// The definitions that fetch what `fixed` does and then the names from a cgroup's node
+    /// upwards.
+    fn cgroup_chain(&self, chain: &str, fixed: String) -> Result<Vec<Definition>, Error> {
+        let mut line = fixed;
+        let mut definitions = Vec::new();
+        let mut node = chain.to_owned();
         for level in 0.. {
             let name = self.string(&format!("{node}->name"))?;
             if name.len() > MAX_ARGUMENT {
                 break;
             }
-            line.push_str(&format!(" {}={name}", Series::Cgroup.nth(level)));
-            deepening.push((level as u32 + 1, line.clone()));
-            // Since 6.15 it must not be used without a lock.
-            let parent = ["parent", "__parent"].map(|parent| format!("{node}->{parent}"));
-            let parent = parent.into_iter().find(|parent| self.place(parent).is_ok());
-            node = parent.ok_or_else(|| format!("'{node}' has no parent"))?;
-        }
-        deepening.reverse();
-        Ok(deepening)
-    }
-
-    /// Resolves an expression of the hook table.
-    fn place(&self, expression: &str) -> Result<Place, String> {
-        let missing = |what: &str| {
-            format!(
-                "'{expression}' of {}(): this kernel has no {what}",
-                self.name
-            )
-        };
-        let (cast, rest) = match expression
-            .strip_prefix('(')
-            .and_then(|rest| rest.split_once(')'))
-        {
-            Some((cast, rest)) => (Some(cast), rest),
-            None => (None, expression),
-        };
-        let (parameter, mut rest) = split_word(rest);
-        let position = self
-            .function
-            .parameters
-            .iter()
-            .position(|(name, _)| name == parameter);
-        let position = position.ok_or_else(|| missing(&format!("parameter {parameter}")))?;
-        let register = *self
-            .arch
-            .arguments
-            .get(position)
-            .ok_or_else(|| missing("register for that parameter"))?;
-        let mut place = Place {
-            register,
-            offsets: Vec::new(),
-            kind: self.function.parameters[position].1,
-        };
-        let mut target = match cast {
-            Some(name) => Some(
-                self.btf
-                    .structure(name)
-                    .ok_or_else(|| missing(&format!("struct {name}")))?,
-            ),
-            None => None,
-        };
-        // How far into its struct the pointer of before points.
-        let mut within = 0;
-        while !rest.is_empty() {
-            if let Some(outer) = rest.strip_prefix('^') {
-                let (name, after) = split_word(outer);
-                let (member, after) = split_word(after.strip_prefix('.').unwrap_or(after));
-                let structure = self.btf.structure(name);
-                let structure = structure.ok_or_else(|| missing(&format!("struct {name}")))?;
-                let (offset, _) = (self.btf.member(structure, member))
-                    .ok_or_else(|| missing(&format!("{name}.{member}")))?;
-                within = i64::from(offset);
-                (target, rest) = (Some(structure), after);
-                continue;
-            }
-            if let Some(member) = rest.strip_prefix("->") {
-                let (member, after) = split_word(member);
-                let structure = match (target.take(), self.btf.shape(place.kind)) {
-                    (Some(structure), _) => structure,
-                    (None, Shape::Pointer(structure)) => structure,
-                    _ => return Err(missing(&format!("pointer before ->{member}"))),
-                };
-                let (offset, kind) = self
-                    .btf
-                    .member(structure, member)
-                    .ok_or_else(|| missing(member))?;
-                place
-                    .offsets
-                    .push(i64::from(offset) - std::mem::take(&mut within));
-                (place.kind, rest) = (kind, after);
-                continue;
-            }
-            // The value is in memory already: only its offset and type change.
-            let inner = place
-                .offsets
-                .last_mut()
-                .ok_or_else(|| missing("memory behind a register"))?;
-            if let Some(member) = rest.strip_prefix('.') {
-                let (member, after) = split_word(member);
-                let (offset, kind) = self
-                    .btf
-                    .member(place.kind, member)
-                    .ok_or_else(|| missing(member))?;
-                *inner += i64::from(offset);
-                (place.kind, rest) = (kind, after);
-            } else {
-                let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-                let (index, after) = index.ok_or_else(|| missing(rest))?;
-                let index: u32 = index.parse().map_err(|_| missing(rest))?;
-                let Shape::Array(element) = self.btf.shape(place.kind) else {
-                    return Err(missing("array"));
-                };
-                let size = (self.btf.size(element)).ok_or_else(|| missing("element size"))?;
-                *inner += i64::from(index) * i64::from(size);
-                (place.kind, rest) = (element, after);
+            line += &format!(" {}={name}", Series::Cgroup.nth(level));
+            definitions.push(Definition::new(level as u32 + 1, line.clone()));
+            // Since Linux 6.15 it has this name, and must not be used without a lock.
+            let renamed = format!("{node}->__parent");
+            node += "->parent";
+            if self.number(&node).is_err() {
+                self.number(&renamed)?;
+                node = renamed;
             }
         }
-        Ok(place)
+        self.most_names_first(definitions, chain)
     }
-}
 
-/// An identifier and what follows it.
-fn split_word(text: &str) -> (&str, &str) {
-    text.split_at(
-        text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .unwrap_or(text.len()),
-    )
+    /// In the order in which they are tried. The error is that there is none, since not even the
+    /// first name of the chain can be fetched.
+    fn most_names_first(
+        &self,
+        mut definitions: Vec<Definition>,
+        chain: &str,
+    ) -> Result<Vec<Definition>, Error> {
+        if definitions.is_empty() {
+            let chain = Expression::parse(chain)?;
+            return Err(self.scope.unresolved(&chain, Reason::Name(MAX_ARGUMENT)))?;
+        }
+        definitions.reverse();
+        Ok(definitions)
+    }
 }
 
 #[cfg(test)]
@@ -367,21 +326,25 @@ mod tests {
         Btf::parse(btf.build()).unwrap()
     }
 
-    fn lines(
-        point: Point,
-        fetch: &'static [Fetch],
-        btf: &Btf,
-    ) -> Result<Vec<(u32, String)>, String> {
-        let hook = Hook {
+    fn row(point: Point, fetch: &'static [Fetch]) -> HookRow {
+        HookRow {
             subject: Subject::Event(Event::Mkdir),
             role: Role::Entry,
             point,
             fetch,
+            chain: None,
             conditions: &[],
-            needed: true,
-        };
-        let arch = Arch::of("x86_64").unwrap();
-        Ok(plan(&hook, btf, arch, "group")?.definitions)
+            optional: false,
+        }
+    }
+
+    fn lines(row: HookRow, btf: &Btf) -> Result<Vec<(u32, String)>, String> {
+        let probe = plan(&row, btf, Arch::of("x86_64").unwrap(), "group");
+        let definitions = probe.map_err(|error| error.to_string())?.definitions;
+        let lines = definitions.into_iter();
+        Ok(lines
+            .map(|definition| (definition.names, definition.line))
+            .collect())
     }
 
     #[test]
@@ -392,19 +355,18 @@ mod tests {
             Fetch::Number(Value::Num, "(address)dentry->words[2]"),
             Fetch::String(Value::Comm, "dentry->d_parent->d_name.name"),
         ];
-        let lines = lines(Point::Enter("do_it"), fetch, &kernel(false)).unwrap();
+        let lines = lines(row(Point::Enter("do_it"), fetch), &kernel(false)).unwrap();
         let expected = "p:group/mkdir_entry_do_it do_it sp=$stack mode=%di:u32 num=+12(%si):u32 comm=+0(+40(+24(%si))):string";
         assert_eq!(lines, [(0, expected.to_owned())]);
     }
 
     #[test]
     fn asks_for_the_deepest_chain_first() {
-        let lines = lines(
-            Point::Enter("do_it"),
-            &[Fetch::Names("dentry")],
-            &kernel(false),
-        )
-        .unwrap();
+        let row = HookRow {
+            chain: Some(Chain::Dentry("dentry")),
+            ..row(Point::Enter("do_it"), &[])
+        };
+        let lines = lines(row, &kernel(false)).unwrap();
         assert_eq!(lines.first().unwrap().0, 9);
         assert_eq!(
             lines.last().unwrap().1,
@@ -421,7 +383,7 @@ mod tests {
     fn a_result_is_as_wide_as_its_type() {
         let fetch = &[Fetch::Return];
         for (pointer, expected) in [(false, "s32"), (true, "s64")] {
-            let lines = lines(Point::Leave("do_it"), fetch, &kernel(pointer)).unwrap();
+            let lines = lines(row(Point::Leave("do_it"), fetch), &kernel(pointer)).unwrap();
             assert_eq!(
                 lines[0].1,
                 format!("r512:group/mkdir_return_do_it do_it ret=$retval:{expected}")
@@ -439,15 +401,137 @@ mod tests {
             ("(sock)dentry->x", "struct sock"),
         ] {
             let fetch = Box::leak(Box::new([Fetch::Number(Value::Num, expression)]));
-            let error = lines(Point::Enter("do_it"), fetch, &btf).unwrap_err();
+            let error = lines(row(Point::Enter("do_it"), fetch), &btf).unwrap_err();
             assert_eq!(
                 error,
                 format!("'{expression}' of do_it(): this kernel has no {lacking}")
             );
         }
         assert_eq!(
-            lines(Point::Enter("gone"), &[], &btf).unwrap_err(),
+            lines(row(Point::Enter("gone"), &[]), &btf).unwrap_err(),
             "this kernel has no function gone()"
         );
+    }
+    #[test]
+    fn a_value_must_be_of_the_kind_that_is_fetched() {
+        let btf = kernel(false);
+        for (fetch, told) in [
+            (
+                Fetch::Number(Value::Num, "address->words"),
+                "'address->words' of do_it() is no number",
+            ),
+            (
+                Fetch::Flag(Value::Num, "address->words"),
+                "'address->words' of do_it() is no bit field",
+            ),
+        ] {
+            let fetch = Box::leak(Box::new([fetch]));
+            let error = lines(row(Point::Enter("do_it"), fetch), &btf).unwrap_err();
+            assert_eq!(error, told);
+        }
+    }
+
+    #[test]
+    fn a_chain_without_a_name_is_none() {
+        let row = HookRow {
+            chain: Some(Chain::Dentry(
+                "dentry->d_parent->d_parent->d_parent->d_parent->d_parent->d_parent->d_parent->d_parent->d_parent",
+            )),
+            ..row(Point::Enter("do_it"), &[])
+        };
+        let error = lines(row, &kernel(false)).unwrap_err();
+        let told = "its name takes more than the 63 characters of an argument";
+        assert!(error.ends_with(told), "{error}");
+    }
+
+    #[test]
+    fn a_flag_is_a_bit_field_or_a_number() {
+        for (width, expected) in [(0, "+4(%di):u32"), (1, "+4(%di):b1@1/32")] {
+            let mut btf = Builder::new();
+            let int = btf.int("int", 4);
+            let at = if width == 0 { 32 } else { 33 };
+            let signal = btf.bit_fields("signal", 8, &[("flag", at, width, int)]);
+            let signal = btf.pointer(signal);
+            btf.function("do_it", int, &[("signal", signal)]);
+            let btf = Btf::parse(btf.build()).unwrap();
+            let fetch = &[Fetch::Flag(Value::Subreaper, "signal->flag")];
+            let lines = lines(row(Point::Enter("do_it"), fetch), &btf).unwrap();
+            let expected = format!("p:group/mkdir_entry_do_it do_it subreaper={expected}");
+            assert_eq!(lines, [(0, expected)]);
+        }
+    }
+
+    #[test]
+    fn a_cgroup_chain_follows_the_parent_by_either_name() {
+        for parent in ["parent", "__parent"] {
+            let mut btf = Builder::new();
+            let byte = btf.int("char", 1);
+            let text = btf.pointer(byte);
+            let node = btf.structure("kernfs_node", 16, &[(parent, 0, 4), ("name", 8, text)]);
+            let pointer = btf.pointer(node);
+            assert_eq!(pointer, 4);
+            btf.function("do_it", byte, &[("node", pointer)]);
+            let btf = Btf::parse(btf.build()).unwrap();
+            let row = HookRow {
+                chain: Some(Chain::Cgroup("node")),
+                ..row(Point::Enter("do_it"), &[])
+            };
+            let lines = lines(row, &btf).unwrap();
+            let two =
+                "p:group/mkdir_entry_do_it do_it c0=+0(+8(%di)):string c1=+0(+8(+0(%di))):string";
+            assert_eq!(lines[lines.len() - 2], (2, two.to_owned()));
+        }
+    }
+    #[test]
+    fn a_chain_has_the_subvolumes_where_btrfs_is_in_use() {
+        let mut btf = Builder::new();
+        let long = btf.int("long", 8);
+        let text = btf.pointer(long);
+        let name = btf.structure("qstr", 16, &[("name", 8, text)]);
+        let inode = btf.structure("inode", 80, &[("i_ino", 64, long)]);
+        let inode_pointer = btf.pointer(inode);
+        let super_block = btf.structure("super_block", 104, &[("s_magic", 96, long)]);
+        let super_block = btf.pointer(super_block);
+        let key = btf.structure("btrfs_key", 16, &[("objectid", 0, long)]);
+        let root = btf.structure("btrfs_root", 64, &[("root_key", 32, key)]);
+        let root = btf.pointer(root);
+        let members = [("root", 0, root), ("vfs_inode", 200, inode)];
+        btf.structure("btrfs_inode", 280, &members);
+        let members = [
+            ("d_parent", 24, 13),
+            ("d_name", 32, name),
+            ("d_inode", 48, inode_pointer),
+            ("d_sb", 104, super_block),
+        ];
+        let dentry = btf.structure("dentry", 112, &members);
+        let dentry = btf.pointer(dentry);
+        assert_eq!(dentry, 13);
+        btf.function("do_it", long, &[("dentry", dentry)]);
+        let btf = Btf::parse(btf.build()).unwrap();
+        let row = HookRow {
+            chain: Some(Chain::Dentry("dentry")),
+            ..row(Point::Enter("do_it"), &[])
+        };
+        let lines = lines(row, &btf).unwrap();
+        let own = |dentry: &str| format!("+32(-200(+48({dentry}))):u64");
+        let ino = |dentry: &str| format!("+64(+48({dentry})):u64");
+        let name = |dentry: &str| format!("+0(+40({dentry})):string");
+        let parents = ["%di", "+24(%di)", "+24(+24(%di))", "+24(+24(+24(%di)))"];
+        let [first, second, third, fourth] = parents;
+        let mut expected = format!(
+            "p:group/mkdir_entry_do_it do_it magic=+96(+104(%di)):u64 s0={} n0={}",
+            own(first),
+            name(first)
+        );
+        let shortest: Vec<_> = lines.iter().rev().take(4).collect();
+        assert_eq!(*shortest[0], (1, expected.clone()));
+        expected += &format!(" n1={}", name(second));
+        let parent = format!(" i1={} s1={}", ino(second), own(second));
+        assert_eq!(*shortest[1], (2, format!("{expected}{parent}")));
+        expected += &format!(" n2={}", name(third));
+        assert_eq!(*shortest[2], (3, format!("{expected}{parent}")));
+        expected += &format!(" n3={}", name(fourth));
+        let top = format!(" i2={} s2={}", ino(third), own(third));
+        assert_eq!(*shortest[3], (4, format!("{expected}{parent}{top}")));
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::kernel::btf::Btf;
 use crate::kernel::format;
-use crate::kernel::hooks::{Hook, Point, hooks};
-use crate::kernel::plan;
+use crate::kernel::hooks::{HookRow, Point, hooks};
+use crate::kernel::plan::{Lack, Probe, plan};
 use crate::stream::arch::Arch;
 use crate::stream::record;
 use crate::stream::vocabulary::{Class, Event, Service, Subject};
+use crate::tracefs::absent::{Absent, Failure};
 use crate::tracefs::files::Tracefs;
 use crate::tracefs::guardian::Guardian;
 use crate::tracefs::owner::Owner;
@@ -44,6 +45,8 @@ pub struct Session {
     pub hooks: Vec<record::Hook>,
     /// The events that cannot be traced.
     pub unavailable: Vec<record::Unavailable>,
+    /// The optional hooks that are not in force, of what can be traced.
+    pub absent: Vec<Absent>,
 }
 
 impl Session {
@@ -88,6 +91,7 @@ impl Session {
             on: RefCell::default(),
             hooks: Vec::new(),
             unavailable: Vec::new(),
+            absent: Vec::new(),
         };
         let instance = session.tracefs.path(session.instance(""));
         fs::create_dir(&instance)
@@ -149,73 +153,86 @@ impl Session {
 
     /// Defines all hooks of an event, or notes why it is not available.
     fn add(&mut self, event: Subject, btf: &Btf, arch: Arch) {
-        let before = self.hooks.len();
-        for hook in hooks().filter(|hook| hook.subject == event) {
-            match self.define(hook, btf, arch) {
-                Ok(defined) => self.hooks.push(defined),
-                Err(_) if !hook.needed => {}
-                Err(error) => {
-                    self.hooks.truncate(before);
-                    self.unavailable.push(record::Unavailable {
-                        event,
-                        why: format!("{error:#}"),
-                    });
+        let (mut defined, mut absent) = (Vec::new(), Vec::new());
+        for row in hooks().filter(|row| row.subject == event) {
+            let failure = match self.define(row, btf, arch) {
+                Ok(hook) => {
+                    defined.push(hook);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            match Absent::allowed(row, failure) {
+                Ok(hook) => absent.push(hook),
+                Err(failure) => {
+                    let why = failure.to_string();
+                    self.unavailable.push(record::Unavailable { event, why });
                     return;
                 }
             }
         }
+        self.hooks.extend(defined);
+        self.absent.extend(absent);
     }
 
     /// Defines one hook and reads back how its records look.
-    fn define(&mut self, hook: &Hook, btf: &Btf, arch: Arch) -> Result<record::Hook> {
-        let probe = plan::plan(hook, btf, arch, &self.name).map_err(anyhow::Error::msg)?;
-        let mut names = 0;
-        let mut refused = None;
-        let mut too_deep = None;
-        for (depth, definition) in &probe.definitions {
-            let deepest = definition
-                .rsplit(' ')
-                .next()
-                .map_or(0, |argument| argument.matches('(').count());
-            if *depth > 1 && deepest >= self.too_deep {
-                continue;
+    fn define(&mut self, row: &HookRow, btf: &Btf, arch: Arch) -> Result<record::Hook, Failure> {
+        let place = self.place(row);
+        let probe = plan(row, btf, arch, &self.name)?;
+        let names = match row.point {
+            Point::Enter(_) | Point::Leave(_) => self.define_probe(&probe)?,
+            Point::Tracepoint(_) if self.tracefs.path(&place).exists() => 0,
+            Point::Tracepoint(name) => {
+                return Err(Failure::Lacking(Lack::Tracepoint(name.to_owned())));
             }
-            refused = self.tracefs.write("kprobe_events", definition).err();
-            if refused.is_none() {
-                names = *depth;
-                break;
-            }
-            too_deep = Some(deepest);
-        }
-        if let Some(error) = refused {
-            let why = self.tracefs.last_error().unwrap_or_default();
-            return Err(error.context(format!("the kernel refused the probe: {why}")));
-        }
-        // It was the depth, then, that the kernel had refused.
-        self.too_deep = too_deep.unwrap_or(self.too_deep);
-        let place = self.place(hook);
+        };
         let (id, fields) = format::parse(&self.tracefs.read(format!("{place}/format"))?)
             .with_context(|| format!("{place}/format is not as expected"))?;
-        if !hook.conditions.is_empty() {
+        if !row.conditions.is_empty() {
             let filter = self.instance(&format!("{place}/filter"));
-            self.tracefs.write(filter, &hook.condition())?;
+            self.tracefs.write(filter, &row.condition())?;
         }
         Ok(record::Hook {
             id,
-            name: hook.name(),
-            subject: hook.subject,
-            role: hook.role,
-            point: hook.place().to_owned(),
+            name: row.name(),
+            subject: row.subject,
+            role: row.role,
+            point: row.point.name().to_owned(),
             names,
             fields,
         })
+    }
+
+    /// Defines a probe with as many names as the kernel accepts, and tells how many.
+    fn define_probe(&mut self, probe: &Probe) -> Result<u32> {
+        let mut refused = None;
+        let mut too_deep = None;
+        for definition in &probe.definitions {
+            if definition.names > 1 && definition.depth >= self.too_deep {
+                continue;
+            }
+            match self.tracefs.write("kprobe_events", &definition.line) {
+                Ok(()) => {
+                    // What the kernel had refused before was only too deep.
+                    self.too_deep = too_deep.unwrap_or(self.too_deep);
+                    return Ok(definition.names);
+                }
+                Err(error) => {
+                    refused = Some(error);
+                    too_deep = Some(definition.depth);
+                }
+            }
+        }
+        let refused = refused.context("the probe has no definition")?;
+        let why = self.tracefs.last_error().unwrap_or_default();
+        Err(refused.context(format!("the kernel refused the probe: {why}")))
     }
 
     /// Lets the records of the hooks of these events begin.
     pub fn enable(&self, which: impl Fn(Subject) -> bool) -> Result<()> {
         let chosen = hooks().filter(|hook| which(hook.subject));
         // Whose entry is recorded is to be seen to return.
-        let (mut ordered, others): (Vec<&Hook>, Vec<&Hook>) =
+        let (mut ordered, others): (Vec<&HookRow>, Vec<&HookRow>) =
             chosen.partition(|hook| matches!(hook.point, Point::Leave(_)));
         ordered.extend(others);
         for hook in ordered {
@@ -227,7 +244,7 @@ impl Session {
     }
 
     /// Switches a hook's event on or off.
-    fn switch(&self, hook: &Hook, on: bool) -> Result<()> {
+    fn switch(&self, hook: &HookRow, on: bool) -> Result<()> {
         let place = self.instance(&self.place(hook));
         let text = if on { "1" } else { "0" };
         self.tracefs.write(place.join("enable"), text)?;
@@ -362,7 +379,7 @@ impl Session {
     }
 
     /// The folder of a hook's event, below a tracefs or an instance of it.
-    fn place(&self, hook: &Hook) -> String {
+    fn place(&self, hook: &HookRow) -> String {
         match hook.point {
             Point::Tracepoint(place) => format!("events/{place}"),
             Point::Enter(_) | Point::Leave(_) => format!("events/{}/{}", self.name, hook.name()),

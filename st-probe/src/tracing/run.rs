@@ -82,6 +82,9 @@ pub fn trace(options: Options) -> Result<u8> {
     for unavailable in &session.unavailable {
         say!("cannot trace {}: {}", unavailable.event, unavailable.why);
     }
+    for absent in session.absent.iter().filter(|absent| absent.matters()) {
+        say!("{absent}");
+    }
     // What is left to do needs no more than these of what root may.
     capabilities::keep(&[
         capabilities::DAC_READ_SEARCH,

@@ -15,8 +15,8 @@ fuzz_target!(|data: &[u8]| {
         for machine in ["x86_64", "aarch64"] {
             let arch = Arch::of(machine).expect("a known machine");
             let probes = hooks().flat_map(|hook| plan(hook, &btf, arch, "group"));
-            for (_, definition) in probes.flat_map(|probe| probe.definitions) {
-                assert!(!definition.contains('\n'));
+            for definition in probes.flat_map(|probe| probe.definitions) {
+                assert!(!definition.line.contains('\n'));
             }
         }
     }

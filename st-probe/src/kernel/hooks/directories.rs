@@ -1,8 +1,8 @@
 //! Where directories are: mounts, and those that the snapshot looks at.
 
-use super::Fetch::{Names, Number};
+use super::Fetch::Number;
 use super::Point::Enter;
-use super::{Condition, Hook, service};
+use super::{Condition, HookRow, service};
 use crate::stream::vocabulary::{Service, Value};
 
 /// Neither MS_REMOUNT nor a change of propagation: include/uapi/linux/mount.h.
@@ -11,7 +11,7 @@ const MOUNTS: &[Condition] = &[Condition::NoneOf(Value::Flags, 0x1e_0020)];
 const NEW_NAMESPACES: &[Condition] = &[Condition::AnyOf(Value::Flags, 0x2_0000)];
 
 /// The rows.
-pub const HOOKS: &[Hook] = &[
+pub const HOOKS: &[HookRow] = &[
     // fs/namespace.c asks for permission just before it mounts, unmounts or moves.
     service(
         Service::Mount,
@@ -45,8 +45,8 @@ pub const HOOKS: &[Hook] = &[
         &[
             Number(Value::Dev, "dentry->d_sb->s_dev"),
             Number(Value::Ino, "dentry->d_inode->i_ino"),
-            Names("dentry"),
         ],
     )
+    .names("dentry")
     .optional(),
 ];

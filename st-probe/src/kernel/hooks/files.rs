@@ -1,7 +1,7 @@
 //! What happens to files.
 
-use super::Fetch::{Names, Number, Stack, String};
-use super::{Condition, Hook, detail, entry, gone, inode, leave, old, target};
+use super::Fetch::{Number, Stack, String};
+use super::{Condition, HookRow, detail, entry, gone, inode, leave, old, target};
 use crate::stream::vocabulary::{Event, Value};
 
 /// ATTR_MODE, ATTR_UID, ATTR_GID: include/linux/fs.h.
@@ -22,7 +22,7 @@ const DIRECTORIES: &[Condition] = &[
 ];
 
 /// The rows.
-pub const HOOKS: &[Hook] = &[
+pub const HOOKS: &[HookRow] = &[
     // open(O_CREAT), also with vfs_create() for mknod(S_IFREG): permission is asked before the
     // file system looks whether the file exists (fs/namei.c lookup_open), and d_instantiate*
     // (fs/dcache.c) runs for new inodes only: look-ups use d_splice_alias() and d_add().
@@ -35,9 +35,9 @@ pub const HOOKS: &[Hook] = &[
             Number(Value::Parent, "dentry->d_parent"),
             Number(Value::Hash, "dentry->d_name.hash_len"),
             Number(Value::Dev, "dentry->d_sb->s_dev"),
-            Names("dentry"),
         ],
-    ),
+    )
+    .names("dentry"),
     inode(
         "d_instantiate",
         &[
@@ -81,9 +81,9 @@ pub const HOOKS: &[Hook] = &[
             Number(Value::Dentry, "dentry"),
             Number(Value::Dev, "dentry->d_sb->s_dev"),
             Number(Value::Mode, "mode"),
-            Names("dentry"),
         ],
-    ),
+    )
+    .names("dentry"),
     leave(Event::Mkdir, "vfs_mkdir"),
     entry(
         Event::Mknod,
@@ -94,9 +94,9 @@ pub const HOOKS: &[Hook] = &[
             Number(Value::Dev, "dentry->d_sb->s_dev"),
             Number(Value::Mode, "mode"),
             Number(Value::Rdev, "dev"),
-            Names("dentry"),
         ],
-    ),
+    )
+    .names("dentry"),
     leave(Event::Mknod, "vfs_mknod"),
     entry(
         Event::Delete,
@@ -105,9 +105,9 @@ pub const HOOKS: &[Hook] = &[
             Stack,
             Number(Value::Dev, "dentry->d_sb->s_dev"),
             Number(Value::Ino, "dentry->d_inode->i_ino"),
-            Names("dentry"),
         ],
-    ),
+    )
+    .names("dentry"),
     leave(Event::Delete, "vfs_unlink"),
     // 5.10 calls vfs_rmdir() by a part of it that has no such name; d_delete() (fs/dcache.c)
     // runs there only once the directory is gone.
@@ -121,9 +121,9 @@ pub const HOOKS: &[Hook] = &[
             Number(Value::Hash, "dentry->d_name.hash_len"),
             Number(Value::Dev, "dentry->d_sb->s_dev"),
             Number(Value::Ino, "dentry->d_inode->i_ino"),
-            Names("dentry"),
         ],
-    ),
+    )
+    .names("dentry"),
     gone(
         Event::Rmdir,
         "d_delete",
@@ -147,9 +147,9 @@ pub const HOOKS: &[Hook] = &[
             Number(Value::Ino, "rd->new_dentry->d_inode->i_ino"),
             Number(Value::Mode, "rd->new_dentry->d_inode->i_mode"),
             Number(Value::Flags, "rd->flags"),
-            Names("rd->new_dentry"),
         ],
-    ),
+    )
+    .names("rd->new_dentry"),
     old(
         Event::Rename,
         "vfs_rename",
@@ -158,9 +158,9 @@ pub const HOOKS: &[Hook] = &[
             Number(Value::Inode, "rd->old_dentry->d_inode"),
             Number(Value::Ino, "rd->old_dentry->d_inode->i_ino"),
             Number(Value::Mode, "rd->old_dentry->d_inode->i_mode"),
-            Names("rd->old_dentry"),
         ],
-    ),
+    )
+    .names("rd->old_dentry"),
     leave(Event::Rename, "vfs_rename"),
     // fs/attr.c: security_inode_setattr() sees the values as they will be, notify_change()
     // those that were asked for.
@@ -178,9 +178,9 @@ pub const HOOKS: &[Hook] = &[
             Number(Value::Dentry, "dentry"),
             Number(Value::Parent, "dentry->d_parent"),
             Number(Value::Root, "dentry->d_sb->s_root"),
-            Names("dentry"),
         ],
     )
+    .names("dentry")
     .filter(MAY_SET),
     detail(
         Event::Attrib,
@@ -201,9 +201,9 @@ pub const HOOKS: &[Hook] = &[
             Stack,
             Number(Value::Dentry, "dentry"),
             Number(Value::Dev, "dentry->d_sb->s_dev"),
-            Names("dentry"),
         ],
-    ),
+    )
+    .names("dentry"),
     target(
         Event::Symlink,
         "vfs_symlink",
@@ -217,9 +217,9 @@ pub const HOOKS: &[Hook] = &[
             Stack,
             Number(Value::Dentry, "new_dentry"),
             Number(Value::Dev, "new_dentry->d_sb->s_dev"),
-            Names("new_dentry"),
         ],
-    ),
+    )
+    .names("new_dentry"),
     old(
         Event::Link,
         "vfs_link",
@@ -227,8 +227,8 @@ pub const HOOKS: &[Hook] = &[
             Stack,
             Number(Value::Ino, "old_dentry->d_inode->i_ino"),
             Number(Value::Hashed, "old_dentry->d_hash.pprev"),
-            Names("old_dentry"),
         ],
-    ),
+    )
+    .names("old_dentry"),
     leave(Event::Link, "vfs_link"),
 ];

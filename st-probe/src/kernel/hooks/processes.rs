@@ -1,8 +1,8 @@
 //! Who the processes are.
 
-use super::Fetch::{Cgroup, Flag, Names, Number, User};
+use super::Fetch::{Flag, Number, User};
 use super::Point::{Enter, Tracepoint};
-use super::{Condition, Hook, service};
+use super::{Condition, HookRow, service};
 use crate::stream::vocabulary::{Service, Value};
 
 /// The last thread of its process, or one of those that end at the same time as it.
@@ -13,7 +13,7 @@ const SUBREAPER: &[Condition] = &[Condition::In(Value::Option, &[36])];
 const INTO_CGROUP: &[Condition] = &[Condition::AnyOf(Value::Flags, 0x2_0000_0000)];
 
 /// The rows.
-pub const HOOKS: &[Hook] = &[
+pub const HOOKS: &[HookRow] = &[
     // include/trace/events/task.h, sched.h, cgroup.h
     service(Service::Process, Tracepoint("task/task_newtask"), &[]),
     service(Service::Process, Tracepoint("task/task_rename"), &[]),
@@ -41,9 +41,9 @@ pub const HOOKS: &[Hook] = &[
         &[
             Number(Value::Pid, "child->pid"),
             Number(Value::Flags, "kargs->flags"),
-            Cgroup("kargs->cgrp->kn"),
         ],
     )
+    .cgroup("kargs->cgrp->kn")
     .filter(INTO_CGROUP)
     .optional(),
     // kernel/sched/core.c: what task_newtask leaves out. Just after it.
@@ -84,9 +84,9 @@ pub const HOOKS: &[Hook] = &[
             Number(Value::Dev, "bprm->file->f_path.dentry->d_sb->s_dev"),
             Number(Value::Argc, "bprm->argc"),
             User("bprm->p"),
-            Names("bprm->file->f_path.dentry"),
         ],
-    ),
+    )
+    .names("bprm->file->f_path.dentry"),
     // kernel/exit.c do_exit(), after sched_process_exit: how the process is seen to have ended
     // (wait_task_zombie()).
     service(
@@ -139,8 +139,8 @@ pub const HOOKS: &[Hook] = &[
                 Value::Dev,
                 "child->mm->exe_file->f_path.dentry->d_sb->s_dev",
             ),
-            Names("child->mm->exe_file->f_path.dentry"),
         ],
     )
+    .names("child->mm->exe_file->f_path.dentry")
     .optional(),
 ];

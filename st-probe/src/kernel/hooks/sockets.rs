@@ -1,7 +1,7 @@
 //! What happens to sockets.
 
 use super::Fetch::{Number, Stack, Words};
-use super::{Condition, Hook, detail, entry, instant, leave};
+use super::{Condition, HookRow, detail, entry, instant, leave};
 use crate::stream::vocabulary::{Event, Series, Value};
 
 /// AF_INET and AF_INET6, of the socket and of an address that has a family at all.
@@ -14,7 +14,7 @@ const OF_INTERNET: &[Condition] = &[Condition::In(Value::Family, FAMILIES)];
 const FAMILIES: &[u64] = &[2, 10];
 
 /// The rows.
-pub const HOOKS: &[Hook] = &[
+pub const HOOKS: &[HookRow] = &[
     // net/socket.c: connect(2) enters at the first, io_uring at the second; the address is
     // in kernel memory at the third.
     entry(
