@@ -11,21 +11,25 @@ use crate::stream::arch::LONG;
 const MAGIC: u16 = 0xeb9f;
 /// BTF_KIND_FUNC.
 const FUNCTION: u32 = 12;
+/// How many typedefs and qualifiers may lead to a type: a circle of them ends here.
 const MAX_DEPTH: u32 = 32;
-/// Structs and unions that a member is looked for in: those without a name in one.
+/// In how many structs and unions a member is looked for: a struct and the ones without a name
+/// inside it.
 const MAX_ANONYMOUS: usize = 256;
-/// The longest name of a parameter: KSYM_NAME_LEN in include/linux/kallsyms.h, which is as
-/// long as the kernel lets one in BTF be.
+/// The longest name of a parameter. The kernel accepts none in BTF that is longer than
+/// KSYM_NAME_LEN (include/linux/kallsyms.h).
 const MAX_NAME: usize = 512;
 
 /// Type information, indexed.
 pub struct Btf {
     data: Vec<u8>,
+    /// Where in the data the strings begin.
     strings: usize,
-    /// Where each type begins; type 0 is void.
+    /// Where in the data each type begins, by its id. Type 0 is void, which is not in the data.
     types: Vec<u32>,
-    /// How the names of functions, structs and unions begin, and their ids, sorted: names may
-    /// overlap, so that all of them are much longer than the data, and few are looked for.
+    /// The first bytes of the name of each function, struct and union, with its id, sorted. Whole
+    /// names are not kept: names may overlap in the data, so that all of them together can be
+    /// much longer than it.
     names: Vec<(u64, u32)>,
 }
 
@@ -38,16 +42,16 @@ pub struct Function {
     pub result: u32,
 }
 
-/// A type, as far as reading it from memory goes.
+/// What matters of a type for reading a value of it from memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// A number of so many bytes.
+    /// An integer or an enum, with its size in bytes.
     Number(u32),
-    /// A pointer to a type.
+    /// A pointer, with the id of the type that it points to.
     Pointer(u32),
-    /// A struct or union, by its own id.
+    /// A struct or union, with its own id.
     Struct(u32),
-    /// An array of a type.
+    /// An array, with the id of its elements' type.
     Array(u32),
     /// Anything else.
     Other,
@@ -127,8 +131,8 @@ impl Btf {
         Ok(btf)
     }
 
-    /// The kernel's BTF data with a module's, which counts its types and strings on from
-    /// where those end.
+    /// The kernel's BTF data with that of a module appended. The numbers of a module's types and
+    /// strings continue those of the kernel. `None` if either is malformed.
     pub fn joined(kernel: &[u8], module: &[u8]) -> Option<Vec<u8>> {
         let sections = |data: &[u8]| {
             let word = |at| u32_at(data, at).map(|word| word as usize);
@@ -168,12 +172,12 @@ impl Btf {
         })
     }
 
-    /// A struct, by name: its type id.
+    /// A struct or union, by name: the id of its type.
     pub fn structure(&self, name: &str) -> Option<u32> {
         self.find(name, is_struct)
     }
 
-    /// The first type of a name, and of a kind that is wanted.
+    /// The first type that has this name and a kind that is wanted.
     fn find(&self, name: &str, wanted: impl Fn(u32) -> bool) -> Option<u32> {
         let beginning = beginning(name.as_bytes());
         let first = self.names.partition_point(|(other, _)| *other < beginning);
@@ -185,7 +189,7 @@ impl Btf {
         })
     }
 
-    /// What a type is, behind typedefs and qualifiers.
+    /// What a type is, without typedefs and qualifiers.
     pub fn shape(&self, mut id: u32) -> Shape {
         for _ in 0..MAX_DEPTH {
             let (Some(info), Some(size)) = (self.field(id, 4), self.field(id, 8)) else {
@@ -203,7 +207,7 @@ impl Btf {
         Shape::Other
     }
 
-    /// Bytes that a value of a type takes in memory.
+    /// How many bytes a value of a type takes in memory. `None` for an array, too.
     pub fn size(&self, id: u32) -> Option<u32> {
         match self.shape(id) {
             Shape::Number(size) => Some(size),
@@ -213,8 +217,8 @@ impl Btf {
         }
     }
 
-    /// A member of a struct: its offset in bytes and its type. Members of anonymous structs
-    /// and unions inside count as the struct's own, as in C.
+    /// A member of a struct that is no bit field: its offset in bytes and the id of its type. The
+    /// members of anonymous structs and unions inside are the struct's own, as in C.
     pub fn member(&self, structure: u32, name: &str) -> Option<(u32, u32)> {
         let (at, width, kind) = self.member_within(structure, name, &mut Vec::new())?;
         (width == 0 && at % 8 == 0).then_some((at / 8, kind))
@@ -226,8 +230,9 @@ impl Btf {
         (width > 0).then_some((at, width))
     }
 
-    /// A member's offset in bits, its width if it is a bit field, else 0, and its type.
-    /// `seen` are the structs that were looked through.
+    /// A member's offset in bits; its width in bits if it is a bit field, else 0; and the id of its
+    /// type. `seen` are the structs in which the member was looked for so far: a circle of them
+    /// ends.
     fn member_within(
         &self,
         structure: u32,
@@ -263,6 +268,7 @@ impl Btf {
         None
     }
 
+    /// Where in the data a type begins.
     fn start(&self, id: u32) -> Option<usize> {
         self.types
             .get(id as usize)
@@ -270,6 +276,8 @@ impl Btf {
             .filter(|&at| at > 0)
     }
 
+    /// A word of a type: 0 is the offset of its name, 4 its kind and number of members, 8 its size
+    /// or the id of another type.
     fn field(&self, id: u32, offset: usize) -> Option<u32> {
         self.word(self.start(id)? + offset)
     }
@@ -278,12 +286,12 @@ impl Btf {
         u32_at(&self.data, at)
     }
 
-    /// What begins at an offset into the strings.
+    /// The data from an offset into the strings on.
     fn text(&self, offset: u32) -> Option<&[u8]> {
         self.data.get(self.strings.checked_add(offset as usize)?..)
     }
 
-    /// Whether the name at an offset into the strings is this one.
+    /// Whether this name is at an offset into the strings.
     fn is(&self, offset: u32, name: &str) -> bool {
         let rest = self
             .text(offset)
@@ -299,7 +307,8 @@ impl Btf {
     }
 }
 
-/// The first bytes of a name, as a number in the same order; 0 if it is empty.
+/// The first 8 bytes of a name, as a number: numbers have the order of the names. 0 if the name
+/// is empty.
 fn beginning(text: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     let name = text.iter().take_while(|&&byte| byte != 0);

@@ -4,7 +4,7 @@
 use crate::stream::record::Field;
 use std::io;
 
-/// An event's id and fields. The error says that the text is malformed.
+/// The id and the fields of an event. The error is `InvalidData`: the text is malformed.
 pub fn parse(text: &str) -> io::Result<(u16, Vec<Field>)> {
     let malformed = || io::Error::from(io::ErrorKind::InvalidData);
     let mut id = None;

@@ -13,14 +13,14 @@ use std::fmt;
 /// The longest fetch argument that the kernel takes (kernel/trace/trace_probe.h,
 /// MAX_ARGSTR_LEN).
 const MAX_ARGUMENT: usize = 63;
-/// Calls whose returns can be waited for at once, per function.
+/// How many calls of a function can be under way without one whose return is missed.
 const MAX_ACTIVE: u32 = 512;
-/// The most that the kernel allows (kernel/trace/trace_probe.h, KRETPROBE_MAXACTIVE_MAX):
-/// for calls that may take minutes.
+/// The same for calls that may take minutes: the most that the kernel allows
+/// (kernel/trace/trace_probe.h, KRETPROBE_MAXACTIVE_MAX).
 const MOST_ACTIVE: u32 = 4096;
 
-/// From a dentry to the number of the btrfs subvolume that it is in (fs/btrfs/btrfs_inode.h,
-/// fs/btrfs/ctree.h); nonsense on any other file system.
+/// From a dentry to the number of its btrfs subvolume (fs/btrfs/btrfs_inode.h, fs/btrfs/ctree.h).
+/// On another file system the number means nothing.
 const SUBVOLUME: &str = "->d_inode^btrfs_inode.vfs_inode->root->root_key.objectid";
 
 /// A probe to define.
@@ -135,7 +135,7 @@ pub fn plan(row: &HookRow, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, 
     Ok(Probe { definitions })
 }
 
-/// How many calls of a function may be under way for their returns to be seen.
+/// The maxactive of a return probe.
 fn max_active(subject: Subject) -> u32 {
     if subject == Subject::Event(Event::Connect) {
         MOST_ACTIVE
@@ -144,6 +144,7 @@ fn max_active(subject: Subject) -> u32 {
     }
 }
 
+/// Writes the arguments of a probe on one function.
 struct Planner<'a> {
     scope: Scope<'a>,
 }
@@ -162,7 +163,8 @@ impl Planner<'_> {
         })
     }
 
-    /// The type of the function's result. An `int` leaves the upper half of its register as it was.
+    /// The type of the function's result: a function that returns an `int` may leave garbage in the
+    /// upper half of the register.
     fn result(&self) -> &'static str {
         match self.scope.btf.shape(self.scope.function.result) {
             Shape::Pointer(_) => "s64",
@@ -175,7 +177,7 @@ impl Planner<'_> {
         let operand = self.scope.resolve(&expression)?;
         match operand.form {
             Form::Number(size) => Ok(format!("{operand}:u{}", 8 * size)),
-            _ => Err(self.scope.unresolved(&expression, Reason::Number))?,
+            _ => Err(self.scope.unresolved(&expression, Reason::Number).into()),
         }
     }
 
@@ -185,7 +187,7 @@ impl Planner<'_> {
         match operand.form {
             Form::Number(size) => Ok(format!("{operand}:u{}", 8 * size)),
             Form::Bits { width, shift } => Ok(format!("{operand}:b{width}@{shift}/32")),
-            Form::Other => Err(self.scope.unresolved(&expression, Reason::BitField))?,
+            Form::Other => Err(self.scope.unresolved(&expression, Reason::BitField).into()),
         }
     }
 
@@ -213,15 +215,16 @@ impl Planner<'_> {
     /// The definitions that fetch what `fixed` does and then the names from a dentry upwards.
     fn dentry_chain(&self, chain: &str, fixed: String) -> Result<Vec<Definition>, Error> {
         let mut line = fixed;
-        // Inode numbers are not enough on btrfs; only its module's types tell the subvolume.
+        // Each btrfs subvolume has inode numbers of its own. Only the types of btrfs's module tell
+        // where the subvolume's number is.
         let subvolume = self.number(&format!("{chain}{SUBVOLUME}")).ok();
         if let Some(number) = &subvolume {
             let magic = self.number(&format!("{chain}->d_sb->s_magic"))?;
             let own = Series::Subvolume.nth(0);
             line += &format!(" {}={magic} {own}={number}", Value::Magic);
         }
-        // What tells the directory of each level.
-        let mut directories: Vec<String> = Vec::new();
+        // The arguments that tell the inode of each level.
+        let mut inodes: Vec<String> = Vec::new();
         let mut definitions = Vec::new();
         let mut dentry = chain.to_owned();
         for level in 0.. {
@@ -231,18 +234,18 @@ impl Planner<'_> {
                 break;
             }
             line += &format!(" {}={name}", Series::Name.nth(level));
-            let mut directory = format!(" {}={inode}", Series::Inode.nth(level));
+            let mut inode = format!(" {}={inode}", Series::Inode.nth(level));
             if subvolume.is_some() {
                 let number = self.number(&format!("{dentry}{SUBVOLUME}"))?;
-                directory += &format!(" {}={number}", Series::Subvolume.nth(level));
+                inode += &format!(" {}={number}", Series::Subvolume.nth(level));
             }
-            directories.push(directory);
-            // A subvolume is one pointer further away than a name.
+            inodes.push(inode);
+            // One more pointer leads to a subvolume's number than to a name.
             let top = level - usize::from(subvolume.is_some() && level > 1);
             let told = match level {
                 0 => String::new(),
-                _ if top > 1 => format!("{}{}", directories[1], directories[top]),
-                _ => directories[1].clone(),
+                _ if top > 1 => format!("{}{}", inodes[1], inodes[top]),
+                _ => inodes[1].clone(),
             };
             definitions.push(Definition::new(level as u32 + 1, format!("{line}{told}")));
             dentry += "->d_parent";
@@ -263,7 +266,7 @@ impl Planner<'_> {
             }
             line += &format!(" {}={name}", Series::Cgroup.nth(level));
             definitions.push(Definition::new(level as u32 + 1, line.clone()));
-            // Since Linux 6.15 it has this name, and must not be used without a lock.
+            // The member's name since Linux 6.15, where it is not to be read without a lock.
             let renamed = format!("{node}->__parent");
             node += "->parent";
             if self.number(&node).is_err() {
@@ -274,8 +277,8 @@ impl Planner<'_> {
         self.most_names_first(definitions, chain)
     }
 
-    /// In the order in which they are tried. The error is that there is none, since not even the
-    /// first name of the chain can be fetched.
+    /// The definitions in the order in which they are tried. The error is that there are none: not
+    /// even the chain's first name can be fetched.
     fn most_names_first(
         &self,
         mut definitions: Vec<Definition>,
@@ -283,7 +286,8 @@ impl Planner<'_> {
     ) -> Result<Vec<Definition>, Error> {
         if definitions.is_empty() {
             let chain = Expression::parse(chain)?;
-            return Err(self.scope.unresolved(&chain, Reason::Name(MAX_ARGUMENT)))?;
+            let reason = Reason::Name(MAX_ARGUMENT);
+            return Err(self.scope.unresolved(&chain, reason).into());
         }
         definitions.reverse();
         Ok(definitions)

@@ -1,18 +1,18 @@
-//! Where directories are: mounts, and those that the snapshot looks at.
+//! Hooks that tell where directories are: mounts, and the directories that a walk looks at.
 
 use super::Fetch::Number;
 use super::Point::Enter;
 use super::{Condition, HookRow, service};
 use crate::stream::vocabulary::{Service, Value};
 
-/// Neither MS_REMOUNT nor a change of propagation: include/uapi/linux/mount.h.
+/// A mount: neither MS_REMOUNT nor a change of propagation (include/uapi/linux/mount.h).
 const MOUNTS: &[Condition] = &[Condition::NoneOf(Value::Flags, 0x1e_0020)];
-/// CLONE_NEWNS: include/uapi/linux/sched.h.
+/// The caller gets a new mount namespace: CLONE_NEWNS (include/uapi/linux/sched.h).
 const NEW_NAMESPACES: &[Condition] = &[Condition::AnyOf(Value::Flags, 0x2_0000)];
 
 /// The rows.
 pub const HOOKS: &[HookRow] = &[
-    // fs/namespace.c asks for permission just before it mounts, unmounts or moves.
+    // fs/namespace.c calls these just before it mounts, unmounts or moves a mount.
     service(
         Service::Mount,
         Enter("security_sb_mount"),
@@ -30,15 +30,15 @@ pub const HOOKS: &[HookRow] = &[
     )
     .filter(NEW_NAMESPACES)
     .optional(),
-    // fs/super.c: its device number may be given to another one as soon as this is done.
+    // fs/super.c: another file system may get its device number as soon as this has returned.
     service(
         Service::Shutdown,
         Enter("generic_shutdown_super"),
         &[Number(Value::Dev, "sb->s_dev")],
     )
     .optional(),
-    // statfs(2) does nothing to the directory, and few others call it; what a probe fetches
-    // is paid by every caller, whatever its filter.
+    // A walk calls statfs(2) of each directory: it changes nothing, and few programs call it.
+    // Every caller pays for what a probe fetches, also one that the filter excludes.
     service(
         Service::Directory,
         Enter("security_sb_statfs"),

@@ -1,21 +1,22 @@
-//! What happens to files.
+//! Hooks that tell what happens to files.
 
 use super::Fetch::{Number, Stack, String};
 use super::{Condition, HookRow, detail, entry, gone, inode, leave, old, target};
 use crate::stream::vocabulary::{Event, Value};
 
-/// ATTR_MODE, ATTR_UID, ATTR_GID: include/linux/fs.h.
+/// The mode, the owner or the group is set: ATTR_MODE, ATTR_UID, ATTR_GID (include/linux/fs.h).
 const SETS: &[Condition] = &[Condition::AnyOf(Value::Valid, 0x7)];
-/// The same, and ATTR_KILL_SUID, ATTR_KILL_SGID, ATTR_KILL_PRIV, which notify_change() may
-/// turn into ATTR_MODE.
+/// The same may come of it: also ATTR_KILL_SUID, ATTR_KILL_SGID or ATTR_KILL_PRIV, which
+/// notify_change() may turn into ATTR_MODE.
 const MAY_SET: &[Condition] = &[Condition::AnyOf(Value::Valid, 0x5807)];
-/// Not the inodes of pipe(2), socket(2) and anonymous files, which are made all the time:
-/// PIPEFS_MAGIC, SOCKFS_MAGIC, ANON_INODE_FS_MAGIC of include/uapi/linux/magic.h.
+/// The inode is of a file system, and not of pipe(2), socket(2) or an anonymous file, which are
+/// made all the time: PIPEFS_MAGIC, SOCKFS_MAGIC, ANON_INODE_FS_MAGIC
+/// (include/uapi/linux/magic.h).
 const FILES: &[Condition] = &[Condition::NotIn(
     Value::Magic,
     &[0x5049_5045, 0x534f_434b, 0x0904_1934],
 )];
-/// S_IFDIR: include/uapi/linux/stat.h. Block devices have its bit too.
+/// It is a directory: S_IFDIR (include/uapi/linux/stat.h), a bit that block devices have, too.
 const DIRECTORIES: &[Condition] = &[
     Condition::AnyOf(Value::Mode, 0x4000),
     Condition::NoneOf(Value::Mode, 0xa000),
@@ -23,9 +24,10 @@ const DIRECTORIES: &[Condition] = &[
 
 /// The rows.
 pub const HOOKS: &[HookRow] = &[
-    // open(O_CREAT), also with vfs_create() for mknod(S_IFREG): permission is asked before the
-    // file system looks whether the file exists (fs/namei.c lookup_open), and d_instantiate*
-    // (fs/dcache.c) runs for new inodes only: look-ups use d_splice_alias() and d_add().
+    // open(O_CREAT), and mknod(S_IFREG), which calls vfs_create(): the kernel asks for permission
+    // before the file system looks whether the file exists (fs/namei.c, lookup_open()).
+    // d_instantiate*() (fs/dcache.c) runs for new inodes only: look-ups call d_splice_alias() and
+    // d_add().
     entry(
         Event::Create,
         "security_inode_create",
@@ -60,7 +62,8 @@ pub const HOOKS: &[HookRow] = &[
             Number(Value::Mode, "inode->i_mode"),
         ],
     ),
-    // tmpfs and other file systems that live in the dentry cache, from 7.0 on.
+    // From Linux 7.0 on, tmpfs and other file systems that are in the dentry cache alone call this
+    // instead.
     inode(
         "d_make_persistent",
         &[
@@ -109,8 +112,8 @@ pub const HOOKS: &[HookRow] = &[
     )
     .names("dentry"),
     leave(Event::Delete, "vfs_unlink"),
-    // 5.10 calls vfs_rmdir() by a part of it that has no such name; d_delete() (fs/dcache.c)
-    // runs there only once the directory is gone.
+    // Not vfs_rmdir(): Linux 5.10 calls a part of it that has another name. vfs_rmdir() calls
+    // d_delete() (fs/dcache.c) only once the directory is removed.
     entry(
         Event::Rmdir,
         "security_inode_rmdir",
@@ -135,14 +138,14 @@ pub const HOOKS: &[HookRow] = &[
         ],
     )
     .filter(DIRECTORIES),
-    // One record cannot hold two chains of 255-byte names: it must fit a sub-buffer page.
+    // Two hooks, since a record must fit a sub-buffer: two chains of 255-byte names do not.
     entry(
         Event::Rename,
         "vfs_rename",
         &[
             Stack,
             Number(Value::Dev, "rd->new_dentry->d_sb->s_dev"),
-            // What has the new name already, if its address is not 0.
+            // The inode that has the new name already; 0 if there is none.
             Number(Value::Inode, "rd->new_dentry->d_inode"),
             Number(Value::Ino, "rd->new_dentry->d_inode->i_ino"),
             Number(Value::Mode, "rd->new_dentry->d_inode->i_mode"),
@@ -162,8 +165,8 @@ pub const HOOKS: &[HookRow] = &[
     )
     .names("rd->old_dentry"),
     leave(Event::Rename, "vfs_rename"),
-    // fs/attr.c: security_inode_setattr() sees the values as they will be, notify_change()
-    // those that were asked for.
+    // fs/attr.c: security_inode_setattr() gets the values that will be set, notify_change() those
+    // that were asked for.
     entry(
         Event::Attrib,
         "notify_change",
@@ -173,8 +176,8 @@ pub const HOOKS: &[HookRow] = &[
             Number(Value::Dev, "dentry->d_sb->s_dev"),
             Number(Value::Ino, "dentry->d_inode->i_ino"),
             Number(Value::Hashed, "dentry->d_hash.pprev"),
-            // Not every dentry that is its own parent is a file system's root: one may have
-            // been opened by handle, or be of a file that never had a name (memfd_create).
+            // The root is fetched since a dentry that is its own parent may be another one: of a
+            // file that was opened by handle, or that never had a name (memfd_create(2)).
             Number(Value::Dentry, "dentry"),
             Number(Value::Parent, "dentry->d_parent"),
             Number(Value::Root, "dentry->d_sb->s_root"),

@@ -1,15 +1,16 @@
-//! Who the processes are.
+//! Hooks that tell who the processes are.
 
 use super::Fetch::{Flag, Number, User};
 use super::Point::{Enter, Tracepoint};
 use super::{Condition, HookRow, service};
 use crate::stream::vocabulary::{Service, Value};
 
-/// The last thread of its process, or one of those that end at the same time as it.
+/// The last thread of its process ends; also a thread that ends at the same time.
 const LAST: &[Condition] = &[Condition::In(Value::Live, &[0])];
-/// PR_SET_CHILD_SUBREAPER: include/uapi/linux/prctl.h.
+/// The call is PR_SET_CHILD_SUBREAPER (include/uapi/linux/prctl.h).
 const SUBREAPER: &[Condition] = &[Condition::In(Value::Option, &[36])];
-/// CLONE_INTO_CGROUP: include/uapi/linux/sched.h.
+/// The process begins in another cgroup than its parent's: CLONE_INTO_CGROUP
+/// (include/uapi/linux/sched.h).
 const INTO_CGROUP: &[Condition] = &[Condition::AnyOf(Value::Flags, 0x2_0000_0000)];
 
 /// The rows.
@@ -33,8 +34,8 @@ pub const HOOKS: &[HookRow] = &[
         &[],
     )
     .optional(),
-    // kernel/cgroup/cgroup.c: a process that begins in another cgroup than its parent's does
-    // not pass cgroup_attach_task. Before task_newtask.
+    // kernel/cgroup/cgroup.c: cgroup_attach_task does not tell of a process that begins in another
+    // cgroup than its parent's. This comes before task_newtask.
     service(
         Service::Process,
         Enter("cgroup_post_fork"),
@@ -46,7 +47,7 @@ pub const HOOKS: &[HookRow] = &[
     .cgroup("kargs->cgrp->kn")
     .filter(INTO_CGROUP)
     .optional(),
-    // kernel/sched/core.c: what task_newtask leaves out. Just after it.
+    // kernel/sched/core.c, just after task_newtask, which does not tell the parent.
     service(
         Service::Process,
         Enter("wake_up_new_task"),
@@ -60,7 +61,7 @@ pub const HOOKS: &[HookRow] = &[
         ],
     )
     .optional(),
-    // kernel/cred.c, also at every exec.
+    // kernel/cred.c: who the process is. Every exec calls this, too.
     service(
         Service::Process,
         Enter("commit_creds"),
@@ -71,8 +72,9 @@ pub const HOOKS: &[HookRow] = &[
             Number(Value::Egid, "new->egid.val"),
         ],
     ),
-    // fs/exec.c begin_new_exec(): the arguments are where the new stack will be; bprm->file is
-    // what is executed in the end, an interpreter of a script.
+    // fs/exec.c, begin_new_exec(): bprm->p is the address of the arguments, which are where the
+    // new stack will be. bprm->file is the file that is executed in the end: of a script, its
+    // interpreter.
     service(
         Service::Process,
         Enter("security_bprm_committed_creds"),
@@ -87,8 +89,8 @@ pub const HOOKS: &[HookRow] = &[
         ],
     )
     .names("bprm->file->f_path.dentry"),
-    // kernel/exit.c do_exit(), after sched_process_exit: how the process is seen to have ended
-    // (wait_task_zombie()).
+    // kernel/exit.c, do_exit(), after sched_process_exit: the process's status, as
+    // wait_task_zombie() will tell it to the parent.
     service(
         Service::Process,
         Enter("exit_files"),
@@ -101,7 +103,7 @@ pub const HOOKS: &[HookRow] = &[
         ],
     )
     .filter(LAST),
-    // kernel/sys.c: who inherits orphans.
+    // kernel/sys.c: who becomes the parent of orphans.
     service(
         Service::Process,
         Enter("security_task_prctl"),
@@ -111,15 +113,15 @@ pub const HOOKS: &[HookRow] = &[
         ],
     )
     .filter(SUBREAPER),
-    // kernel/ptrace.c ptrace_may_access(), when st-probe looks at /proc/PID/exe: what is told
-    // nowhere in /proc.
+    // kernel/ptrace.c, ptrace_may_access(), called when the census reads the link /proc/PID/exe:
+    // it tells what /proc does not.
     service(
         Service::Alive,
         Enter("security_ptrace_access_check"),
         &[
             Number(Value::Pid, "child->tgid"),
             Flag(Value::Subreaper, "child->signal->is_child_subreaper"),
-            // There is nothing behind those that are 0.
+            // Where one of these is 0, what is fetched behind it means nothing.
             Number(Value::Mm, "child->mm"),
             Number(Value::File, "child->mm->exe_file"),
             Number(Value::Dentry, "child->mm->exe_file->f_path.dentry"),

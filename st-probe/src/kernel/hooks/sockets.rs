@@ -1,22 +1,24 @@
-//! What happens to sockets.
+//! Hooks that tell what happens to sockets.
 
 use super::Fetch::{Number, Stack, Words};
 use super::{Condition, HookRow, detail, entry, instant, leave};
 use crate::stream::vocabulary::{Event, Series, Value};
 
-/// AF_INET and AF_INET6, of the socket and of an address that has a family at all.
+/// The socket is of IPv4 or IPv6, and so is the address, which is long enough to have a family.
 const TO_INTERNET: &[Condition] = &[
     Condition::In(Value::Family, FAMILIES),
     Condition::In(Value::SkFamily, FAMILIES),
     Condition::Above(Value::Addrlen, 1),
 ];
+/// The socket is of IPv4 or IPv6.
 const OF_INTERNET: &[Condition] = &[Condition::In(Value::Family, FAMILIES)];
+/// AF_INET and AF_INET6.
 const FAMILIES: &[u64] = &[2, 10];
 
 /// The rows.
 pub const HOOKS: &[HookRow] = &[
-    // net/socket.c: connect(2) enters at the first, io_uring at the second; the address is
-    // in kernel memory at the third.
+    // net/socket.c: connect(2) calls the first of these functions, io_uring the second. In the
+    // third the address is in kernel memory.
     entry(
         Event::Connect,
         "__sys_connect",
@@ -44,8 +46,9 @@ pub const HOOKS: &[HookRow] = &[
     .filter(TO_INTERNET),
     leave(Event::Connect, "__sys_connect_file").optional(),
     leave(Event::Connect, "__sys_connect"),
-    // listen(2) enters at the first, io_uring (from 6.11 on) at the second. An unbound socket
-    // gets its port between security_socket_listen() and inet_hash() (net/ipv4).
+    // net/socket.c: listen(2) calls the first of these functions, io_uring (from Linux 6.11 on)
+    // the second. An unbound socket gets its port between security_socket_listen() and inet_hash()
+    // (net/ipv4/inet_hashtables.c).
     entry(
         Event::Listen,
         "__sys_listen",
@@ -75,7 +78,7 @@ pub const HOOKS: &[HookRow] = &[
         "inet_hash",
         &[Number(Value::Num, "sk->__sk_common.skc_num")],
     ),
-    // Until 7.x, which has inet_hash() for both families.
+    // Before Linux 7.x; from then on inet_hash() is called for both families.
     detail(
         Event::Listen,
         "inet6_hash",
@@ -84,7 +87,8 @@ pub const HOOKS: &[HookRow] = &[
     .optional(),
     leave(Event::Listen, "__sys_listen_socket").optional(),
     leave(Event::Listen, "__sys_listen"),
-    // The last listener's close or shutdown; skc_num is 0 already.
+    // net/ipv4/inet_connection_sock.c: the last listener is closed or shut down. skc_num is 0
+    // already.
     instant(
         Event::Unlisten,
         "inet_csk_listen_stop",
