@@ -31,6 +31,7 @@
 //! |---|---|---|
 //! | event | what the user is told of: an operation that succeeded | [`vocabulary::Event`]; its record is `st_decode::event::EventRecord` |
 //! | hook | a place in the kernel that is probed for an event, and what is fetched there | `kernel::hooks::HookRow`, a row of the table; [`record::Hook`], one in force |
+//! | operand | where a value is that a hook fetches: an expression on a given kernel | `kernel::expression::Operand` |
 //! | probe | what the kernel makes of a hook's definition: a kprobe or kretprobe of our group | `kernel::plan::Probe` |
 //! | raw record | what a hook left in the ring buffer | [`record::Raw`] |
 //! | session | our instance of the ring buffer with its probes | `tracefs::session::Session` |
@@ -41,7 +42,7 @@
 //! | mount table | the mounts of one mount namespace at an instant | [`record::Mounts`] |
 //! | pid, tid | a process (the kernel's tgid), a thread (the kernel's pid) | |
 //! | actor | the process and thread that did what an event tells | `st_decode::event::Actor` |
-//! | chain | the names from a dentry upwards | [`vocabulary::Series::Name`] |
+//! | chain | the names from a dentry, or from a cgroup, upwards | `kernel::hooks::Chain`, [`vocabulary::Series::Name`] |
 //! | fs path | a path within its file system, not yet joined to a mount point | |
 //! | grace period | the time after which all records that were reserved are committed: RCU's | `tracing::completeness` |
 

@@ -10,33 +10,34 @@
 //!
 //! # Optional hooks
 //!
-//! An event is available if the kernel has all hooks of it that are not optional. An optional
-//! hook may be absent
-//! - because the kernel lacks its function or tracepoint. No operation passes there, so nothing
-//!   is missed: `st-probe --check` tells it, and nobody else has to know.
-//! - because the kernel has the function, and lacks a parameter, struct or member that the hook
-//!   fetches. Then something may be missed, so st-probe also says so when it begins to trace.
+//! An event can be traced if all of its hooks that are not optional are in force. An optional hook
+//! may be absent
+//! - because the kernel lacks its function or tracepoint: no operation passes there, so nothing is
+//!   missed, and only `st-probe --check` tells.
+//! - because the kernel lacks a parameter, struct or member that the hook fetches: operations pass
+//!   there and are not seen, so st-probe also says so when it begins to trace.
 //!
-//! If the kernel lacks nothing and refuses the hook all the same, operations pass there and would
-//! be missed: the event is unavailable, with the kernel's words. The hooks of a [`Service`] tell
-//! no events, but what is said about them. If one of these is refused, the others are of use
-//! without it, and st-probe says so when it begins to trace. Only [`Service::Inode`] is like an
-//! event here, since `create` is told by it.
+//! An optional hook may not be absent because the kernel refuses its probe though it lacks none of
+//! these: then the event is unavailable, with the kernel's words, rather than missed in part. That
+//! is so for the hooks of events and of [`Service::Inode`], which tells of `create`. The optional
+//! hooks of the other services tell more about events, and events do not hang on them: one that is
+//! refused is absent, and st-probe says so when it begins to trace.
 //!
 //! # Adding an event
 //!
 //! 1. Add its case to [`Event`], and its facts, for which the compiler asks there. The options and
-//!    the helps of all stages then list it.
-//! 2. Add its rows to the table of its class, by the constructors of this file. [`entry`] and
-//!    [`leave`] are the call that succeeds or fails; [`old`], [`target`] and [`detail`] tell more
-//!    of it; [`instant`] tells a whole event by itself. For a function that only some kernels
-//!    have, the row is [`optional`](HookRow::optional).
+//!    the helps of the stages then list it.
+//! 2. Add its rows to the table of its class, by the constructors of this file. `entry` and
+//!    `leave` are the call that succeeds or fails; `old`, `target` and `detail` tell more
+//!    of it; `instant` tells a whole event by itself. For a function that only some kernels
+//!    have, the row is `optional`.
 //! 3. A value that no hook has fetched before is a new case of [`Value`]. st-decode takes it from
 //!    the record, and `st_decode::event::EventRecord` has a field for it.
-//! 4. The compiler asks st-format for the event's colour and its details in text. JSON has all
-//!    fields without further ado.
-//! 5. `cargo test -p st-probe` finds expressions that are malformed and conditions on what is not
-//!    fetched; `st-probe --check --event NAME`, on each kernel, what the kernel lacks.
+//! 4. The compiler asks in st-format for the event's colour and its details in text. JSON has all
+//!    fields of the record already.
+//! 5. `cargo test -p st-probe` finds malformed expressions, and conditions on values that are not
+//!    fetched. `st-probe --check --event NAME` tells what a kernel lacks: run it on each.
+//! 6. The README's table of events gets a line.
 
 mod directories;
 mod files;
@@ -259,7 +260,7 @@ impl HookRow {
         }
     }
 
-    /// Whether events are missed where it is absent, though the kernel has its function.
+    /// Whether events may be missed if it is absent though operations pass its function.
     pub fn tells_events(&self) -> bool {
         match self.subject {
             Subject::Event(_) | Subject::Service(Service::Inode) => true,
