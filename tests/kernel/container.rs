@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +22,7 @@ use crate::compare::{self, Got};
 use crate::fs::{Kind, device_of, run};
 use crate::inside::{DONE, GATE, MARK, OPTION, READY, VOLUME, deserialize};
 use crate::log::Expected;
-use crate::program::{PATIENCE, Program};
+use crate::program::Program;
 use crate::trace::{Trace, watch};
 use crate::{Case, Report, sys};
 
@@ -277,18 +278,7 @@ const DEEP: &str = "1/2/3/4/5/6/7/8/9/10/11/12";
 fn await_mounts(trace: &Trace, dir: &Path) -> Result<()> {
     let file = dir.join(DEEP).join("mounted");
     sys::creat(&file, 0o644)?;
-    let path = file.to_string_lossy();
-    if !trace.program.wait_out(PATIENCE, path.as_bytes()) {
-        let out = trace.program.out();
-        let lines = String::from_utf8_lossy(&out);
-        let last = lines.lines().last().unwrap_or("nothing");
-        bail!(
-            "{path} was not printed within {PATIENCE:?}; {} lines were, the last: {last}\n{}",
-            lines.lines().count(),
-            trace.program.err()
-        );
-    }
-    Ok(())
+    trace.program.wait_out(file.as_os_str().as_bytes())
 }
 
 /// A running container. Dropping it removes it.
@@ -334,14 +324,7 @@ impl Container {
     }
 
     fn await_line(&self, line: &str) -> Result<()> {
-        if self
-            .program()
-            .wait_out(PATIENCE, format!("{line}\n").as_bytes())
-        {
-            return Ok(());
-        }
-        // Its standard error tells why.
-        self.program().wait_err(line, |_| false)
+        self.program().wait_out(format!("{line}\n").as_bytes())
     }
 
     /// How the host sees it.

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::fs::{Kind, Place};
 use crate::log::{Expected, Log, directories, threads};
-use crate::program::{PATIENCE, Program};
+use crate::patience::wait_until;
+use crate::program::Program;
 use crate::trace::{Trace, below, finish, four, says_tracing, worked};
 use crate::tracefs::{TRACEFS, instances};
 use crate::{Case, Report, sys};
@@ -243,12 +244,15 @@ fn by_signal(command: &mut Command, place: &Place, signal: Signal, to: To) -> Re
     let before = fs::read(&probes)?;
     let running = Program::start(command)?;
     if to == To::Unready {
-        let began = Instant::now();
-        while fs::read(&probes)? == before {
-            if running.ends(Duration::from_millis(1)) || began.elapsed() > PATIENCE {
-                bail!("it made no probes");
-            }
-        }
+        wait_until(
+            || format!("it makes no probes: {}", running.err()),
+            || {
+                if running.ends_within(Duration::ZERO) {
+                    bail!("it made no probes: {}", running.err());
+                }
+                Ok(fs::read(&probes)? != before)
+            },
+        )?;
         running.signal(signal)?;
         let output = running.finish()?;
         // Whether it had begun by then, or not, is for it to say.
@@ -303,23 +307,24 @@ fn reader_gone(command: &mut Command, place: &Place) -> Result<Vec<String>> {
         // The other end waits, or has given up already.
         let _ = send.send(read);
     });
-    let began = Instant::now();
-    let mut read = 0;
-    while read == 0 && began.elapsed() < PATIENCE {
-        something_happens()?;
-        match received.recv_timeout(Duration::from_millis(200)) {
-            Ok(count) => read = count?,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if read == 0 {
-        bail!("nothing was printed within {PATIENCE:?}");
-    }
-    let began = Instant::now();
-    while !running.ends(Duration::from_millis(200)) && began.elapsed() < PATIENCE {
-        something_happens()?;
-    }
+    wait_until(
+        || "nothing was printed".to_owned(),
+        || {
+            something_happens()?;
+            match received.recv_timeout(Duration::from_millis(200)) {
+                Ok(count) => Ok(count? > 0),
+                Err(mpsc::RecvTimeoutError::Timeout) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        },
+    )?;
+    wait_until(
+        || format!("it goes on: {}", running.err()),
+        || {
+            something_happens()?;
+            Ok(running.ends_within(Duration::from_millis(200)))
+        },
+    )?;
     let output = running.finish()?;
     Ok(if output.status.success() {
         Vec::new()

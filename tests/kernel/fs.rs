@@ -8,9 +8,8 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
-use crate::program::PATIENCE;
+use crate::patience::wait_until;
 
 /// A kind of file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,18 +200,21 @@ pub fn make_read_only(at: &Path) -> Result<()> {
 /// Unmounts what is mounted there, as soon as nobody looks at it any more: st-probe may. An
 /// attempt that fails would count as a change of the mounts that may have been made.
 pub fn unmount(at: &Path) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        while is_looked_at(at) && begun.elapsed() < PATIENCE {
-            std::thread::yield_now();
-        }
-        match umount2(at, MntFlags::empty()) {
-            Err(Errno::EBUSY) if begun.elapsed() < PATIENCE => {}
-            result => {
-                return result.with_context(|| format!("cannot unmount {}", at.display()));
+    wait_until(
+        || format!("{} is busy", at.display()),
+        || {
+            if is_looked_at(at) {
+                return Ok(false);
             }
-        }
-    }
+            match umount2(at, MntFlags::empty()) {
+                Err(Errno::EBUSY) => Ok(false),
+                result => {
+                    result.with_context(|| format!("cannot unmount {}", at.display()))?;
+                    Ok(true)
+                }
+            }
+        },
+    )
 }
 
 /// Whether a process has something open at or below a path.

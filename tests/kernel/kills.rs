@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::fs::Kind;
-use crate::program::{PATIENCE, Program, look};
+use crate::patience::wait_until;
+use crate::program::{Program, look};
 use crate::trace::{Trace, below, says_tracing};
 use crate::tracefs::{self, TRACEFS};
 use crate::{Case, Report, sys};
@@ -100,9 +101,7 @@ fn kill_and_wait(
     before: &tracefs::Snapshot,
 ) -> Result<Duration> {
     let Trace { program } = trace;
-    if !program.wait_out(PATIENCE, b"\n") {
-        bail!("nothing was printed");
-    }
+    program.wait_out(b"\n")?;
     let all = program.family()?;
     let is_victim = |name: &str| match victim {
         Victim::One(victim) => name == victim,
@@ -130,18 +129,14 @@ fn kill_and_wait(
         Victim::One("guardian") => {}
         Victim::Everybody => sweep(report, before)?,
         _ => {
-            let left = |(pid, name): &&(Pid, String)| is_there(*pid, name);
-            while before.differs()? || all.iter().any(|process| left(&process)) {
-                if began.elapsed() > PATIENCE {
-                    before.check(&mut report.problems)?;
-                    bail!(
-                        "these are left: {:?}",
-                        all.iter().filter(left).collect::<Vec<_>>()
-                    );
-                }
-                // Whoever cleans up needs the machine more.
-                thread::sleep(Duration::from_millis(10));
-            }
+            let left = || -> Vec<_> {
+                let left = all.iter().filter(|(pid, name)| is_there(*pid, name));
+                left.collect()
+            };
+            wait_until(
+                || format!("these are left: {:?}, or their probes", left()),
+                || Ok(!before.differs()? && left().is_empty()),
+            )?;
             took = began.elapsed();
         }
     }
@@ -208,10 +203,10 @@ fn sweep(report: &mut Report, before: &tracefs::Snapshot) -> Result<()> {
     fs::remove_dir(&foreign).context("somebody else's instance is gone")?;
     let seen = other.seen();
     sys::creat(&place.dir.join("after"), 0o644)?;
-    if !other.wait_out_after(seen, PATIENCE, b"after") {
+    if let Err(error) = other.wait_out_after(seen, b"after") {
         report
             .problems
-            .push("the living one was disturbed".to_owned());
+            .push(format!("the living one was disturbed: {error:#}"));
     }
     other.signal_group(Signal::SIGINT)?;
     other.finish()?;

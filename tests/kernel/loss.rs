@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt,
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrIn, connect, setsockopt, shutdown, socket,
+    sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
@@ -20,12 +21,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::fs::Kind;
-use crate::program::{Output, PATIENCE, Program};
+use crate::patience::{wait_for_all, wait_until};
+use crate::program::{Output, Program, stop};
 use crate::trace::{Trace, below, says_tracing, watch};
 use crate::tracefs::{TRACEFS, instances};
 use crate::{Case, Report, sys};
@@ -129,16 +130,15 @@ fn unread(report: &mut Report) -> Result<()> {
     let work = work(&place.dir, |files| files >= MANY)?;
     let most = memory(probe.group())?;
     probe.signal(Signal::SIGINT)?;
-    let (send, bytes) = mpsc::channel();
-    thread::spawn(move || {
+    let reader = thread::spawn(move || {
         let mut bytes = Vec::new();
-        let read = out.read_to_end(&mut bytes);
-        // The other end waits, or has given up already.
-        let _ = send.send(read.map(|_| bytes));
+        out.read_to_end(&mut bytes).map(|_| bytes)
     });
-    let bytes = bytes
-        .recv_timeout(PATIENCE)
-        .context("its output does not end")??;
+    wait_until(
+        || "its output does not end".to_owned(),
+        || Ok(reader.is_finished()),
+    )?;
+    let bytes = reader.join().expect("it does not panic")?;
     let output = probe.finish()?;
     if !output.status.success() {
         report
@@ -189,15 +189,14 @@ fn stopped(report: &mut Report, stage: &str) -> Result<()> {
     arguments.push(recording.clone().into());
     let trace = Trace::start(arguments)?;
     let pid = trace.program.member(stage)?;
-    kill(pid, Signal::SIGSTOP)?;
+    stop(pid)?;
     // Each pipe holds some.
     let work = work(&place.dir, |files| files >= 2 * MANY)?;
     kill(pid, Signal::SIGCONT)?;
     let after = place.dir.join("after");
     sys::creat(&after, 0o644)?;
-    if !trace.program.wait_out(PATIENCE, b"/after\"") {
-        bail!("it does not go on");
-    }
+    let told = trace.program.wait_out(b"/after\"");
+    told.context("it does not go on")?;
     for (pid, name) in trace.program.family()? {
         if name.starts_with("st-") {
             bounded(report, &name, memory(pid)?);
@@ -244,29 +243,36 @@ fn returns(report: &mut Report) -> Result<()> {
     let SocketAddr::V4(address) = listener.local_addr()? else {
         bail!("not IPv4");
     };
-    let mut queued = Vec::new();
-    for _ in 0..2 {
-        queued.push(connect_within(address, 1)?);
+    let queued = [tcp_socket()?, tcp_socket()?];
+    for socket in &queued {
+        setsockopt(socket, sockopt::SendTimeout, &TimeVal::seconds(1))?;
+        let _ = connect(socket.as_raw_fd(), &SockaddrIn::from(address));
+    }
+    wait_until(
+        || "the queue is not full".to_owned(),
+        || is_queue_full(address),
+    )?;
+    let sockets: Vec<_> = (0..CALLS).map(|_| tcp_socket()).collect::<Result<_>>()?;
+    for socket in &sockets {
+        sys::ask_for_hours(socket.as_fd())?;
     }
     let trace = Trace::start(["--json", "--connect"])?;
-    let threads: Vec<_> = (0..CALLS)
-        .map(|_| {
-            let work = move || connect_within(address, 90).map(drop);
-            thread::Builder::new().stack_size(64 << 10).spawn(work)
-        })
-        .collect::<Result<_, _>>()?;
-    let began = Instant::now();
-    while waiting(address)? < CALLS {
-        if began.elapsed() > PATIENCE {
-            bail!("{} of {CALLS} calls wait", waiting(address)?);
+    thread::scope(|scope| {
+        let _ending = Ending {
+            listener: Some(listener),
+            sockets: &sockets,
+        };
+        for socket in &sockets {
+            let work = move || {
+                // It is to fail at last.
+                let _ = connect(socket.as_raw_fd(), &SockaddrIn::from(address));
+            };
+            let thread = thread::Builder::new().stack_size(64 << 10);
+            thread.spawn_scoped(scope, work)?;
         }
-        thread::sleep(Duration::from_millis(20));
-    }
-    // Their next SYNs are refused.
-    drop((listener, queued));
-    for thread in threads {
-        thread.join().expect("it does not panic")?;
-    }
+        wait_for_all("calls wait", CALLS, || waiting(address))
+    })?;
+    drop(queued);
     setrlimit(Resource::RLIMIT_NOFILE, files.0, files.1)?;
     let output = trace.stop()?;
     let events = lines(&output)?;
@@ -287,31 +293,55 @@ fn returns(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// How many sockets wait for an answer from there: SYN_SENT in proc_net(5)'s tcp.
-fn waiting(address: SocketAddrV4) -> Result<usize> {
-    let to = format!("0100007F:{:04X}", address.port());
-    let table = fs::read_to_string("/proc/net/tcp")?;
-    let waits = |line: &&str| {
-        line.split_whitespace()
-            .skip(2)
-            .take(2)
-            .eq([to.as_str(), "02"])
-    };
-    Ok(table.lines().filter(waits).count())
+/// Ends the calls of connect(2) that wait when dropped.
+struct Ending<'a> {
+    listener: Option<TcpListener>,
+    sockets: &'a [OwnedFd],
 }
 
-/// Calls connect(2), which waits for so many seconds at most.
-fn connect_within(address: SocketAddrV4, seconds: i64) -> Result<OwnedFd> {
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Stream,
-        SockFlag::empty(),
-        None,
-    )?;
-    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(seconds))?;
-    // It may succeed, or not.
-    let _ = connect(socket.as_raw_fd(), &SockaddrIn::from(address));
-    Ok(socket)
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        // A call that begins only now is refused.
+        drop(self.listener.take());
+        for socket in self.sockets {
+            // Not every one waits, if the case has failed.
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+        }
+    }
+}
+
+fn tcp_socket() -> Result<OwnedFd> {
+    let family = AddressFamily::Inet;
+    Ok(socket(family, SockType::Stream, SockFlag::empty(), None)?)
+}
+
+/// The lines of proc_net(5)'s tcp that have a state.
+fn tcp_in(state: &str) -> Result<Vec<String>> {
+    let table = fs::read_to_string("/proc/net/tcp")?;
+    let lines = table.lines().map(str::to_owned);
+    let has_state = |line: &String| line.split_whitespace().nth(3) == Some(state);
+    Ok(lines.filter(has_state).collect())
+}
+
+fn in_tcp(address: SocketAddrV4) -> String {
+    format!("0100007F:{:04X}", address.port())
+}
+
+/// How many sockets wait for an answer from there: SYN_SENT.
+fn waiting(address: SocketAddrV4) -> Result<usize> {
+    let remote = in_tcp(address);
+    let to = |line: &&String| line.split_whitespace().nth(2) == Some(&remote);
+    Ok(tcp_in("02")?.iter().filter(to).count())
+}
+
+/// Whether a connection waits to be accepted there: a listener's receive queue.
+fn is_queue_full(address: SocketAddrV4) -> Result<bool> {
+    let local = in_tcp(address);
+    let listeners = tcp_in("0A")?;
+    let is_it = |line: &&String| line.split_whitespace().nth(1) == Some(&local);
+    let listener = listeners.iter().find(is_it).context("no listener")?;
+    let queues = listener.split_whitespace().nth(4).context("no queues")?;
+    Ok(!queues.ends_with(":00000000"))
 }
 
 /// A symbolic link whose content does not fit the kernel's record.
@@ -359,20 +389,16 @@ fn switched_off(report: &mut Report) -> Result<()> {
     let global = Path::new(TRACEFS).join("tracing_on");
     fs::write(&global, "0")?;
     sys::creat(&place.dir.join("before"), 0o644)?;
-    let seen = trace.program.wait_out(PATIENCE, b"/before\"");
+    let told = trace.program.wait_out(b"/before\"");
     fs::write(&global, "1")?;
-    if !seen {
-        bail!("the global switch switches us off");
-    }
+    told.context("the global switch switches us off")?;
     fs::write(ours.join("tracing_on"), "0")?;
     sys::creat(&place.dir.join("unseen"), 0o644)?;
-    if !trace.program.wait_out(PATIENCE, b"\"switched off\"") {
-        bail!("it does not notice");
-    }
+    let told = trace.program.wait_out(b"\"switched off\"");
+    told.context("it does not notice")?;
     sys::creat(&place.dir.join("after"), 0o644)?;
-    if !trace.program.wait_out(PATIENCE, b"/after\"") {
-        bail!("it does not go on");
-    }
+    let told = trace.program.wait_out(b"/after\"");
+    told.context("it does not go on")?;
     let output = trace.stop()?;
     let lost = lines(&output)?;
     let lost = lost.iter().filter(|event| event["t"] == "lost").count();
@@ -400,9 +426,7 @@ fn ends(report: &mut Report) -> Result<()> {
         });
         let output = (|| {
             let trace = Trace::start(below([&place.dir]))?;
-            if !trace.program.wait_out(PATIENCE, b"\n") {
-                bail!("nothing was printed");
-            }
+            trace.program.wait_out(b"\n")?;
             trace.stop()
         })();
         over.store(true, Ordering::Relaxed);

@@ -34,6 +34,7 @@ mod options;
 mod others;
 mod overlay;
 mod paths;
+mod patience;
 mod privileges;
 mod processes;
 mod program;

@@ -6,12 +6,13 @@ use nix::sys::utsname::uname;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::container::{IMAGE, make_image, podman};
 use crate::disturb::make_and_remove;
 use crate::fs::{Kind, Place, run};
-use crate::program::{PATIENCE, Program};
+use crate::patience::wait_until;
+use crate::program::Program;
 use crate::trace::{Trace, below, four, says_tracing};
 use crate::tracefs::TRACEFS;
 use crate::{Case, Report, sys};
@@ -151,15 +152,17 @@ fn bpftrace(report: &mut Report) -> Result<()> {
 /// Removes a file again and again, until another tracer has noticed.
 fn remove_until(place: &Place, other: &Program, noticed: impl Fn() -> Result<bool>) -> Result<()> {
     let file = place.dir.join("file");
-    let began = Instant::now();
-    while !noticed()? {
-        if began.elapsed() > PATIENCE {
-            bail!("it does not trace: {}", other.err());
-        }
-        sys::creat(&file, 0o644)?;
-        fs::remove_file(&file)?;
-    }
-    Ok(())
+    wait_until(
+        || format!("it does not trace: {}", other.err()),
+        || {
+            if other.ends_within(Duration::ZERO) {
+                bail!("it has ended: {}", other.err());
+            }
+            sys::creat(&file, 0o644)?;
+            fs::remove_file(&file)?;
+            noticed()
+        },
+    )
 }
 
 /// perf(1) defines a probe of its own at the same function, and counts.
@@ -224,15 +227,12 @@ fn switches(report: &mut Report) -> Result<()> {
             trace.stop()?;
             continue;
         }
-        let told = trace.program.wait_out(PATIENCE, b"\"switched off\"");
+        let told = trace.program.wait_out(b"\"switched off\"");
         fs::write(file, "1")?;
-        if !told {
-            bail!("{name}: it does not notice");
-        }
+        told.with_context(|| format!("{name}: it does not notice"))?;
         sys::creat(&place.dir.join("after"), 0o644)?;
-        if !trace.program.wait_out(PATIENCE, b"/after\"") {
-            bail!("{name}: it does not go on");
-        }
+        let told = trace.program.wait_out(b"/after\"");
+        told.with_context(|| format!("{name}: it does not go on"))?;
         trace.stop()?;
     }
     run(Command::new("umount").arg(debugfs))
@@ -293,13 +293,16 @@ fn full_disk(report: &mut Report) -> Result<()> {
     command.arg(&place.dir);
     let program = crate::program::Program::start(&mut command)?;
     program.wait_err("it said that it is tracing", says_tracing)?;
-    let began = Instant::now();
+    let file = place.dir.join("file");
     // Each stage notices at its next record that the one after it is gone.
-    while !program.ends(std::time::Duration::from_millis(100)) && began.elapsed() < PATIENCE {
-        let file = place.dir.join("file");
-        sys::creat(&file, 0o644)?;
-        fs::remove_file(&file)?;
-    }
+    wait_until(
+        || format!("it goes on: {}", program.err()),
+        || {
+            sys::creat(&file, 0o644)?;
+            fs::remove_file(&file)?;
+            Ok(program.ends_within(Duration::from_millis(100)))
+        },
+    )?;
     let output = program.finish()?;
     if output.status.code() != Some(1) || !output.err.contains("No space left on device") {
         report

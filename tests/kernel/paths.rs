@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use crate::files::{Can, directory, errno, mode, open_with, operations, rename};
 use crate::fs::Kind;
 use crate::log::Log;
-use crate::program::PATIENCE;
 use crate::spaces::{finish_unsure, tells_subvolumes};
 use crate::trace::{Trace, below, finish, worked};
 use crate::{Case, Report, sys};
@@ -116,9 +115,8 @@ fn at_the_bottom(
             // At the bottom nothing is told before the snapshot is taken.
             let ready = log.path("ready");
             create(&mut log, &ready)?;
-            if !trace.program.wait_out(PATIENCE, b"ready") {
-                bail!("the snapshot is not taken within {PATIENCE:?}");
-            }
+            let told = trace.program.wait_out(b"ready");
+            told.context("the snapshot is not taken")?;
         }
         let result = work(&mut log, ground);
         expected.extend(worked(report, vec![(log, result)]));

@@ -5,11 +5,10 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::fs::Kind;
-use crate::program::{PATIENCE, Program};
+use crate::patience::wait_until;
+use crate::program::Program;
 use crate::trace::{Trace, below, says_tracing};
 use crate::{Case, Report, sys};
 
@@ -81,14 +80,17 @@ fn expected(name: &str) -> &'static [(&'static str, &'static str)] {
 fn stages(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("privileges")?;
     let trace = Trace::start(below([&place.dir]))?;
-    let began = Instant::now();
+    let mut problems = Vec::new();
     // They are started, and give up what they do not need, while it traces already.
-    let mut problems = excesses(&trace)?;
-    while !problems.is_empty() && began.elapsed() < PATIENCE {
-        thread::sleep(Duration::from_millis(10));
-        problems = excesses(&trace)?;
-    }
+    let waited = wait_until(
+        || "not everything is given up".to_owned(),
+        || {
+            problems = excesses(&trace)?;
+            Ok(problems.is_empty())
+        },
+    );
     report.problems.extend(problems);
+    waited?;
     trace.events(&mut report.problems)?;
     Ok(())
 }
@@ -133,9 +135,7 @@ fn environment(report: &mut Report) -> Result<()> {
     let program = Program::start(&mut command)?;
     program.wait_err("it said that it is tracing", says_tracing)?;
     sys::creat(&place.dir.join("file"), 0o644)?;
-    if !program.wait_out(PATIENCE, b"\n") {
-        bail!("nothing was printed");
-    }
+    program.wait_out(b"\n")?;
     for (pid, name) in program.family()? {
         let environment = fs::read(format!("/proc/{pid}/environ"))?;
         let environment = String::from_utf8_lossy(&environment).into_owned();

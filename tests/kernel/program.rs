@@ -4,16 +4,19 @@
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use std::cell::Cell;
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long anything may take: generous, since the machine is emulated.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+use crate::patience::{Patience, SLICE, wait_until};
+
+/// The budget of a program that is told to end, for each signal.
+pub const ENDING: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 struct State {
@@ -103,19 +106,29 @@ impl Program {
         });
     }
 
-    /// Waits until `is` holds; false if it did not within `patience`.
+    /// Waits until `is` holds, as long as `patience` lasts; or not even so.
     fn wait(
         &self,
-        patience: Duration,
+        patience: &mut Patience,
         is: impl Fn(&State) -> bool,
     ) -> (MutexGuard<'_, State>, bool) {
         let (state, changed) = &*self.shared;
-        let state = state.lock().expect(UNPOISONED);
-        let (state, _) = changed
-            .wait_timeout_while(state, patience, |state| !is(state))
-            .expect(UNPOISONED);
-        let holds = is(&state);
-        (state, holds)
+        loop {
+            let held = state.lock().expect(UNPOISONED);
+            let (held, _) = changed
+                .wait_timeout_while(held, SLICE, |state| !is(state))
+                .expect(UNPOISONED);
+            if is(&held) {
+                return (held, true);
+            }
+            // The program's output is collected meanwhile.
+            drop(held);
+            if !patience.lasts() {
+                let held = state.lock().expect(UNPOISONED);
+                let holds = is(&held);
+                return (held, holds);
+            }
+        }
     }
 
     /// What it has printed so far.
@@ -132,30 +145,59 @@ impl Program {
     /// Waits until its standard error satisfies `is`.
     pub fn wait_err(&self, what: &str, is: impl Fn(&str) -> bool) -> Result<()> {
         let now = |state: &State| is(&String::from_utf8_lossy(&state.err));
-        let (state, _) = self.wait(PATIENCE, |state| now(state) || self.is_over(state));
+        let mut patience = Patience::new();
+        let (state, _) = self.wait(&mut patience, |state| now(state) || self.is_over(state));
         if now(&state) {
             return Ok(());
         }
         let err = String::from_utf8_lossy(&state.err);
         match state.status {
             Some(status) => bail!("{} ended ({status}) before {what}:\n{err}", self.name),
-            None => bail!("{}: no {what} within {PATIENCE:?}:\n{err}", self.name),
+            None => bail!("{}: not {what}: {patience}:\n{err}", self.name),
         }
     }
 
-    /// Waits until its standard output contains `bytes`; false if it does not come.
-    pub fn wait_out(&self, patience: Duration, bytes: &[u8]) -> bool {
-        self.wait_out_after(0, patience, bytes)
+    /// Waits until its standard output contains `bytes`.
+    pub fn wait_out(&self, bytes: &[u8]) -> Result<()> {
+        self.wait_out_after(0, bytes)
     }
 
     /// The same, without a look at the first `seen` bytes.
-    pub fn wait_out_after(&self, seen: usize, patience: Duration, bytes: &[u8]) -> bool {
+    pub fn wait_out_after(&self, seen: usize, bytes: &[u8]) -> Result<()> {
+        // What has been searched is not searched again when more comes.
+        let begin = Cell::new(seen);
         let contains = |state: &State| {
-            let mut windows = state.out[seen..].windows(bytes.len());
-            windows.any(|window| window == bytes)
+            let found = find(&state.out[begin.get()..], bytes);
+            if !found {
+                let searched = (state.out.len() + 1).saturating_sub(bytes.len());
+                begin.set(searched.max(begin.get()));
+            }
+            found
         };
-        let (state, _) = self.wait(patience, |state| contains(state) || self.is_over(state));
-        contains(&state)
+        let mut patience = Patience::new();
+        let (state, _) = self.wait(&mut patience, |state| {
+            contains(state) || self.is_over(state)
+        });
+        if contains(&state) {
+            return Ok(());
+        }
+        let what = String::from_utf8_lossy(bytes);
+        let out = String::from_utf8_lossy(&state.out);
+        let (lines, last) = (out.lines().count(), out.lines().last().unwrap_or("nothing"));
+        let err = String::from_utf8_lossy(&state.err);
+        let why = match state.status {
+            Some(status) => format!("it ended ({status})"),
+            None => patience.to_string(),
+        };
+        bail!(
+            "{} has not printed {what}: {why}; {lines} lines were printed, the last: {last}\n{err}",
+            self.name
+        );
+    }
+
+    /// Whether its standard output contains `bytes` by now.
+    pub fn has_out(&self, bytes: &[u8]) -> bool {
+        find(&self.shared.0.lock().expect(UNPOISONED).out, bytes)
     }
 
     /// How many bytes of its standard output have come.
@@ -168,9 +210,14 @@ impl Program {
         state.status.is_some() && state.ended == self.outputs
     }
 
-    /// Whether it ends within `patience`.
-    pub fn ends(&self, patience: Duration) -> bool {
-        self.wait(patience, |state| state.status.is_some()).1
+    /// Whether it has ended, or does within so short a time.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        let (state, changed) = &*self.shared;
+        let state = state.lock().expect(UNPOISONED);
+        let (state, _) = changed
+            .wait_timeout_while(state, time, |state| state.status.is_none())
+            .expect(UNPOISONED);
+        state.status.is_some()
     }
 
     /// Sends it a signal.
@@ -210,27 +257,26 @@ impl Program {
     /// The process of that name among them, once it is there: systracer starts the later stages
     /// when st-probe traces already.
     pub fn member(&self, name: &str) -> Result<Pid> {
-        let began = Instant::now();
-        loop {
-            let family = self.family()?;
-            match family.into_iter().find(|member| member.1 == name) {
-                Some((pid, _)) => return Ok(pid),
-                None if began.elapsed() > PATIENCE => bail!("there is no {name}"),
-                None => thread::sleep(Duration::from_millis(10)),
-            }
-        }
+        let mut found = None;
+        wait_until(
+            || format!("there is no {name}: {}", self.err()),
+            || {
+                let family = self.family()?;
+                found = family.into_iter().find(|member| member.1 == name);
+                Ok(found.is_some())
+            },
+        )?;
+        Ok(found.context("it was found")?.0)
     }
 
     /// Waits for its end and that of the outputs that are collected.
     pub fn finish(self) -> Result<Output> {
-        let (mut state, ended) = self.wait(PATIENCE, |state| self.is_over(state));
+        let mut patience = Patience::new();
+        let (mut state, ended) = self.wait(&mut patience, |state| self.is_over(state));
         if !ended {
             let err = String::from_utf8_lossy(&state.err).into_owned();
             drop(state);
-            bail!(
-                "{} or a child did not end within {PATIENCE:?}:\n{err}",
-                self.name
-            );
+            bail!("{} or a child does not end: {patience}:\n{err}", self.name);
         }
         let status = state.status.expect("it has ended");
         Ok(Output {
@@ -243,18 +289,40 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Nicely first: a killed st-probe cannot take its probes down.
+        // Nicely first: a killed st-probe cannot take its probes down, a stopped one neither.
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
-            if self.ends(Duration::ZERO) {
+            if self.ends_within(Duration::ZERO) {
                 break;
             }
-            let _ = killpg(self.group, signal);
-            self.ends(Duration::from_secs(20));
+            for signal in [signal, Signal::SIGCONT] {
+                let _ = killpg(self.group, signal);
+            }
+            drop(self.wait(&mut Patience::of(ENDING), |state| state.status.is_some()));
         }
     }
 }
 
 const UNPOISONED: &str = "no thread panics while it holds the lock";
+
+/// Stops a process of one thread, and waits until it has stopped.
+pub fn stop(pid: Pid) -> Result<()> {
+    kill(pid, Signal::SIGSTOP)?;
+    wait_until(
+        || format!("process {pid} does not stop"),
+        || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            let state = stat
+                .rsplit_once(") ")
+                .map(|(_, rest)| rest.starts_with('T'));
+            state.context("no state in a stat")
+        },
+    )
+}
+
+/// Whether `bytes` are somewhere in `all`.
+fn find(all: &[u8], bytes: &[u8]) -> bool {
+    all.windows(bytes.len()).any(|window| window == bytes)
+}
 
 /// A process's name, parent and group: proc_pid_stat(5). Not that of one that has ended.
 pub fn look(pid: i32) -> Option<(String, i32, i32)> {

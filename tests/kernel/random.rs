@@ -19,7 +19,7 @@ mod plan;
 mod rng;
 mod tree;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -32,7 +32,6 @@ use self::plan::{Mode, Plan, Settings};
 use self::rng::Random;
 use crate::fs::{Kind, Place};
 use crate::log::now;
-use crate::program::PATIENCE;
 use crate::spaces::tells_subvolumes;
 use crate::trace::{Trace, finish, watch};
 use crate::{Case, Report, sys};
@@ -154,7 +153,7 @@ fn coordinate(report: &mut Report, settings: &Settings, place: &Place) -> Result
         expected.extend(told);
         result?;
         match &step.printed {
-            Some(name) => printed(trace, seen, name),
+            Some(name) => trace.program.wait_out_after(seen, name.as_bytes()),
             None => Ok(()),
         }
     });
@@ -171,14 +170,5 @@ fn coordinate(report: &mut Report, settings: &Settings, place: &Place) -> Result
     for dir in [&settings.dir, &settings.outside] {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
-    Ok(())
-}
-
-/// Waits until a name is printed.
-fn printed(trace: &Trace, seen: usize, name: &str) -> Result<()> {
-    ensure!(
-        (trace.program).wait_out_after(seen, PATIENCE, name.as_bytes()),
-        "{name} was not printed within {PATIENCE:?}"
-    );
     Ok(())
 }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use crate::fs::Place;
 use crate::log::Log;
-use crate::program::PATIENCE;
+use crate::patience::wait_until;
 use crate::trace::{four, one};
 use crate::{Case, Report, compare, sys};
 
@@ -210,11 +210,10 @@ fn tcp(log: &mut Log) -> Result<()> {
 
 fn writable(socket: &OwnedFd) -> Result<()> {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-    let timeout = PollTimeout::try_from(PATIENCE).context("the patience is short enough")?;
-    if poll(&mut fds, timeout)? == 0 {
-        bail!("the connection did not come within {PATIENCE:?}");
-    }
-    Ok(())
+    wait_until(
+        || "the connection does not come".to_owned(),
+        || Ok(poll(&mut fds, PollTimeout::from(200u8))? > 0),
+    )
 }
 
 fn udp(log: &mut Log) -> Result<()> {

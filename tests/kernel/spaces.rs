@@ -14,7 +14,8 @@ use crate::compare::{self, Got};
 use crate::files::{mode, rename};
 use crate::fs::{Kind, run, tmpfs};
 use crate::log::{Expected, Log};
-use crate::program::{PATIENCE, Program};
+use crate::patience::Patience;
+use crate::program::{Program, stop};
 use crate::trace::{Trace, below, finish, says_tracing, worked};
 use crate::{Case, Report, sys};
 
@@ -143,16 +144,10 @@ fn private(report: &mut Report) -> Result<()> {
         .spawn()?;
     // What is printed is known: its mounts, too.
     let early = dir.join("own").join(DEEP).join("early");
-    let printed = |path: &Path| {
-        trace
-            .program
-            .wait_out(PATIENCE, path.as_os_str().as_encoded_bytes())
-    };
-    if !printed(&early) {
-        report
-            .problems
-            .push(format!("{} was not printed", early.display()));
-    }
+    let told = trace.program.wait_out(early.as_os_str().as_encoded_bytes());
+    report
+        .problems
+        .extend(told.err().map(|error| format!("{error:#}")));
     drop(child.stdin.take());
     let output = child.wait_with_output()?;
     if !output.status.success() {
@@ -258,6 +253,30 @@ fn passing(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// Makes one file after the other, each once the event of the one before is printed, until
+/// something holds then: the number of the file after which it does.
+fn make_until(
+    program: &Program,
+    dir: &Path,
+    name: &str,
+    holds: impl Fn(&Path) -> bool,
+) -> Result<Option<u32>> {
+    let mut patience = Patience::new();
+    for number in 0.. {
+        let seen = program.seen();
+        let path = dir.join(format!("{name}{number}"));
+        sys::creat(&path, 0o644)?;
+        program.wait_out_after(seen, format!("{name}{number}\"").as_bytes())?;
+        if holds(&path) {
+            return Ok(Some(number));
+        }
+        if !patience.lasts() {
+            break;
+        }
+    }
+    Ok(None)
+}
+
 /// Directories are renamed while st-probe cannot follow: afterwards no path is the old one,
 /// and once it has looked again they are whole.
 fn lost(report: &mut Report) -> Result<()> {
@@ -272,15 +291,15 @@ fn lost(report: &mut Report) -> Result<()> {
     program.wait_err("it said that it is tracing", says_tracing)?;
     let known = deep_before.join("known");
     sys::creat(&known, 0o644)?;
-    let printed = |path: &Path| program.wait_out(PATIENCE, path.as_os_str().as_encoded_bytes());
-    if !printed(&known) {
+    let printed = |path: &Path| program.wait_out(path.as_os_str().as_encoded_bytes());
+    if let Err(error) = printed(&known) {
         report
             .problems
-            .push("not even a path of before is known".into());
+            .push(format!("not even a path of before is known: {error:#}"));
     }
 
     let probe = program.member("st-probe")?;
-    nix::sys::signal::kill(probe, Signal::SIGSTOP)?;
+    stop(probe)?;
     let after = place.dir.join("after");
     let flood = |number| sys::creat(&place.dir.join(format!("flood{number}")), 0o644);
     // The page that st-probe has begun to read is not overwritten: fill it first.
@@ -291,36 +310,27 @@ fn lost(report: &mut Report) -> Result<()> {
 
     // One file after the other, until one is known by its whole path.
     let deep = after.join(DEEP);
-    let whole = (0..1000).find(|number| {
-        let path = deep.join(format!("file{number}"));
-        sys::creat(&path, 0o644).is_ok()
-            && program.wait_out(PATIENCE, format!("file{number}\"").as_bytes())
-            && program.wait_out(
-                std::time::Duration::ZERO,
-                path.as_os_str().as_encoded_bytes(),
-            )
-    });
+    let whole = make_until(&program, &deep, "file", |path| {
+        program.has_out(path.as_os_str().as_encoded_bytes())
+    })?;
     report.notes.push(format!("whole from file {whole:?} on"));
     // And until it is known whose doing it is. Looking at the processes takes no event.
     let own = Value::from(std::process::id());
     let is_known = |got: &Got| !got.process("pid").is_null();
-    let known_again = (0..1000).find(|number| {
-        let name = format!("later{number}");
-        sys::creat(&deep.join(&name), 0o644).is_ok()
-            && program.wait_out(PATIENCE, format!("{name}\"").as_bytes())
-            && compare::parse(&program.out(), &mut Vec::new())
-                .last()
-                .is_some_and(is_known)
-    });
+    let known_again = make_until(&program, &deep, "later", |_| {
+        compare::parse(&program.out(), &mut Vec::new())
+            .last()
+            .is_some_and(is_known)
+    })?;
     report
         .notes
         .push(format!("known again from {known_again:?} on"));
     let mounted = after.join("mount/mounted");
     sys::creat(&mounted, 0o644)?;
-    if !printed(&mounted) {
-        report
-            .problems
-            .push("where the mount is was never known again".into());
+    if let Err(error) = printed(&mounted) {
+        report.problems.push(format!(
+            "where the mount is was never known again: {error:#}"
+        ));
     }
     program.signal_group(Signal::SIGINT)?;
     let output = program.finish()?;

@@ -22,6 +22,23 @@ pub fn listen(socket: BorrowedFd, backlog: i32) -> Result<()> {
     Errno::result(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
 }
 
+/// Lets a TCP socket ask for its connection again and again, for hours: TCP_SYNCNT in tcp(7), of
+/// which 127 is the most that the kernel takes (net/ipv4/tcp.c, MAX_TCP_SYNCNT).
+pub fn ask_for_hours(socket: BorrowedFd) -> Result<()> {
+    let count: libc::c_int = 127;
+    // SAFETY: the count is valid for the given length.
+    Errno::result(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_SYNCNT,
+            (&raw const count).cast(),
+            size_of_val(&count) as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
 /// accept(2): nix's returns a bare number.
 pub fn accept(socket: BorrowedFd) -> Result<OwnedFd> {
     // SAFETY: no memory is passed; the descriptor is new.

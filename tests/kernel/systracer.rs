@@ -1,6 +1,6 @@
 //! systracer as a program: signals in a script, recordings, and who says what when it ends.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, stat};
 use nix::unistd::mkfifo;
@@ -8,9 +8,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::fs::{self as file_systems, Kind, Place};
-use crate::program::{Output, PATIENCE, Program};
+use crate::patience::wait_until;
+use crate::program::{Output, Program};
 use crate::trace::{below, check_end, says_tracing, watch};
 use crate::tracefs::TRACEFS;
 use crate::{Case, Report, sys};
@@ -61,12 +63,7 @@ fn background_command(report: &mut Report) -> Result<()> {
         "cd {}; : >1; : >2; : >3; exec sleep 1000",
         place.dir.display()
     );
-    let is_at_work = |program: &Program| {
-        if program.wait_out(PATIENCE, last.as_bytes()) {
-            return Ok(());
-        }
-        bail!("the command's work is not shown: {}", program.err());
-    };
+    let is_at_work = |program: &Program| program.wait_out(last.as_bytes());
     let output = in_background(&place, "INT", &["--", "sh", "-c", &script], is_at_work)?;
     if output.status.code() != Some(128 + Signal::SIGINT as i32) {
         let problem = format!("it ended: {}: {}", output.status, output.err);
@@ -122,9 +119,7 @@ fn nohup(report: &mut Report) -> Result<()> {
     for name in ["before", "between", "after"] {
         let seen = program.seen();
         sys::creat(&place.dir.join(name), 0o644)?;
-        if !program.wait_out_after(seen, PATIENCE, name.as_bytes()) {
-            bail!("{name} is not shown: {}", program.err());
-        }
+        program.wait_out_after(seen, name.as_bytes())?;
         program.signal_group(Signal::SIGHUP)?;
     }
     program.signal_group(Signal::SIGTERM)?;
@@ -211,10 +206,14 @@ fn recording_goes_on(report: &mut Report) -> Result<()> {
     drop(out);
     let mut made = 0;
     // Each stage notices at its next record that the one after it is gone.
-    while !program.ends(std::time::Duration::from_millis(100)) && made < 1000 {
-        sys::creat(&place.dir.join(made.to_string()), 0o644)?;
-        made += 1;
-    }
+    wait_until(
+        || format!("it goes on: {}", program.err()),
+        || {
+            sys::creat(&place.dir.join(made.to_string()), 0o644)?;
+            made += 1;
+            Ok(program.ends_within(Duration::ZERO))
+        },
+    )?;
     let output = program.finish()?;
     check_end(&output, &mut report.problems);
     let replayed = replay(&place, &file)?;

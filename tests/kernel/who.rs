@@ -8,14 +8,14 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use crate::compare::{self, Got};
 use crate::deed::{MEMFD, OPTION};
 use crate::files::errno;
 use crate::fs::{Kind, Place};
 use crate::log::Log;
-use crate::program::PATIENCE;
+use crate::patience::wait_until;
+use crate::program::Program;
 use crate::trace::{Trace, below, one, watch};
 use crate::{Case, Report};
 
@@ -322,7 +322,7 @@ fn command(report: &mut Report) -> Result<()> {
     // What it leaves behind does something when it has ended already, but not systracer.
     let script = format!(
         "mkdir {}; (kernel-tests {OPTION} orphan {} >/dev/null &)
-        until [ -d {} ] && [ -d {} ]; do :; done; mkdir {}",
+        until [ -d {} ] && [ -d {} ]; do sleep 0.05; done; mkdir {}",
         path("own"),
         path("orphan"),
         path("orphan"),
@@ -334,18 +334,17 @@ fn command(report: &mut Report) -> Result<()> {
         .args(["--json", "--all"])
         .args(watch("mkdir", &place.dir))
         .args(["--", "sh", "-c", &script]);
+    let systracer = Program::start(&mut systracer)?;
     // Somebody else works meanwhile.
-    let (own, others) = (place.dir.join("own"), place.dir.clone());
-    let other = std::thread::spawn(move || {
-        let begun = Instant::now();
-        while !own.exists() && begun.elapsed() < PATIENCE {
-            std::thread::yield_now();
-        }
-        (0..OTHERS).try_for_each(|number| fs::create_dir(others.join(format!("other-{number}"))))
-    });
-    let output = systracer.output()?;
-    other.join().ok().context("the thread panicked")??;
-    let got = compare::parse(&output.stdout, &mut report.problems);
+    wait_until(
+        || format!("the command does not work: {}", systracer.err()),
+        || Ok(place.dir.join("own").exists()),
+    )?;
+    for number in 0..OTHERS {
+        fs::create_dir(place.dir.join(format!("other-{number}")))?;
+    }
+    let output = systracer.finish()?;
+    let got = compare::parse(&output.out, &mut report.problems);
     let names: Vec<_> = got
         .iter()
         .map(|got| got.get("path").as_str().unwrap_or("?"))
