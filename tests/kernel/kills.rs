@@ -2,7 +2,6 @@
 //! what was printed is whole lines, and tracefs is as before.
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, unlink};
 use std::fs;
@@ -103,21 +102,18 @@ fn kill_and_wait(
     let Trace { program } = trace;
     program.wait_out(b"\n")?;
     let all = program.family()?;
-    let is_victim = |name: &str| match victim {
-        Victim::One(victim) => name == victim,
-        Victim::All => name != "guardian",
-        Victim::Everybody => true,
+    let one = |victim: &str| {
+        let found = all.iter().find(|(_, name)| name == victim);
+        let (pid, _) = found.with_context(|| format!("there is no {victim} among {all:?}"))?;
+        kill(*pid, Signal::SIGKILL).with_context(|| format!("cannot kill {victim}"))
     };
-    let victims: Vec<_> = all.iter().filter(|(_, name)| is_victim(name)).collect();
-    if victims.is_empty() {
-        bail!("there is no {victim:?} among {all:?}");
-    }
     let began = Instant::now();
-    for (pid, name) in victims {
-        match kill(*pid, Signal::SIGKILL) {
-            // It has ended with those that were killed before it.
-            Err(Errno::ESRCH) if !matches!(victim, Victim::One(_)) => {}
-            result => result.with_context(|| format!("cannot kill {name}"))?,
+    match victim {
+        Victim::One(victim) => one(victim)?,
+        Victim::All => program.signal_group(Signal::SIGKILL)?,
+        Victim::Everybody => {
+            one("guardian")?;
+            program.signal_group(Signal::SIGKILL)?;
         }
     }
     if victim == Victim::One("guardian") {
@@ -185,10 +181,8 @@ fn sweep(report: &mut Report, before: &tracefs::Snapshot) -> Result<()> {
     }
     // A second one, of which nothing is to be left, beside the first, which lives.
     let second = Trace::start(below([&place.dir]))?;
-    for (pid, _) in second.program.family()? {
-        // It may be gone with the others.
-        let _ = kill(pid, Signal::SIGKILL);
-    }
+    kill(second.program.member("guardian")?, Signal::SIGKILL)?;
+    second.program.signal_group(Signal::SIGKILL)?;
     second.program.finish()?;
     let foreign = Path::new(TRACEFS).join("instances/systracer_1_x");
     fs::create_dir(&foreign)?;
