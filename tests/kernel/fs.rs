@@ -252,6 +252,8 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// A line of proc_pid_mountinfo(5).
 #[derive(Debug)]
 pub struct Mount {
+    /// Its number, which a later one may have again.
+    pub id: u32,
     /// `major:minor`.
     pub dev: String,
     /// The mount point.
@@ -260,21 +262,34 @@ pub struct Mount {
     pub kind: String,
 }
 
-/// The mount that shows a path: the last one at the longest prefix.
-pub fn mount_of(path: &Path) -> Result<Option<Mount>> {
+/// The mounts of this namespace, in the kernel's order.
+pub fn mounts() -> Result<Vec<Mount>> {
     // Names of mount points may be anything.
     let table = fs::read("/proc/self/mountinfo")?;
     let table = String::from_utf8_lossy(&table);
     let mounts = table.lines().filter_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(2);
+        let mut fields = mount.split(' ');
+        let id = fields.next()?.parse().ok()?;
+        let mut fields = fields.skip(1);
         Some(Mount {
+            id,
             dev: fields.next()?.to_owned(),
             at: unescape(fields.nth(1)?),
             kind: file_system.split(' ').next()?.to_owned(),
         })
     });
-    Ok(mounts
+    Ok(mounts.collect())
+}
+
+/// Whether a file system of a [`Kind`] is mounted there: it stays for other cases.
+pub fn is_for_all_cases(at: &Path) -> bool {
+    Kind::ALL.iter().any(|kind| kind.root() == at)
+}
+
+/// The mount that shows a path: the last one at the longest prefix.
+pub fn mount_of(path: &Path) -> Result<Option<Mount>> {
+    Ok((mounts()?.into_iter())
         .filter(|mount| path.starts_with(&mount.at))
         .max_by_key(|mount| mount.at.components().count()))
 }

@@ -11,10 +11,12 @@
 //! reported, exactly: see [`compare`]. It prints a line a case, `ok NAME` or `FAIL NAME`
 //! followed by details, and at the end `N passed, N failed`; it exits with 1 if any failed.
 //! With FILTER it runs the cases whose names contain it. After each case, tracefs must be as it
-//! was before. `--inside` is for itself: see [`inside`].
+//! was before. What a failed case leaves otherwise is told and taken away: see [`cleanup`].
+//! `--inside` is for itself: see [`inside`].
 #![deny(unsafe_code)]
 
 mod attributes;
+mod cleanup;
 mod compare;
 mod container;
 mod deed;
@@ -59,6 +61,8 @@ use nix::sys::stat::{Mode, umask};
 use std::path::Path;
 use std::process::ExitCode;
 
+use cleanup::Before;
+
 /// How many lines of a failed case are shown.
 const DETAILS: usize = 60;
 
@@ -69,6 +73,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// It has passed if there is none.
     pub problems: Vec<String>,
+    /// What a case that failed had left, and was taken away.
+    left: Vec<String>,
 }
 
 type Run = Box<dyn Fn(&mut Report) -> Result<()>>;
@@ -77,7 +83,7 @@ type Run = Box<dyn Fn(&mut Report) -> Result<()>>;
 pub struct Case {
     name: String,
     run: Run,
-    /// Whether tracefs can be looked at afterwards.
+    /// Whether tracefs can be looked at afterwards, and must be as before.
     checked: bool,
 }
 
@@ -101,17 +107,23 @@ impl Case {
 
     fn run(&self) -> Report {
         let mut report = Report::default();
-        let checked = tracefs::Snapshot::take().and_then(|before| {
-            if let Err(error) = (self.run)(&mut report) {
+        let before = match Before::take() {
+            Ok(before) => before,
+            Err(error) => {
+                report.problems.push(format!("{error:#}"));
+                return report;
+            }
+        };
+        if let Err(error) = (self.run)(&mut report) {
+            report.problems.push(format!("{error:#}"));
+        }
+        if self.checked {
+            if let Err(error) = before.check(&mut report.problems) {
                 report.problems.push(format!("{error:#}"));
             }
-            if self.checked {
-                before.check(&mut report.problems)?;
+            if !report.problems.is_empty() {
+                report.left = before.restore();
             }
-            Ok(())
-        });
-        if let Err(error) = checked {
-            report.problems.push(format!("{error:#}"));
         }
         report
     }
@@ -143,6 +155,7 @@ fn cases() -> Vec<Case> {
         others::cases(),
         kills::cases(),
         privileges::cases(),
+        cleanup::cases(),
         vec![others::lockdown()],
     ]
     .into_iter()
@@ -171,8 +184,7 @@ fn main() -> ExitCode {
     if !Path::new("/vm/command").exists() {
         eprintln!("kernel-tests: runs inside scripts/vm only");
         return ExitCode::from(2);
-    }
-    // The modes that are expected do not hang on whoever started this.
+    } // The modes that are expected do not hang on whoever started this.
     umask(Mode::from_bits_truncate(0o022));
 
     // Whoever uses the top-level instance first expands its ring buffer. That is to be no change.
@@ -206,6 +218,9 @@ fn main() -> ExitCode {
         }
         if report.problems.len() > DETAILS {
             println!("    ... {} in all", report.problems.len());
+        }
+        for left in report.left {
+            println!("    left: {left}");
         }
     }
     println!("{passed} passed, {failed} failed");
