@@ -257,6 +257,7 @@ fn returns(report: &mut Report) -> Result<()> {
         sys::ask_for_hours(socket.as_fd())?;
     }
     let trace = Trace::start(["--json", "--connect"])?;
+    let before = threads()?;
     thread::scope(|scope| {
         let _ending = Ending {
             listener: Some(listener),
@@ -273,6 +274,12 @@ fn returns(report: &mut Report) -> Result<()> {
         wait_for_all("calls wait", CALLS, || waiting(address))
     })?;
     drop(queued);
+    // A thread may be joined before its end is traced (Linux kernel/exit.c, do_exit): without that
+    // its call would be one that is still under way.
+    wait_until(
+        || "the threads do not end".to_owned(),
+        || Ok(threads()? <= before),
+    )?;
     setrlimit(Resource::RLIMIT_NOFILE, files.0, files.1)?;
     let output = trace.stop()?;
     let events = lines(&output)?;
@@ -291,6 +298,11 @@ fn returns(report: &mut Report) -> Result<()> {
     }
     summed_up(report, &output, true, "lost (missed return)");
     Ok(())
+}
+
+/// How many threads this process has.
+fn threads() -> Result<usize> {
+    Ok(fs::read_dir("/proc/self/task")?.count())
 }
 
 /// Ends the calls of connect(2) that wait when dropped.
