@@ -92,6 +92,8 @@ fn trace_cmd_reset(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("trace-cmd-reset")?;
     let trace = Trace::start(below([&place.dir]))?;
     sys::creat(&place.dir.join("before"), 0o644)?;
+    // What the reset does to records that nobody has read is not what is tried.
+    trace.program.wait_out(b"/before\"")?;
     reset()?;
     let output = trace.program.finish()?;
     if output.status.code() != Some(1) {

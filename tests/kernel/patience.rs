@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 /// What anything may take on an idle machine: generous, since the machine is emulated.
 const BUDGET: Duration = Duration::from_secs(90);
 /// How long a wait goes on before the pace is measured.
-pub const SLICE: Duration = Duration::from_secs(5);
+pub const SLICE: Duration = Duration::from_secs(10);
 /// The least time between two looks at a condition.
 pub const PAUSE: Duration = Duration::from_millis(5);
 
 /// How many system calls are made to measure the pace, and how long they take in scripts/vm on
 /// an idle machine.
-const CALLS: u32 = 400_000;
-const REFERENCE: Duration = Duration::from_millis(180);
+const CALLS: u32 = 100_000;
+const REFERENCE: Duration = Duration::from_millis(45);
 
 /// How much of the budget of a wait is left.
 #[derive(Debug)]
