@@ -6,7 +6,6 @@ use nix::sys::utsname::uname;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::container::{IMAGE, make_image, podman};
 use crate::disturb::make_and_remove;
@@ -157,7 +156,7 @@ fn remove_until(place: &Place, other: &Program, noticed: impl Fn() -> Result<boo
     wait_until(
         || format!("it does not trace: {}", other.err()),
         || {
-            if other.ends_within(Duration::ZERO) {
+            if other.has_ended() {
                 bail!("it has ended: {}", other.err());
             }
             sys::creat(&file, 0o644)?;
@@ -302,7 +301,7 @@ fn full_disk(report: &mut Report) -> Result<()> {
         || {
             sys::creat(&file, 0o644)?;
             fs::remove_file(&file)?;
-            Ok(program.ends_within(Duration::from_millis(100)))
+            Ok(program.has_ended())
         },
     )?;
     let output = program.finish()?;

@@ -66,7 +66,7 @@ impl fmt::Display for Patience {
         let (waited, slowness) = (self.begun.elapsed().as_secs(), self.slowness);
         write!(
             f,
-            "waited {waited} s at {slowness:.1} times an idle machine's pace"
+            "waited {waited} s, the machine is {slowness:.1} times as slow as when idle"
         )
     }
 }
@@ -81,7 +81,8 @@ fn slowness() -> f64 {
     (took / REFERENCE.as_secs_f64()).max(1.0)
 }
 
-/// Waits until a condition holds; fails with `what` if it does not.
+/// Waits until a condition holds; fails with `what` if it does not. `holds` only looks, and does not
+/// wait itself.
 pub fn wait_until(
     what: impl Fn() -> String,
     mut holds: impl FnMut() -> Result<bool>,

@@ -210,14 +210,9 @@ impl Program {
         state.status.is_some() && state.ended == self.outputs
     }
 
-    /// Whether it has ended, or does within so short a time.
-    pub fn ends_within(&self, time: Duration) -> bool {
-        let (state, changed) = &*self.shared;
-        let state = state.lock().expect(UNPOISONED);
-        let (state, _) = changed
-            .wait_timeout_while(state, time, |state| state.status.is_none())
-            .expect(UNPOISONED);
-        state.status.is_some()
+    /// Whether it has ended by now.
+    pub fn has_ended(&self) -> bool {
+        self.shared.0.lock().expect(UNPOISONED).status.is_some()
     }
 
     /// Sends it a signal.
@@ -291,7 +286,7 @@ impl Drop for Program {
     fn drop(&mut self) {
         // Nicely first: a killed st-probe cannot take its probes down, a stopped one neither.
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
-            if self.ends_within(Duration::ZERO) {
+            if self.has_ended() {
                 break;
             }
             for signal in [signal, Signal::SIGCONT] {

@@ -8,7 +8,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::fs::{self as file_systems, Kind, Place};
 use crate::patience::wait_until;
@@ -211,7 +210,7 @@ fn recording_goes_on(report: &mut Report) -> Result<()> {
         || {
             sys::creat(&place.dir.join(made.to_string()), 0o644)?;
             made += 1;
-            Ok(program.ends_within(Duration::ZERO))
+            Ok(program.has_ended())
         },
     )?;
     let output = program.finish()?;
