@@ -183,7 +183,7 @@ fn bounded(report: &mut Report, name: &str, memory: u64) {
 /// Somebody stops a stage for a while (SIGSTOP, as Ctrl-Z does).
 fn stopped(report: &mut Report, stage: &str) -> Result<()> {
     let place = Kind::Tmpfs.place(&format!("stopped-{stage}"))?;
-    let recording = PathBuf::from("/var/tmp/stopped");
+    let recording = PathBuf::from(format!("/var/tmp/stopped-{stage}"));
     let mut arguments = below([&place.dir]);
     arguments.extend(["--strict", "--buffer-size", SMALL, "--record"].map(Into::into));
     arguments.push(recording.clone().into());
