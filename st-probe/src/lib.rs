@@ -66,4 +66,7 @@ pub mod machine;
 #[cfg(feature = "cli")]
 pub mod sys;
 
+#[cfg(all(test, feature = "cli"))]
+mod testing;
+
 pub use stream::{record, stage, time, vocabulary, wire};

@@ -3,16 +3,16 @@
 //! Most of what is to be known of a process is in proc(5). To read the link /proc/PID/exe also
 //! lets the kernel record what is not: see [`Service::Alive`].
 
-use crate::machine::processes::{self, Machine};
+use crate::machine::processes::ProcessReader;
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::Service;
 use crate::stream::wire;
-use crate::sys::clock::now;
+use crate::sys::clock::{self, now};
+use crate::sys::proc::Proc;
 use crate::tracefs::session::Session;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::unistd::gettid;
 use std::collections::HashSet;
-use std::fs;
 use std::time::Duration;
 
 /// How long to look at processes before the ring buffers are to be read again.
@@ -71,7 +71,7 @@ impl<'a> Census<'a> {
         while let Some(pid) = round.next()? {
             let ts = now()?;
             // One that is gone has a record of its end in the ring buffer.
-            if let Some(process) = processes::process(&round.machine, ts, pid) {
+            if let Some(process) = round.reader.read(ts, pid) {
                 let mut record = Vec::new();
                 wire::write(&process, &mut record);
                 take(ts, record);
@@ -87,7 +87,8 @@ impl<'a> Census<'a> {
 
 /// One look at all processes.
 struct Round {
-    machine: Machine,
+    proc: Proc,
+    reader: ProcessReader,
     seen: HashSet<i32>,
     /// Those that are still to be looked at, the oldest last.
     left: Vec<i32>,
@@ -97,8 +98,10 @@ struct Round {
 
 impl Round {
     fn begin() -> Result<Self> {
+        let proc = Proc::default();
         Ok(Self {
-            machine: Machine::read()?,
+            reader: ProcessReader::open(proc.clone(), clock::booted()?)?,
+            proc,
             seen: HashSet::new(),
             left: Vec::new(),
             listings: 0,
@@ -110,10 +113,10 @@ impl Round {
     fn next(&mut self) -> Result<Option<i32>> {
         if self.left.is_empty() && self.listings < LISTINGS {
             self.listings += 1;
-            for entry in fs::read_dir("/proc").context("cannot list /proc")? {
-                let name = entry.context("cannot list /proc")?.file_name();
-                let pid = name.to_str().and_then(|name| name.parse::<i32>().ok());
-                self.left.extend(pid.filter(|pid| self.seen.insert(*pid)));
+            for pid in self.proc.pids()? {
+                if self.seen.insert(pid) {
+                    self.left.push(pid);
+                }
             }
             self.left.reverse();
         }

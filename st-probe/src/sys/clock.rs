@@ -1,10 +1,13 @@
-//! The machine's clocks: clock_gettime(2).
+//! The clocks of the machine: clock_gettime(2).
 
 use crate::stream::time::{Monotonic, Unix};
 use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_gettime};
 
-/// Now, on CLOCK_MONOTONIC.
+/// How often two clocks are read, to find two readings that are close together.
+const TRIES: u32 = 10;
+
+/// The present instant of CLOCK_MONOTONIC.
 pub fn now() -> Result<Monotonic> {
     read(ClockId::CLOCK_MONOTONIC).map(Monotonic)
 }
@@ -27,11 +30,11 @@ fn read(clock: ClockId) -> Result<u64> {
     Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-/// A clock and CLOCK_REALTIME at one instant: the closest of some tries, since this thread may
-/// be held up between two readings.
+/// A clock and CLOCK_REALTIME at one instant: the closest readings of some, since the scheduler
+/// may stop this thread between two of them.
 fn with_realtime(clock: ClockId) -> Result<(u64, Unix)> {
     let mut closest = (u64::MAX, 0, Unix(0));
-    for _ in 0..10 {
+    for _ in 0..TRIES {
         let before = read(clock)?;
         let realtime = Unix(read(ClockId::CLOCK_REALTIME)?);
         let after = read(clock)?;

@@ -1,20 +1,25 @@
-//! Signals that end tracing, as something to poll for.
+//! Signals: those that end tracing, as a descriptor to poll, and their dispositions.
 
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction, signal};
+use nix::unistd::pipe2;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
+/// Where the handler writes the number of each signal.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
-static ENDINGS: AtomicUsize = AtomicUsize::new(0);
+/// How many requests to end have come.
+static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+/// When the last signal of such a request came: milliseconds of CLOCK_MONOTONIC.
 static LAST: AtomicI64 = AtomicI64::new(i64::MIN);
 
-/// Signals this close together are one: a Ctrl-C may come from the terminal and from
-/// systracer, which passes it on. Milliseconds.
-const TOGETHER: i64 = 500;
+/// Signals this close together are one request: a Ctrl-C may come from the terminal and from
+/// systracer, which passes it on.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// `si_code` of a signal that the kernel sends by itself: include/uapi/asm-generic/siginfo.h.
 const SI_KERNEL: libc::c_int = 0x80;
@@ -29,8 +34,8 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut li
         libc::SIGINT | libc::SIGQUIT if sent_by_kernel => signal as u8 | BY_KEY,
         _ => signal as u8,
     };
-    // SAFETY: clock_gettime(2) and write(2) are async-signal-safe; a full pipe is as good as
-    // a written one.
+    // SAFETY: clock_gettime(2) and write(2) are async-signal-safe. If the pipe is full, it wakes
+    // its reader without this byte, too.
     #[allow(unsafe_code)]
     let now = unsafe {
         libc::write(PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1);
@@ -38,8 +43,12 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut li
         libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now);
         now.tv_sec as i64 * 1000 + now.tv_nsec as i64 / 1_000_000
     };
-    if signal != libc::SIGCHLD && now.saturating_sub(LAST.swap(now, Ordering::Relaxed)) > TOGETHER {
-        ENDINGS.fetch_add(1, Ordering::Relaxed);
+    if signal == libc::SIGCHLD {
+        return;
+    }
+    let since_last = now.saturating_sub(LAST.swap(now, Ordering::Relaxed));
+    if since_last > TOGETHER.as_millis() as i64 {
+        REQUESTS.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -65,19 +74,19 @@ pub struct Caught {
     pub by_key: bool,
 }
 
-/// The signals caught so far, through a pipe.
+/// The signals that were caught, through a pipe.
 pub struct Signals {
     pipe: File,
 }
 
 impl Signals {
-    /// Catches SIGCHLD and every signal that people or the system send to end a program;
-    /// not SIGHUP if it is ignored (nohup(1)).
+    /// Catches SIGCHLD and every signal that a user or the system sends to end a program;
+    /// SIGHUP only if it is not ignored: nohup(1) ignores it.
     ///
-    /// They interrupt a write that waits for a reader, so that it can be given up.
+    /// They interrupt a write that waits for its reader, so that the writer can give up.
     pub fn catch() -> Result<Self> {
         let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let (reader, writer) = nix::unistd::pipe2(flags).context("cannot make a pipe")?;
+        let (reader, writer) = pipe2(flags).context("cannot make a pipe")?;
         PIPE.store(writer.into_raw_fd(), Ordering::Relaxed);
         let action = SigAction::new(
             SigHandler::SigAction(handle),
@@ -85,13 +94,11 @@ impl Signals {
             SigSet::empty(),
         );
         for signal in CAUGHT {
-            // SAFETY: the handler only does what is async-signal-safe.
+            // SAFETY: the handler calls only what is async-signal-safe.
             #[allow(unsafe_code)]
             let old = unsafe { sigaction(signal, &action) }.context("cannot catch signals")?;
             if signal == Signal::SIGHUP && old.handler() == SigHandler::SigIgn {
-                // SAFETY: restores what was there.
-                #[allow(unsafe_code)]
-                unsafe { sigaction(signal, &old) }.context("cannot ignore SIGHUP")?;
+                ignore(signal).context("cannot ignore SIGHUP")?;
             }
         }
         Ok(Self {
@@ -99,7 +106,7 @@ impl Signals {
         })
     }
 
-    /// The signals that came since the last call.
+    /// The signals that have come since the last call.
     pub fn take(&mut self) -> Vec<Caught> {
         let mut bytes = [0; 64];
         let count = self.pipe.read(&mut bytes).unwrap_or(0);
@@ -114,13 +121,27 @@ impl Signals {
             .collect()
     }
 
-    /// Whether they have come again.
+    /// Whether a second request to end has come: the user does not want to wait.
     pub fn urgent() -> bool {
-        ENDINGS.load(Ordering::Relaxed) > 1
+        REQUESTS.load(Ordering::Relaxed) > 1
     }
 
-    /// To poll for.
+    /// Readable when signals have come that [`Signals::take`] has not returned yet.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
     }
+}
+
+/// Ignores a signal.
+pub fn ignore(number: Signal) -> nix::Result<()> {
+    // SAFETY: no code of this program runs when the signal comes.
+    #[allow(unsafe_code)]
+    unsafe { signal(number, SigHandler::SigIgn) }.map(drop)
+}
+
+/// Lets a signal do what it does by default: signal(7).
+pub fn reset(number: Signal) -> nix::Result<()> {
+    // SAFETY: no code of this program runs when the signal comes.
+    #[allow(unsafe_code)]
+    unsafe { signal(number, SigHandler::SigDfl) }.map(drop)
 }

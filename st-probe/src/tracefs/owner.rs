@@ -1,12 +1,11 @@
-//! Whose an instance and its probes are: their name tells.
+//! The owner of an instance and its probes: a process, which their name tells.
 
+use crate::sys::proc::{Proc, ProcPid};
 use anyhow::{Context, Result};
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 
-/// The inode number of the initial pid namespace, which sees every process: PROC_PID_INIT_INO,
-/// include/linux/proc_ns.h.
+/// The inode number of the initial pid namespace, from which every process can be seen:
+/// PROC_PID_INIT_INO, include/linux/proc_ns.h.
 const INITIAL: u64 = 0xefff_fffc;
 
 /// A process, told from every other one since the machine was booted.
@@ -14,25 +13,26 @@ const INITIAL: u64 = 0xefff_fffc;
 pub struct Owner {
     /// Its id in its pid namespace.
     pub pid: i32,
-    /// When it began, in clock ticks since boot.
+    /// When it began, in clock ticks since the machine was booted.
     start: u64,
     /// Its pid namespace: the inode number of `/proc/PID/ns/pid`.
     pid_ns: u64,
 }
 
 impl Owner {
-    /// This process.
-    pub fn this() -> Result<Self> {
-        let stat = fs::read("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    /// This process, as `proc` shows it.
+    pub fn this(proc: &Proc) -> Result<Self> {
+        let this = proc.this();
+        let stat = this.stat().context("cannot read /proc/self/stat")?;
         Ok(Self {
             pid: std::process::id() as i32,
-            start: crate::machine::processes::started(&stat)
-                .context("/proc/self/stat is not as expected")?,
-            pid_ns: namespace("self").context("cannot look at /proc/self/ns/pid")?,
+            start: stat.start().context("/proc/self/stat is not as expected")?,
+            pid_ns: this.pid_ns().context("cannot read /proc/self/ns/pid")?,
         })
     }
 
-    /// The one of an instance, or of a group of probes, of this name.
+    /// The owner of an instance, or of a group of probes, of this name; `None` if an st-probe did
+    /// not make it.
     pub fn of(name: &str) -> Option<Self> {
         let mut numbers = name.strip_prefix("systracer_")?.split('_');
         let owner = Self {
@@ -40,54 +40,56 @@ impl Owner {
             start: numbers.next()?.parse().ok()?,
             pid_ns: numbers.next()?.parse().ok()?,
         };
-        // What is not spelled as we do is somebody else's.
+        // A name that st-probe would spell in another way is not from st-probe.
         (owner.to_string() == name).then_some(owner)
     }
 
-    /// Whether it lives, for all that can be seen: from within a pid namespace, the processes
-    /// of others cannot.
-    pub fn is_alive(&self) -> bool {
-        match namespace("self") {
-            Some(ns) if ns == self.pid_ns => self.is(&self.pid.to_string()),
-            Some(INITIAL) => {
-                let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-                let mut names = processes.filter_map(|entry| entry.file_name().into_string().ok());
-                names.any(|pid| {
-                    let innermost =
-                        || crate::machine::processes::innermost_pid(&pid) == Some(self.pid);
-                    namespace(&pid) == Some(self.pid_ns) && innermost() && self.is(&pid)
-                })
-            }
+    /// Whether the owner may be alive: only from the initial pid namespace, or from its own, can
+    /// be seen that it is not.
+    pub fn may_be_alive(&self, proc: &Proc) -> bool {
+        match proc.this().pid_ns() {
+            Ok(ns) if ns == self.pid_ns => self.is(&proc.process(self.pid)),
+            Ok(INITIAL) => match proc.pids() {
+                Ok(pids) => pids
+                    .into_iter()
+                    .any(|pid| self.is_inner(&proc.process(pid))),
+                Err(_) => true,
+            },
             _ => true,
         }
     }
 
-    /// Whether a process of our own `/proc` began when this one did, and has not ended.
-    fn is(&self, pid: &str) -> bool {
-        let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-        crate::machine::processes::started(&stat) == Some(self.start)
-            && !crate::machine::processes::has_ended(&stat)
+    /// Whether this process, which may be in another pid namespace than we are, is the owner.
+    fn is_inner(&self, process: &ProcPid) -> bool {
+        process.pid_ns().is_ok_and(|ns| ns == self.pid_ns)
+            && process
+                .status()
+                .is_some_and(|status| status.innermost == self.pid)
+            && self.is(process)
+    }
+
+    /// Whether a process that has the owner's id began when the owner did, and has not ended.
+    fn is(&self, process: &ProcPid) -> bool {
+        let stat = process.stat();
+        stat.is_ok_and(|stat| stat.start() == Some(self.start) && !stat.has_ended())
     }
 }
 
-/// The name of its instance, and of the group of its probes.
+/// The name of the owner's instance, and of the group of its probes.
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "systracer_{}_{}_{}", self.pid, self.start, self.pid_ns)
     }
 }
 
-fn namespace(pid: &str) -> Option<u64> {
-    Some(fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?.ino())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Folder;
 
     #[test]
     fn is_told_by_its_name() {
-        let this = Owner::this().unwrap();
+        let this = Owner::this(&Proc::default()).unwrap();
         assert_eq!(Owner::of(&this.to_string()), Some(this));
         for name in [
             "systracer",
@@ -105,25 +107,95 @@ mod tests {
 
     #[test]
     fn lives_as_long_as_its_process() {
-        let this = Owner::this().unwrap();
-        assert!(this.is_alive());
+        let proc = Proc::default();
+        let this = Owner::this(&proc).unwrap();
+        assert!(this.may_be_alive(&proc));
         let predecessor = Owner {
             start: this.start - 1,
             ..this.clone()
         };
-        assert!(!predecessor.is_alive());
+        assert!(!predecessor.may_be_alive(&proc));
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let stat = fs::read(format!("/proc/{}/stat", child.id())).unwrap();
+        let pid = child.id() as i32;
         let owner = Owner {
-            pid: child.id() as i32,
-            start: crate::machine::processes::started(&stat).unwrap(),
+            pid,
+            start: proc.process(pid).stat().unwrap().start().unwrap(),
             ..this
         };
-        // Nobody has asked for its status yet.
-        while owner.is_alive() {
+        // Nobody has reaped it yet.
+        while owner.may_be_alive(&proc) {
             std::thread::yield_now();
         }
         child.wait().unwrap();
-        assert!(!owner.is_alive());
+        assert!(!owner.may_be_alive(&proc));
+    }
+
+    const CONTAINER: u64 = 4_026_532_500;
+
+    /// A /proc that a process of this pid namespace sees.
+    fn proc(folder: &Folder, pid_ns: u64) -> Proc {
+        folder.link("self/ns/pid", format!("pid:[{pid_ns}]"));
+        Proc::at(folder.path(""))
+    }
+
+    /// A process that began after so many ticks. `pids` are its ids in its pid namespaces.
+    fn process(folder: &Folder, pids: &[i32], state: &str, start: u64, pid_ns: u64) {
+        let pid = pids[0];
+        let zeros = "0 ".repeat(18);
+        folder.write(
+            format!("{pid}/stat"),
+            format!("{pid} (a) {state} {zeros}{start}"),
+        );
+        let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
+        let nspid = pids.join("\t");
+        let status =
+            format!("Name:\ta\nPPid:\t1\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nNSpid:\t{nspid}\n");
+        folder.write(format!("{pid}/status"), status);
+        folder.link(format!("{pid}/ns/pid"), format!("pid:[{pid_ns}]"));
+    }
+
+    fn owner(pid: i32, start: u64, pid_ns: u64) -> Owner {
+        Owner { pid, start, pid_ns }
+    }
+
+    #[test]
+    fn a_process_that_has_ended_or_has_another_beginning_is_not_the_owner() {
+        for pid_ns in [INITIAL, CONTAINER] {
+            let folder = Folder::new();
+            let proc = proc(&folder, pid_ns);
+            process(&folder, &[7], "S", 4711, pid_ns);
+            process(&folder, &[8], "Z", 4711, pid_ns);
+            assert!(owner(7, 4711, pid_ns).may_be_alive(&proc));
+            assert!(!owner(7, 4710, pid_ns).may_be_alive(&proc));
+            assert!(!owner(8, 4711, pid_ns).may_be_alive(&proc));
+            assert!(!owner(9, 4711, pid_ns).may_be_alive(&proc));
+        }
+    }
+
+    #[test]
+    fn the_initial_pid_namespace_sees_the_owners_of_others() {
+        let folder = Folder::new();
+        let proc = proc(&folder, INITIAL);
+        process(&folder, &[700, 7], "S", 4711, CONTAINER);
+        process(&folder, &[800, 8], "Z", 4711, CONTAINER);
+        // This one has the number of an owner in the container, but not there.
+        process(&folder, &[9], "S", 4711, INITIAL);
+        assert!(owner(7, 4711, CONTAINER).may_be_alive(&proc));
+        assert!(!owner(700, 4711, CONTAINER).may_be_alive(&proc));
+        assert!(!owner(7, 4712, CONTAINER).may_be_alive(&proc));
+        assert!(!owner(8, 4711, CONTAINER).may_be_alive(&proc));
+        assert!(!owner(9, 4711, CONTAINER).may_be_alive(&proc));
+    }
+
+    #[test]
+    fn another_pid_namespace_cannot_see_that_an_owner_has_ended() {
+        let folder = Folder::new();
+        let inside = proc(&folder, CONTAINER);
+        process(&folder, &[7], "S", 4711, CONTAINER);
+        assert!(owner(7, 4711, INITIAL).may_be_alive(&inside));
+        assert!(owner(9, 1, INITIAL).may_be_alive(&inside));
+        // Nor can anybody without a /proc.
+        let none = Proc::at(folder.path("none"));
+        assert!(owner(9, 1, INITIAL).may_be_alive(&none));
     }
 }

@@ -8,6 +8,7 @@ use crate::stream::arch::Arch;
 use crate::stream::record;
 use crate::stream::vocabulary::{Class, Event, Service, Subject};
 use crate::tracefs::absent::{Absent, Failure};
+use crate::sys::uname::Uname;
 use crate::tracefs::files::Tracefs;
 use crate::tracefs::guardian::Guardian;
 use crate::tracefs::owner::Owner;
@@ -19,13 +20,8 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-/// Where the kernel shows its types.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
-
 /// Whether an instance records: Documentation/trace/ftrace.rst.
 const TRACING_ON: &str = "tracing_on";
-
-const BTRFS: &str = "/sys/kernel/btf/btrfs";
 
 /// Probes defined, in an instance of their own; nothing is recorded before
 /// [`Session::enable`].
@@ -60,14 +56,19 @@ impl Session {
         buffer_kb: u64,
         snapshot: bool,
     ) -> Result<Self> {
-        let btf = fs::read(BTF).with_context(|| {
-            format!("cannot read {BTF}: st-probe needs a kernel with CONFIG_DEBUG_INFO_BTF")
+        let vmlinux = tracefs.sysfs().btf("vmlinux");
+        let btf = fs::read(&vmlinux).with_context(|| {
+            format!(
+                "cannot read {}: st-probe needs a kernel with CONFIG_DEBUG_INFO_BTF",
+                vmlinux.display()
+            )
         })?;
         // Absent where btrfs is not in use, and before Linux 5.11.
-        let joined = fs::read(BTRFS)
+        let joined = fs::read(tracefs.sysfs().btf("btrfs"))
             .ok()
             .and_then(|module| Btf::joined(&btf, &module));
-        let btf = Btf::parse(joined.unwrap_or(btf)).context(BTF)?;
+        let btf =
+            Btf::parse(joined.unwrap_or(btf)).with_context(|| vmlinux.display().to_string())?;
         teardown::sweep(&tracefs, |owner, trouble| {
             say!(
                 "process {} was killed: what it had left is taken down",
@@ -77,7 +78,7 @@ impl Session {
                 say!("left behind: {error:#}");
             }
         })?;
-        let owner = Owner::this()?;
+        let owner = Owner::this(tracefs.proc())?;
         let guardian = Guardian::start(&owner);
         if let Err(error) = &guardian {
             say!("nothing will be taken down should this be killed: {error:#}");
@@ -86,7 +87,7 @@ impl Session {
             tracefs,
             name: owner.to_string(),
             _guardian: guardian.ok(),
-            counts_misses: kernel()? >= (5, 14),
+            counts_misses: Uname::read()?.version()? >= (5, 14),
             too_deep: usize::MAX,
             on: RefCell::default(),
             hooks: Vec::new(),
@@ -369,10 +370,9 @@ impl Session {
             }
         }
         // These are everybody's. Not every kernel has them.
-        let all = SWITCHES
-            .iter()
-            .filter_map(|file| fs::read_to_string(file).ok());
-        if all.into_iter().any(|text| text.starts_with('0')) {
+        let all = self.tracefs.switches().into_iter();
+        let mut all = all.filter_map(|file| fs::read_to_string(file).ok());
+        if all.any(|text| text.starts_with('0')) {
             switched = Switched::Off;
         }
         Ok(switched)
@@ -408,23 +408,6 @@ pub enum Switched {
     Off,
     /// Somebody has removed our probes: trace-cmd(1)'s reset does.
     Removed,
-}
-
-/// What stops all probes, or those at the beginning of functions: Documentation/trace/ftrace.rst
-/// and kprobes.rst.
-const SWITCHES: [&str; 2] = [
-    "/proc/sys/kernel/ftrace_enabled",
-    "/sys/kernel/debug/kprobes/enabled",
-];
-
-/// The version of the running kernel.
-fn kernel() -> Result<(u32, u32)> {
-    let uname = nix::sys::utsname::uname().context("cannot tell the kernel")?;
-    let release = uname.release().to_string_lossy().into_owned();
-    let numbers = release.split(|c: char| !c.is_ascii_digit());
-    let mut numbers = numbers.map_while(|number| number.parse().ok());
-    let version = numbers.next().zip(numbers.next());
-    version.with_context(|| format!("a kernel of version {release}?"))
 }
 
 /// The last column of a line of `kprobe_profile`.

@@ -1,7 +1,8 @@
 //! The command that is run while tracing.
 
+use crate::sys::signals;
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigHandler, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stdout, execvp, fork, pipe2, read, write};
 use std::ffi::{CString, OsString};
@@ -43,9 +44,7 @@ impl Command {
                 // The Rust runtime ignores SIGPIPE, a shell SIGQUIT in the background: neither
                 // is the command's wish.
                 for signal in [Signal::SIGPIPE, Signal::SIGQUIT] {
-                    // SAFETY: the default action runs no code of ours.
-                    #[allow(unsafe_code)]
-                    let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+                    let _ = signals::reset(signal);
                 }
                 let trouble =
                     dup2_stdout(io::stderr()).and_then(|()| execvp(&words[0], &words).map(|_| ()));

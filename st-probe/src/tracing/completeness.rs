@@ -1,22 +1,17 @@
 //! Until when every record is complete.
 
 use crate::stream::time::Monotonic;
-use crate::sys::clock;
+use crate::sys::poll::poll;
+use crate::sys::{clock, grace};
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// membarrier(2), include/uapi/linux/membarrier.h.
-const QUERY: i32 = 0;
-const GLOBAL: i32 = 1;
 
 /// A thread that waits, on request, until records that were begun are complete.
 ///
@@ -40,7 +35,7 @@ impl Complete {
     /// Starts the thread, which takes at least so long to answer; `None` where the kernel does
     /// not do that: with nohz_full=, or where it has no membarrier(2).
     pub fn start(at_least: Duration) -> Result<Option<Self>> {
-        if !membarrier(QUERY).is_ok_and(|commands| commands & GLOBAL != 0) {
+        if !grace::can_wait() {
             return Ok(None);
         }
         // Of requests that come meanwhile, one is kept.
@@ -54,7 +49,7 @@ impl Complete {
         let work = move || -> Option<()> {
             while let Ok(()) = requested.recv() {
                 let (began, began_at) = (clock::now().ok()?, Instant::now());
-                membarrier(GLOBAL).ok()?;
+                grace::wait().ok()?;
                 thread::sleep(at_least.saturating_sub(began_at.elapsed()));
                 own.until.store(began.0, Ordering::Release);
                 own.new.write(1).ok()?;
@@ -82,15 +77,8 @@ impl Complete {
         // The first answer may be to an earlier request.
         while now < deadline && self.until() < start {
             self.ask();
-            let left = deadline.since(now).as_millis() + 1;
             let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
-            match poll(
-                &mut fds,
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
-            ) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error).context("cannot poll"),
-            }
+            poll(&mut fds, deadline.since(now)).context("cannot poll")?;
             now = clock::now()?;
         }
         Ok(())
@@ -110,15 +98,6 @@ impl Complete {
     }
 }
 
-#[allow(unsafe_code)]
-fn membarrier(command: i32) -> io::Result<i32> {
-    // SAFETY: three numbers go in, one comes out.
-    match unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } {
-        result if result >= 0 => Ok(result as i32),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,12 +113,12 @@ mod tests {
             let asked = now();
             complete.ask();
             let mut fds = [PollFd::new(complete.fd(), PollFlags::POLLIN)];
-            assert_eq!(poll(&mut fds, PollTimeout::NONE), Ok(1));
+            assert_eq!(poll(&mut fds, Duration::MAX), Ok(1));
             let until = complete.until();
             assert!(asked <= until && until.after(AT_LEAST) <= now());
             // It is taken.
             assert_eq!(complete.until(), until);
-            assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(0));
+            assert_eq!(poll(&mut fds, Duration::ZERO), Ok(0));
         }
         let start = now();
         complete.wait(start, Duration::MAX).unwrap();

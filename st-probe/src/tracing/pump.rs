@@ -8,7 +8,10 @@ use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::{Cause, Order, Why};
 use crate::stream::wire;
 use crate::sys::clock::{self, now};
+use crate::sys::poll::poll;
+use crate::sys::proc::Proc;
 use crate::sys::signals::Signals;
+use crate::sys::uname::Uname;
 use crate::tracefs::health::{Finding, Health};
 use crate::tracefs::ring::{self, Item};
 use crate::tracefs::session::Session;
@@ -18,7 +21,7 @@ use crate::tracing::merge::Merge;
 use crate::tracing::walks::Snapshot;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{SysconfVar, sysconf};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -149,10 +152,8 @@ impl<'a> Pump<'a> {
 
     /// Appends the header and the first mount table.
     pub fn header(&mut self, session: &Session, command: Option<&Command>) -> Result<()> {
-        let uname = nix::sys::utsname::uname().context("cannot tell the machine")?;
-        let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
-        let machine = text(uname.machine());
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        let uname = Uname::read()?;
+        let boot_id = fs::read_to_string(Proc::default().sysctl("kernel/random/boot_id"))
             .context("cannot read the boot id")?;
         let page_size = sysconf(SysconfVar::PAGE_SIZE)
             .context("cannot tell the page size")?
@@ -163,10 +164,10 @@ impl<'a> Pump<'a> {
                 magic: MAGIC.into(),
                 version: VERSION,
                 stages: vec!["st-probe".into()],
-                kernel: text(uname.release()),
-                stack_delta: Arch::of(&machine).map_or(0, |arch| arch.stack_delta),
-                machine,
-                host: text(uname.nodename()),
+                kernel: uname.release,
+                stack_delta: Arch::of(&uname.machine).map_or(0, |arch| arch.stack_delta),
+                machine: uname.machine,
+                host: uname.nodename,
                 byte_order: Order::NATIVE,
                 page_size: page_size as u32,
                 cpus: self.buffers.len() as u32,
@@ -213,7 +214,6 @@ impl<'a> Pump<'a> {
             Awaited::Complete => LONG_TICK,
             Awaited::Tick(tick) => tick,
         };
-        let millis = left.min(at_most).as_micros().div_ceil(1000);
         let mut fds = vec![
             PollFd::new(signals.fd(), PollFlags::POLLIN),
             PollFd::new(self.stdout.as_fd(), PollFlags::empty()),
@@ -233,14 +233,7 @@ impl<'a> Pump<'a> {
         } else if let Some(complete) = complete.filter(|_| awaited == Awaited::Complete) {
             fds.push(PollFd::new(complete.fd(), PollFlags::POLLIN));
         }
-        match poll(
-            &mut fds,
-            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX),
-        ) {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => return Ok(false),
-            Err(error) => return Err(error).context("cannot poll"),
-        }
+        poll(&mut fds, left.min(at_most)).context("cannot poll")?;
         let told: Vec<PollFlags> = fds
             .iter()
             .map(|fd| fd.revents().unwrap_or(PollFlags::POLLIN))

@@ -7,6 +7,7 @@ use crate::stream::vocabulary::{Event, Service, Subject, Why};
 use crate::sys::capabilities;
 use crate::sys::clock::now;
 use crate::sys::signals::Signals;
+use crate::sys::uname::Uname;
 use crate::tracefs::files::Tracefs;
 use crate::tracefs::session::Session;
 use crate::tracing::command::Command;
@@ -51,8 +52,7 @@ pub fn tracefs() -> Result<Tracefs> {
 /// Opens a session on this machine.
 pub fn open(options: &Options) -> Result<Session> {
     let tracefs = tracefs()?;
-    let machine = nix::sys::utsname::uname().context("cannot tell the machine")?;
-    let machine = machine.machine().to_string_lossy();
+    let machine = Uname::read()?.machine;
     let arch = Arch::of(&machine)
         .with_context(|| format!("st-probe does not know the architecture {machine}"))?;
     Session::open(
