@@ -1,264 +1,350 @@
-//! The mount tables of all mount namespaces, read when they may have changed.
+//! Reads the mount tables of all mount namespaces when they may have changed.
 
 use crate::stream::record::{self, Bytes};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::{Service, Subject};
 use crate::stream::wire;
 use crate::sys::clock::now;
+use crate::sys::poll::poll;
+use crate::sys::proc::Proc;
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek};
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-/// The other namespaces are looked for in all processes, again and again after a mount has
-/// begun, each time after twice as long. It may take one part in [`SHARE`] of the
-/// time.
+/// The kernel does not tell when the table of another namespace changes. So all of them are read
+/// as soon as a mount has begun, again after [`SOON`], and then each time after twice as long,
+/// until the pause would be [`LATE`].
 const SOON: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(3);
+/// To read them may take one part in so many of the time.
 const SHARE: u32 = 10;
 
-/// A mount table that was read.
+/// Reads the mount tables.
+pub struct MountReader {
+    proc: Proc,
+    /// The hooks that tell when a call begins.
+    hooks: Vec<(u16, AttemptKind)>,
+    own: OwnTable,
+    others: OtherTables,
+    attempts: Vec<Attempt>,
+}
+
+/// A call that began, which may change mount tables.
+struct Attempt {
+    ts: Monotonic,
+    kind: AttemptKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AttemptKind {
+    /// To mount, to unmount or to move a mount.
+    Mount,
+    /// To make a mount namespace: a table appears, and those that are there do not change.
+    Namespace,
+}
+
+/// The table of our own mount namespace: its file can be polled.
+struct OwnTable {
+    /// `/proc/self/mountinfo`.
+    file: File,
+    ns: u64,
+    /// Whether it may have changed since it was read.
+    changed: bool,
+    /// When it was read last.
+    read: Monotonic,
+    /// Until when it is known to have been as it was read.
+    checked: Monotonic,
+}
+
+/// The tables of all other mount namespaces that a process is in.
+struct OtherTables {
+    /// By the inode number of the namespace.
+    tables: HashMap<u64, OtherTable>,
+    /// When to read them again.
+    next: Monotonic,
+    /// The pause after that.
+    pause: Duration,
+}
+
+struct OtherTable {
+    mountinfo: Vec<u8>,
+    /// When this content was read first.
+    read: Monotonic,
+}
+
+/// A mount table that is new or has changed.
 pub struct Table {
-    /// When.
+    /// When it was read.
     pub ts: Monotonic,
-    /// When the previous one was read, and when it was last known to hold.
+    /// When the previous one was read.
     previous: Monotonic,
+    /// Until when the previous one is known to have been in force.
     checked: Monotonic,
     ns: u64,
+    /// Empty if the namespace is gone.
     mountinfo: Vec<u8>,
 }
 
-/// The mount tables.
-pub struct Mounts {
-    /// That of our own namespace, which tells when it changes.
-    file: File,
-    ns: u64,
-    changed: bool,
-    /// When it was read last, and when it was last known to hold that.
-    read: Monotonic,
-    checked: Monotonic,
-    /// The tables of other namespaces, and when they were read.
-    others: HashMap<u64, (Vec<u8>, Monotonic)>,
-    /// When those are to be read again, and how long after that the next time.
-    scan: Monotonic,
-    pause: Duration,
-    /// The hooks that tell when somebody begins to change mounts, and which of them count:
-    /// the others make namespaces.
-    hooks: Vec<(u16, bool)>,
-    /// When somebody began, and whether it counts.
-    attempts: Vec<(Monotonic, bool)>,
-}
-
-impl Mounts {
-    /// To be told of by these hooks.
-    pub fn open(hooks: &[record::Hook]) -> Result<Self> {
+impl MountReader {
+    /// Reads the tables below `proc`; those of `hooks` that are there for it tell when calls
+    /// begin that may change them.
+    pub fn open(proc: Proc, hooks: &[record::Hook]) -> Result<Self> {
+        let this = proc.this();
         let file =
-            File::open("/proc/self/mountinfo").context("cannot open /proc/self/mountinfo")?;
-        let ns = fs::metadata("/proc/self/ns/mnt")
-            .context("cannot look at /proc/self/ns/mnt")?
-            .ino();
+            File::open(this.path("mountinfo")).context("cannot open /proc/self/mountinfo")?;
+        let ns = this.mnt_ns().context("cannot read /proc/self/ns/mnt")?;
         let hooks = hooks.iter().filter_map(|hook| match hook.subject {
-            Subject::Service(Service::Mount) => Some((hook.id, true)),
-            Subject::Service(Service::Namespace) => Some((hook.id, false)),
+            Subject::Service(Service::Mount) => Some((hook.id, AttemptKind::Mount)),
+            Subject::Service(Service::Namespace) => Some((hook.id, AttemptKind::Namespace)),
             _ => None,
         });
         Ok(Self {
-            file,
-            ns,
-            changed: false,
-            read: Monotonic::default(),
-            checked: Monotonic::default(),
-            others: HashMap::new(),
-            scan: Monotonic::MAX,
-            pause: SOON,
             hooks: hooks.collect(),
+            own: OwnTable {
+                file,
+                ns,
+                changed: false,
+                read: Monotonic::default(),
+                checked: Monotonic::default(),
+            },
+            others: OtherTables {
+                tables: HashMap::new(),
+                next: Monotonic::MAX,
+                pause: SOON,
+            },
             attempts: Vec::new(),
+            proc,
         })
     }
 
     /// Appends the records of all tables, at the start.
     pub fn all(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        let own = self.read()?;
-        let others = self.scan()?;
-        for table in std::iter::once(own).chain(others) {
-            let ts = table.ts;
-            out.extend(table.record(ts, 0));
+        let own = self.read_own()?;
+        out.extend(own.record(own.ts, 0));
+        for table in self.read_others()? {
+            out.extend(table.record(table.ts, 0));
         }
         Ok(())
     }
 
-    /// To poll for POLLPRI, which says that our own has changed: proc_pid_mounts(5).
+    /// To poll for POLLPRI, which tells that the table of our own namespace has changed:
+    /// proc_pid_mounts(5).
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.own.file.as_fd()
     }
 
-    /// Notes that a poll told so: the kernel does it once only.
+    /// Notes whether a poll has told so: the kernel tells each change to one poll only.
     pub fn told(&mut self, changed: bool) {
-        self.changed |= changed;
+        self.own.changed |= changed;
     }
 
     /// Notes a record of the ring buffer.
     pub fn note(&mut self, id: u16, ts: Monotonic) {
-        if let Some((_, counts)) = self.hooks.iter().find(|hook| hook.0 == id) {
-            self.begun(ts, *counts);
+        let hook = self.hooks.iter().find(|(hook, _)| *hook == id);
+        if let Some(&(_, kind)) = hook {
+            self.attempted(Attempt { ts, kind });
         }
     }
 
-    fn begun(&mut self, ts: Monotonic, counts: bool) {
-        self.attempts.push((ts, counts));
-        (self.scan, self.pause) = (self.scan.min(ts), SOON);
+    fn attempted(&mut self, attempt: Attempt) {
+        self.others.hurry(attempt.ts);
+        self.attempts.push(attempt);
     }
 
-    /// Notes that records are missing from some time on: of mounts, or of the renames of
+    /// Notes that records are missing from some instant on: of mounts, or of the renames of
     /// directories above a mount point.
     pub fn lost(&mut self, since: Monotonic) {
-        self.changed = true;
-        self.checked = self.checked.min(since);
-        // Several may have begun: more than one table is missing, then.
+        self.own.changed = true;
+        self.own.checked = self.own.checked.min(since);
+        // Several calls may have begun: then there were tables that nobody has read.
         for _ in 0..2 {
-            self.begun(since, true);
+            self.attempted(Attempt {
+                ts: since,
+                kind: AttemptKind::Mount,
+            });
         }
     }
 
-    /// The tables that have changed. What the ring buffers hold up to the times of these is
-    /// to be noted before they are made [`Mounts::records`].
+    /// Reads the tables that may have changed; returns those that have. Before
+    /// [`MountReader::records`] is called with these, the records of the ring buffers up to their
+    /// times are to be noted.
     pub fn look(&mut self) -> Result<Vec<Table>> {
-        let ts = now()?;
+        let start = now()?;
         let mut fds = [PollFd::new(self.fd(), PollFlags::POLLPRI)];
-        while let Err(error) = poll(&mut fds, PollTimeout::ZERO) {
-            if error != Errno::EINTR {
-                return Err(error).context("cannot poll");
-            }
-        }
+        poll(&mut fds, Duration::ZERO).context("cannot poll")?;
         let changed = fds[0].any().unwrap_or(false);
+        self.told(changed);
         let mut tables = Vec::new();
-        if changed || self.changed {
-            self.changed = false;
-            tables.push(self.read()?);
+        if self.own.changed {
+            tables.push(self.read_own()?);
         } else {
-            self.checked = ts;
+            self.own.checked = start;
         }
-        if ts >= self.scan {
-            tables.extend(self.scan()?);
+        if start >= self.others.next {
+            tables.extend(self.read_others()?);
         }
         Ok(tables)
     }
 
-    /// Their records, with the times to place them at: before an attempt nothing had changed.
+    /// The records of tables, each with the instant at which it is to stand in the stream: the
+    /// first attempt since the previous table, since nothing had changed before.
     pub fn records(&mut self, tables: Vec<Table>) -> Vec<(Monotonic, Vec<u8>)> {
-        let records = tables.into_iter().map(|table| {
-            let within =
-                |attempt: &&(Monotonic, bool)| attempt.0 > table.previous && attempt.0 <= table.ts;
-            let attempts = self.attempts.iter().filter(within);
-            let first = attempts
-                .clone()
-                .map(|attempt| attempt.0)
-                .min()
-                .unwrap_or_default();
-            let since = first.max(table.checked);
-            (
-                since,
-                table.record(since, attempts.filter(|attempt| attempt.1).count() as u64),
-            )
-        });
-        let mut records: Vec<_> = records.collect();
-        records.sort_by_key(|record| record.0);
-        let checked = self.checked;
-        self.attempts.retain(|(ts, _)| ts.after(LATE) > checked);
+        let mut records = Vec::new();
+        for table in tables {
+            let since = self.first_attempt(&table).max(table.checked);
+            let record = table.record(since, self.mounts_attempted(&table));
+            records.push((since, record));
+        }
+        records.sort_by_key(|(since, _)| *since);
+        let checked = self.own.checked;
+        self.attempts
+            .retain(|attempt| attempt.ts.after(LATE) > checked);
         records
     }
 
-    /// Reads our own.
-    fn read(&mut self) -> Result<Table> {
-        let mut mountinfo = Vec::new();
-        self.file
-            .rewind()
-            .and_then(|()| self.file.read_to_end(&mut mountinfo))
-            .context("cannot read mountinfo")?;
-        let ts = now()?;
-        let checked = std::mem::replace(&mut self.checked, ts);
-        let previous = std::mem::replace(&mut self.read, ts);
-        Ok(Table {
-            ts,
-            previous,
-            checked,
-            ns: self.ns,
-            mountinfo,
-        })
+    /// When the first attempt was that may have made a table out of the previous one; 0 if none
+    /// is known.
+    fn first_attempt(&self, table: &Table) -> Monotonic {
+        let attempts = self.attempts_at(table);
+        attempts.map(|attempt| attempt.ts).min().unwrap_or_default()
     }
 
-    /// Reads those of other namespaces; returns those that are new, changed or gone.
+    /// How many attempts to change mounts there were between a table and the previous one.
+    fn mounts_attempted(&self, table: &Table) -> u64 {
+        let attempts = self.attempts_at(table);
+        let mounts = attempts.filter(|attempt| attempt.kind == AttemptKind::Mount);
+        mounts.count() as u64
+    }
+
+    fn attempts_at(&self, table: &Table) -> impl Iterator<Item = &Attempt> {
+        let (after, until) = (table.previous, table.ts);
+        let attempts = self.attempts.iter();
+        attempts.filter(move |attempt| attempt.ts > after && attempt.ts <= until)
+    }
+
+    fn read_own(&mut self) -> Result<Table> {
+        self.own.changed = false;
+        let mountinfo = self.own.mountinfo().context("cannot read mountinfo")?;
+        Ok(self.own.table(mountinfo, now()?))
+    }
+
+    /// Reads the tables of all other namespaces; returns those that are new, changed or gone.
     ///
-    /// No file of theirs is kept open: that would keep a namespace, and what is mounted
-    /// there, alive.
-    fn scan(&mut self) -> Result<Vec<Table>> {
+    /// None of their files is kept open: that would keep a namespace, and what is mounted in it,
+    /// alive.
+    fn read_others(&mut self) -> Result<Vec<Table>> {
         let start = now()?;
         let mut found = HashMap::new();
-        for entry in fs::read_dir("/proc")
-            .context("cannot list /proc")?
-            .flatten()
-        {
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<i32>().ok())
-            else {
+        for pid in self.proc.pids()? {
+            // A process may end, or enter another namespace, while its files are read.
+            let process = self.proc.process(pid);
+            let Ok(ns) = process.mnt_ns() else {
                 continue;
             };
-            // Processes may go while they are looked at.
-            let ns_of = || {
-                fs::metadata(format!("/proc/{pid}/ns/mnt"))
-                    .ok()
-                    .map(|ns| ns.ino())
-            };
-            let Some(ns) = ns_of().filter(|ns| *ns != self.ns && !found.contains_key(ns)) else {
+            if ns == self.own.ns || found.contains_key(&ns) {
+                continue;
+            }
+            let Ok(mountinfo) = process.mountinfo() else {
                 continue;
             };
-            let Ok(mountinfo) = fs::read(format!("/proc/{pid}/mountinfo")) else {
-                continue;
-            };
-            if ns_of() == Some(ns) && !mountinfo.is_empty() {
+            if !mountinfo.is_empty() && process.mnt_ns().is_ok_and(|after| after == ns) {
                 found.insert(ns, mountinfo);
             }
         }
         let ts = now()?;
-        let pause = self.pause.max(SHARE * ts.since(start));
-        (self.scan, self.pause) = if pause < LATE {
-            (ts.after(pause), 2 * pause)
-        } else {
-            (Monotonic::MAX, SOON)
-        };
-        let mut tables = Vec::new();
-        let none = (Vec::new(), ts.before(LATE));
-        let gone = self.others.keys().filter(|ns| !found.contains_key(*ns));
-        let gone = gone.map(|ns| (*ns, Vec::new())).collect::<Vec<_>>();
-        for (ns, mountinfo) in found.into_iter().chain(gone) {
-            let (old, previous) = self.others.get(&ns).unwrap_or(&none);
-            if *old == mountinfo {
-                continue;
-            }
-            tables.push(Table {
-                ts,
-                previous: *previous,
-                checked: *previous,
-                ns,
-                mountinfo: mountinfo.clone(),
-            });
-            self.others.insert(ns, (mountinfo, ts));
+        self.others.schedule(start, ts);
+        Ok(self.others.changes(found, ts))
+    }
+}
+
+impl OwnTable {
+    fn mountinfo(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut mountinfo = Vec::new();
+        self.file.rewind()?;
+        self.file.read_to_end(&mut mountinfo)?;
+        Ok(mountinfo)
+    }
+
+    /// The table, which was read at `ts`.
+    fn table(&mut self, mountinfo: Vec<u8>, ts: Monotonic) -> Table {
+        Table {
+            ts,
+            previous: mem::replace(&mut self.read, ts),
+            checked: mem::replace(&mut self.checked, ts),
+            ns: self.ns,
+            mountinfo,
         }
-        self.others
-            .retain(|_, (mountinfo, _)| !mountinfo.is_empty());
-        Ok(tables)
+    }
+}
+
+impl OtherTables {
+    /// Notes that they may change from `ts` on.
+    fn hurry(&mut self, ts: Monotonic) {
+        self.next = self.next.min(ts);
+        self.pause = SOON;
+    }
+
+    /// Decides when to read them again; they were read just now, from `start` to `end`.
+    fn schedule(&mut self, start: Monotonic, end: Monotonic) {
+        let pause = self.pause.max(SHARE * end.since(start));
+        if pause < LATE {
+            self.next = end.after(pause);
+            self.pause = 2 * pause;
+        } else {
+            self.next = Monotonic::MAX;
+            self.pause = SOON;
+        }
+    }
+
+    /// Takes the tables that were found by `ts`; returns those that are new, changed or gone.
+    fn changes(&mut self, found: HashMap<u64, Vec<u8>>, ts: Monotonic) -> Vec<Table> {
+        let mut changes = Vec::new();
+        let known = self.tables.keys();
+        let gone: Vec<_> = known
+            .filter(|ns| !found.contains_key(ns))
+            .copied()
+            .collect();
+        for ns in gone {
+            changes.push(self.change(ns, Vec::new(), ts));
+            self.tables.remove(&ns);
+        }
+        for (ns, mountinfo) in found {
+            let known = self.tables.get(&ns);
+            if known.is_none_or(|known| known.mountinfo != mountinfo) {
+                changes.push(self.change(ns, mountinfo.clone(), ts));
+                let table = OtherTable {
+                    mountinfo,
+                    read: ts,
+                };
+                self.tables.insert(ns, table);
+            }
+        }
+        changes
+    }
+
+    /// The table of a namespace in place of the one that is known. A new namespace was made
+    /// after the last time that all tables were read: within [`LATE`].
+    fn change(&self, ns: u64, mountinfo: Vec<u8>, ts: Monotonic) -> Table {
+        let known = self.tables.get(&ns);
+        let previous = known.map_or(ts.before(LATE), |known| known.read);
+        Table {
+            ts,
+            previous,
+            checked: previous,
+            ns,
+            mountinfo,
+        }
     }
 }
 
 impl Table {
-    /// Its record: the change began after `since`, by so many attempts.
+    /// Its record: the change began at `since` or later, with so many attempts since the previous
+    /// table.
     fn record(&self, since: Monotonic, attempts: u64) -> Vec<u8> {
         let mountinfo = Bytes::from(&self.mountinfo[..]);
         let mounts = record::Mounts {
@@ -273,3 +359,6 @@ impl Table {
         record
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! From the ring buffers, and from whatever else is to be told, to the stream.
 
 use crate::machine::census::Census;
-use crate::machine::mounts::Mounts;
+use crate::machine::mounts::MountReader;
 use crate::stream::arch::Arch;
 use crate::stream::record::{Bytes, End, Header, Lost, MAGIC, Raw, VERSION};
 use crate::stream::time::Monotonic;
@@ -98,7 +98,7 @@ pub struct Pump<'a> {
     released: Monotonic,
     /// How many cycles in a row have found something.
     ticks: u32,
-    mounts: Mounts,
+    mounts: MountReader,
     page: Vec<u8>,
     out: Vec<u8>,
     stdout: File,
@@ -139,7 +139,7 @@ impl<'a> Pump<'a> {
             cycled: Monotonic::default(),
             released: now()?,
             ticks: 0,
-            mounts: Mounts::open(&session.hooks)?,
+            mounts: MountReader::open(Proc::default(), &session.hooks)?,
             page: vec![0; SUB_BUFFER],
             out: Vec::new(),
             stdout: stdout.into(),
