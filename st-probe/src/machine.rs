@@ -4,3 +4,4 @@ pub mod census;
 pub mod mounts;
 pub mod processes;
 pub mod walk;
+pub mod walker;

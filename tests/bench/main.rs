@@ -24,7 +24,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeVal;
 use nix::unistd::Pid;
-use st_probe::machine::walk::Walker;
+use st_probe::machine::walker::{Purpose, Walker};
 use st_probe::record::Walked;
 use st_probe::wire;
 use std::collections::HashMap;
@@ -78,7 +78,7 @@ fn tree(dir: &Path, count: usize) -> Result<()> {
 fn walk(dir: &Path) -> Result<()> {
     let walker = Walker::start(usize::MAX)?;
     let start = Instant::now();
-    walker.walk(vec![dir.to_owned()], false)?;
+    walker.walk(vec![dir.to_owned()], Purpose::Snapshot)?;
     walker.allow();
     let (_, record) = walker.wait()?;
     let seconds = start.elapsed().as_secs_f64();

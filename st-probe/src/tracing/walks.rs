@@ -1,6 +1,6 @@
 //! When the walking thread walks: at the start, after a loss, and when somebody asks.
 
-use crate::machine::walk::Walker;
+use crate::machine::walker::{Purpose, Walker};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::Service;
 use crate::tracefs::session::Session;
@@ -140,11 +140,11 @@ impl<'a> Snapshot<'a> {
         let roots = self.again.take_if(|again| !self.walking && *again <= now);
         if roots.is_some() {
             self.session.follow(Service::Directory, Some(walker.tid))?;
-            walker.walk(self.roots.clone(), false)?;
+            walker.walk(self.roots.clone(), Purpose::Snapshot)?;
             self.walking = true;
         } else if !self.walking && !self.queue.is_empty() {
             self.session.follow(Service::Directory, Some(walker.tid))?;
-            walker.walk(mem::take(&mut self.queue), true)?;
+            walker.walk(mem::take(&mut self.queue), Purpose::Answer)?;
             self.walking = true;
         } else if done.is_some() {
             self.session.follow(Service::Directory, None)?;
