@@ -1,18 +1,18 @@
-//! What the stages after st-probe give up before they read their first byte.
+//! The privileges and system calls that the stages after st-probe give up before they read their
+//! first byte.
 //!
-//! They read what comes from the kernel and from everybody's file names, and need nothing but
-//! their open descriptors and memory. So no file, no network, no process is theirs to reach
-//! afterwards, whoever started them, even if somebody should find out how to make one of them
-//! run his code.
+//! These stages read bytes from the kernel and names of files that any user may have made. They
+//! need only their open descriptors and memory. So they can reach no file, no network and no
+//! other process afterwards, whoever started them, even if an attacker finds a way to run code in
+//! one of them.
 
 use crate::stream::arch::Arch;
 use std::io;
 
-/// The user and the group that own nothing: `nobody`, as the kernel's overflow id has it
-/// (kernel/sys.c).
+/// The user and the group `nobody`, which own nothing: the kernel's overflow id (kernel/sys.c).
 const NOBODY: libc::uid_t = 65534;
 
-/// The system calls that are left: input, output, memory, locks, time, signals, the end.
+/// The system calls that a stage keeps: for input, output, memory, locks, time, signals and exit.
 const ALLOWED: [libc::c_long; 30] = [
     libc::SYS_read,
     libc::SYS_readv,
@@ -46,31 +46,34 @@ const ALLOWED: [libc::c_long; 30] = [
     libc::SYS_exit_group,
 ];
 
-/// Gives up root, new privileges, and all system calls but a few. Returns what could not be
-/// given up, for people.
+/// Gives up root, new privileges, and all system calls but [`ALLOWED`]. Returns a message for
+/// each of these that could not be given up.
 pub fn confine() -> Vec<String> {
     let steps = [
         ("new privileges", no_new_privileges()),
         ("root", nobody()),
         ("system calls", few_system_calls()),
     ];
-    let failed = steps.into_iter().filter_map(|(what, result)| {
-        let error = result.err()?;
-        Some(format!("cannot give up {what}: {error}"))
-    });
-    failed.collect()
+    let mut messages = Vec::new();
+    for (what, result) in steps {
+        if let Err(error) = result {
+            messages.push(format!("cannot give up {what}: {error}"));
+        }
+    }
+    messages
 }
 
 #[allow(unsafe_code)]
 fn no_new_privileges() -> io::Result<()> {
-    // SAFETY: numbers only.
+    // SAFETY: prctl(2) takes numbers only here.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())
 }
 
-/// Becomes nobody if this is root; with that go all capabilities.
+/// Changes to the user and the group `nobody` if this process is root's; so it loses all
+/// capabilities.
 #[allow(unsafe_code)]
 fn nobody() -> io::Result<()> {
-    // SAFETY: numbers and no groups.
+    // SAFETY: the calls take numbers only: the list of groups is empty.
     unsafe {
         if libc::geteuid() != 0 && libc::getuid() != 0 {
             return Ok(());
@@ -81,7 +84,7 @@ fn nobody() -> io::Result<()> {
     }
 }
 
-/// Lets the kernel refuse (EPERM) all system calls but [`ALLOWED`].
+/// Lets the kernel refuse all system calls but [`ALLOWED`], with EPERM: seccomp(2).
 #[allow(unsafe_code)]
 fn few_system_calls() -> io::Result<()> {
     // The filter is for this program, which may be one of 32 bits on a kernel of 64.
@@ -109,25 +112,21 @@ fn few_system_calls() -> io::Result<()> {
         statement(libc::BPF_RET, refuse),
         statement(load, NUMBER),
     ];
-    // From each to the last statement, and from the last one to the refusal before that.
-    filter.extend(
-        ALLOWED
-            .iter()
-            .rev()
-            .enumerate()
-            .rev()
-            .map(|(after, call)| libc::sock_filter {
-                jt: after as u8 + 1,
-                ..statement(equal, *call as u32)
-            }),
-    );
+    // Each comparison that holds jumps to the last statement, which allows. After the last
+    // comparison comes the statement that refuses.
+    for (at, call) in ALLOWED.iter().enumerate() {
+        filter.push(libc::sock_filter {
+            jt: (ALLOWED.len() - at) as u8,
+            ..statement(equal, *call as u32)
+        });
+    }
     filter.push(statement(libc::BPF_RET, refuse));
     filter.push(statement(libc::BPF_RET, libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog {
         len: filter.len() as u16,
         filter: filter.as_mut_ptr(),
     };
-    // SAFETY: the kernel copies the program, which lives until then.
+    // SAFETY: the kernel copies the program before the call returns.
     check(
         unsafe {
             libc::prctl(

@@ -1,16 +1,25 @@
 //! Sub-buffer pages of the tracing ring buffer, as `trace_pipe_raw` gives them.
 //!
-//! Format: kernel/trace/ring_buffer.c and include/linux/ring_buffer.h (Linux 6.12), the
-//! same from 5.10 to 7.3: a page header (u64 time stamp, a long with the length of the
-//! data and flags), then events, each a u32 whose low five bits are `type_len` and whose
-//! upper 27 the nanoseconds since the event before it. Everything is in the byte order of
-//! the machine, and so is this parser.
+//! Their format is in kernel/trace/ring_buffer.c and include/linux/ring_buffer.h (Linux 6.12), the
+//! same from 5.10 to 7.3. A page begins with a header: a u64, which is a time stamp, and a long,
+//! which holds the length of the data and flags (a long has 8 bytes on the architectures that
+//! st-probe knows). Events follow. Each begins with a u32: its low five bits are `type_len`, its
+//! upper 27 bits the nanoseconds since the event before it. All numbers are in the byte order of
+//! the machine, and this parser reads them so.
 
+/// RB_MISSED_EVENTS: records before this page were overwritten.
 const MISSED_EVENTS: u64 = 1 << 31;
+/// RB_MISSED_STORED: how many these are stands behind the data.
 const MISSED_STORED: u64 = 1 << 30;
+/// Bytes of the header of a page.
 const HEADER: usize = 16;
 
-/// What a page holds.
+/// Values of `type_len` that are no length: enum ring_buffer_type.
+const PADDING: u32 = 29;
+const TIME_EXTEND: u32 = 30;
+const TIME_STAMP: u32 = 31;
+
+/// An item of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item<'a> {
     /// A record with its time.
@@ -20,11 +29,12 @@ pub enum Item<'a> {
         /// Its bytes.
         data: &'a [u8],
     },
-    /// Records were overwritten before this page, so many if the kernel could tell.
+    /// Records before this page were overwritten: how many, if the kernel has stored that.
     Lost(Option<u64>),
 }
 
-/// Takes a page apart, in order. The error says what is wrong; what came before it is good.
+/// Calls `item` with each item of a page, in order. An error says what is wrong with the page;
+/// the items before it are good.
 pub fn parse<'a>(page: &'a [u8], mut item: impl FnMut(Item<'a>)) -> Result<(), &'static str> {
     let mut ts = u64_at(page, 0).ok_or("a page is shorter than its header")?;
     let commit = u64_at(page, 8).ok_or("a page is shorter than its header")?;
@@ -43,34 +53,33 @@ pub fn parse<'a>(page: &'a [u8], mut item: impl FnMut(Item<'a>)) -> Result<(), &
         let word = u32_at(page, at).ok_or("an event header is cut")?;
         let (kind, delta) = (word & 0x1f, u64::from(word >> 5));
         at += 4;
-        let next = || {
-            u32_at(page, at)
-                .ok_or("an event is cut")
-                .map(|word| (word as usize, u64::from(word)))
-        };
         match kind {
-            // Padding: with a zero delta to the end of the page, else a discarded event.
-            29 => {
+            // With a delta of zero it reaches to the end of the page; else it is an event that was
+            // discarded.
+            PADDING => {
                 if delta == 0 {
                     return Ok(());
                 }
                 ts = ts.wrapping_add(delta);
-                at += next()?.0;
+                at += second_word(page, at)? as usize;
             }
-            // RINGBUF_TYPE_TIME_EXTEND: a delta too long for 27 bits.
-            30 => {
-                ts = ts.wrapping_add(delta + (next()?.1 << 27));
+            // A delta that does not fit in 27 bits.
+            TIME_EXTEND => {
+                ts = ts.wrapping_add(delta + (u64::from(second_word(page, at)?) << 27));
                 at += 4;
             }
-            // RINGBUF_TYPE_TIME_STAMP: the time itself, without its five highest bits.
-            31 => {
-                ts = ts & !((1 << 59) - 1) | delta | next()?.1 << 27;
+            // The time itself; its five highest bits are as before.
+            TIME_STAMP => {
+                let highest = ts & !((1 << 59) - 1);
+                ts = highest | delta | u64::from(second_word(page, at)?) << 27;
                 at += 4;
             }
+            // A record of so many words. If that is 0, the next word tells how many bytes the
+            // record has together with that word.
             _ => {
                 ts = ts.wrapping_add(delta);
                 let length = if kind == 0 {
-                    let length = next()?.0;
+                    let length = second_word(page, at)? as usize;
                     at += 4;
                     length
                         .checked_sub(4)
@@ -87,6 +96,11 @@ pub fn parse<'a>(page: &'a [u8], mut item: impl FnMut(Item<'a>)) -> Result<(), &
         }
     }
     Ok(())
+}
+
+/// The word that follows the first one of an event.
+fn second_word(page: &[u8], at: usize) -> Result<u32, &'static str> {
+    u32_at(page, at).ok_or("an event is cut")
 }
 
 fn u32_at(page: &[u8], at: usize) -> Option<u32> {
@@ -162,15 +176,19 @@ mod tests {
     fn tells_lost_records() {
         let mut stored = page(MISSED_EVENTS | MISSED_STORED | 8, &[1, 7]);
         stored.extend(42u64.to_ne_bytes());
-        assert_eq!(items(&stored).0[0], Item::Lost(Some(42)));
-        assert_eq!(items(&page(MISSED_EVENTS, &[])).0, [Item::Lost(None)]);
+        let (stored, _) = items(&stored);
+        assert_eq!(stored[0], Item::Lost(Some(42)));
+        let page = page(MISSED_EVENTS, &[]);
+        let (items, _) = items(&page);
+        assert_eq!(items, [Item::Lost(None)]);
     }
 
     #[test]
     fn survives_every_cut_and_flip() {
         let whole = page(24, &[5 << 5 | 1, 7, 3 << 5, 12, 8, 9]);
         for cut in 0..whole.len() {
-            assert!(items(&whole[..cut]).1.is_err(), "cut at {cut}");
+            let (_, result) = items(&whole[..cut]);
+            assert!(result.is_err(), "cut at {cut}");
         }
         for at in 0..whole.len() {
             for bit in 0..8 {
