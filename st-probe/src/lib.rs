@@ -11,7 +11,7 @@
 //! | `machine` | what is read of /proc and of directories |
 //! | [`kernel`] | which functions are probed and how, on a kernel of given types; pure |
 //! | [`stream`] | the words, the records and the framing of the streams, and the loop of the later stages |
-//! | `sys` | thin wrappers of system calls, for all of the above |
+//! | `sys` | thin wrappers of system calls, and readers of /proc and /sys, for all of the above |
 //!
 //! `tracing`, `machine`, `sys` and most of `tracefs` are compiled with the feature `cli` only:
 //! the later stages need [`record`], [`vocabulary`], [`time`], [`wire`] and [`stage`].
@@ -37,6 +37,7 @@
 //! | session | our instance of the ring buffer with its probes | `tracefs::session::Session` |
 //! | gap | a time in which records of one CPU are missing | [`record::Lost`] |
 //! | walk | one pass over all directories below some roots | `machine::walk::Walk` |
+//! | visit | what a walk does at each directory, so that the kernel records it | `machine::walk` |
 //! | snapshot | what all walks have told of directories | `st_pathtree::snapshot::Snapshot` |
 //! | census | one pass over all processes | `machine::census::Census` |
 //! | mount table | the mounts of one mount namespace at an instant | [`record::Mounts`] |
