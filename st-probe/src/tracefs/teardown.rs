@@ -110,11 +110,12 @@ mod tests {
     use crate::sys::sysfs::Sysfs;
     use crate::testing::Folder;
 
-    /// The probes of two st-probes and of somebody else, and an instance of each.
+    /// The probes of three st-probes and of somebody else.
     const PROBES: &str = "\
         p:systracer_7_100_4026531836/mkdir vfs_mkdir name=+0($arg2):string\n\
         r64:systracer_7_100_4026531836/mkdir_ret vfs_mkdir ret=$retval\n\
         p:systracer_70_100_4026531836/mkdir vfs_mkdir\n\
+        p:systracer_7_100_40265318361/mkdir vfs_mkdir\n\
         p:kprobes/systracer_7_100_4026531836 vfs_mkdir\n\
         p:kprobes/mine vfs_mkdir name=+0($arg2):string a=@systracer_7_100_4026531836/b\n";
 
@@ -149,6 +150,7 @@ mod tests {
             "systracer_7_100_4026531836/mkdir",
             "systracer_7_100_4026531836/mkdir_ret",
             "systracer_70_100_4026531836/mkdir",
+            "systracer_7_100_40265318361/mkdir",
             "kprobes/systracer_7_100_4026531836",
             "kprobes/mine",
         ];
@@ -197,10 +199,15 @@ mod tests {
         let tracefs = tracefs(&folder);
         sweep(&tracefs, |owner, errors| {
             assert!(errors.is_empty(), "{errors:?}");
-            swept.push(owner.pid);
+            swept.push(owner.to_string());
         })
         .unwrap();
-        assert_eq!(swept, [8, 70]);
+        let expected = [
+            "systracer_7_100_40265318361",
+            "systracer_8_100_4026531836",
+            "systracer_70_100_4026531836",
+        ];
+        assert_eq!(swept, expected);
         let left = |instance| tracefs.path("instances").join(instance).exists();
         assert!(left("systracer_7_100_4026531836") && left("mine"));
         assert!(!left("systracer_8_100_4026531836"));
