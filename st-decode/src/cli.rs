@@ -1,5 +1,6 @@
 //! Turns st-probe's raw stream into typed events.
 
+use crate::args;
 use crate::decode::Decoder;
 use crate::vocabulary::Event;
 use clap::Parser;
@@ -9,11 +10,7 @@ use std::process::ExitCode;
 ///
 /// Only operations that succeeded become events; a connect does with its result.
 #[derive(Parser)]
-#[command(
-    name = "st-decode",
-    version,
-    after_help = "Exit status: 0 done, 1 failed, 2 usage, 4 input cut or corrupt."
-)]
+#[command(version)]
 struct Args {
     /// Tell also when a process executes another program
     #[arg(long)]
@@ -21,17 +18,13 @@ struct Args {
     /// Tell also when a process ends
     #[arg(long)]
     exit: bool,
-    /// Say also what cannot be given up on this machine: root, new privileges, all system calls
-    /// but a few
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let (args, verbose) = args::parse_stage::<Args>();
     let wanted = [(args.exec, Event::Exec), (args.exit, Event::Exit)];
     let wanted = wanted.into_iter().filter(|(wanted, _)| *wanted);
     let mut decoder = Decoder::new(wanted.map(|(_, kind)| kind).collect());
-    crate::stage::main(&mut decoder, args.verbose)
+    crate::stage::main(&mut decoder, verbose)
 }

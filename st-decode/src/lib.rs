@@ -13,4 +13,6 @@ mod pair;
 mod process;
 mod socket;
 
+#[cfg(feature = "args")]
+pub use st_probe::args;
 pub use st_probe::{record, stage, time, vocabulary, wire};

@@ -7,7 +7,7 @@ use crate::glob::Glob;
 use crate::predicate::{self, Network, PathPattern, Ports};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use st_pathtree::stage;
+use st_pathtree::{args, stage};
 use st_pathtree::vocabulary::Event;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -72,11 +72,6 @@ struct Args {
     /// Pass the events that do not match, instead
     #[arg(long)]
     invert: bool,
-
-    /// Say also what cannot be given up on this machine: root, new privileges, all system calls
-    /// but a few
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 const PATTERNS: &str = "\
@@ -84,9 +79,7 @@ Patterns: ? is one character, * any number of them, [a-z] one of a set, [!a-z] o
 \\ takes the meaning of what follows away. In paths these do not match a /; ** does, and **/
 is any number of directories. A pattern without / is about the last component: --path '*.rs'.
 One that begins with / is about the whole path: --path '/etc/**'. Any other may begin at each
-component: --path 'src/*.rs'. Of a path known in part only that part is matched.
-
-Exit status: 0 done, 1 failed, 2 wrong usage, 4 input cut or corrupt.";
+component: --path 'src/*.rs'. Of a path known in part only that part is matched.";
 
 impl From<Args> for Filter {
     fn from(args: Args) -> Self {
@@ -109,8 +102,7 @@ impl From<Args> for Filter {
 
 /// Runs st-filter as a program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    let verbose = args.verbose;
+    let (args, verbose) = args::parse_stage::<Args>();
     stage::main(&mut Filter::from(args), verbose)
 }
 

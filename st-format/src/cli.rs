@@ -3,7 +3,7 @@
 use crate::json::Json;
 use crate::text::{Show, Text};
 use clap::{Parser, ValueEnum};
-use st_pathtree::stage;
+use st_pathtree::{args, stage};
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -14,11 +14,7 @@ use std::process::ExitCode;
 /// an event to standard output. Whatever is in the names of files and processes, it is
 /// written so that it can be printed on a terminal.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Exit status: \
-    0 done, 1 failed, 2 wrong usage, 3 something was lost (with --strict), 4 input cut or corrupt."
-)]
+#[command(version)]
 struct Args {
     /// What to write
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
@@ -37,11 +33,6 @@ struct Args {
     /// summed up at the end on standard error
     #[arg(long)]
     strict: bool,
-
-    /// Say also what cannot be given up on this machine: root, new privileges, all system calls
-    /// but a few
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,9 +68,9 @@ impl Color {
 
 /// Runs st-format as a program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let (args, verbose) = args::parse_stage::<Args>();
     match args.output {
-        Output::Json => stage::main(&mut Json::default().strict(args.strict), args.verbose),
+        Output::Json => stage::main(&mut Json::default().strict(args.strict), verbose),
         Output::Text => {
             let color = args.color.wanted(
                 std::io::stdout().is_terminal(),
@@ -87,7 +78,7 @@ pub fn main() -> ExitCode {
                 std::env::var_os("TERM").as_deref(),
             );
             let mut text = Text::new(color, args.show).strict(args.strict);
-            stage::main(&mut text, args.verbose)
+            stage::main(&mut text, verbose)
         }
     }
 }

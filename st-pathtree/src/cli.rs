@@ -1,5 +1,6 @@
 //! The command line of st-pathtree.
 
+use crate::args;
 use crate::pathtree::{Ask, PathTree};
 use crate::watch::Watch;
 use clap::Parser;
@@ -15,11 +16,7 @@ use std::process::ExitCode;
 ///
 /// Without --watch all events pass. Events on sockets and processes always pass.
 #[derive(Parser)]
-#[command(
-    name = "st-pathtree",
-    version,
-    after_help = "Exit status: 0 done, 1 failed, 2 usage, 4 input cut or corrupt."
-)]
+#[command(version)]
 struct Args {
     /// Watch PATH and all below it for EVENTS: names separated by commas, `all` or `none`.
     /// The deepest watch at or above a path decides
@@ -33,15 +30,11 @@ struct Args {
     /// not known, to this named pipe, each ended by a NUL: for st-probe --answer
     #[arg(long, value_name = "PIPE")]
     ask: Option<PathBuf>,
-    /// Say also what cannot be given up on this machine: root, new privileges, all system calls
-    /// but a few
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let (args, verbose) = args::parse_stage::<Args>();
     let ask = match args.ask.as_deref().map(pipe).transpose() {
         Ok(ask) => ask,
         Err(message) => {
@@ -49,7 +42,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    crate::stage::main(&mut PathTree::new(args.watch, ask), args.verbose)
+    crate::stage::main(&mut PathTree::new(args.watch, ask), verbose)
 }
 
 /// Opens the pipe for requests. The stage never waits for the pipe: if it is full, the request is

@@ -26,4 +26,6 @@ mod snapshot;
 pub mod tree;
 pub mod watch;
 
+#[cfg(feature = "args")]
+pub use st_decode::args;
 pub use st_decode::{record, stage, time, vocabulary, wire};

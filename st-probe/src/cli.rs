@@ -1,5 +1,6 @@
 //! Records file and socket operations from the kernel's ring buffer to standard output.
 
+use crate::stream::args;
 use crate::stream::stage::{FAILED, USAGE, to_terminal};
 use crate::stream::vocabulary::{Class, Event, Service, Subject};
 use crate::sys::signals::Signals;
@@ -67,7 +68,7 @@ const EXIT_STATUS: &str =
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = args::parse::<Args>();
     let mut events = args.event;
     if events.is_empty() {
         events = Event::ALL.to_vec();

@@ -70,4 +70,6 @@ pub mod sys;
 #[cfg(all(test, feature = "cli"))]
 mod testing;
 
+#[cfg(feature = "args")]
+pub use stream::args;
 pub use stream::{record, stage, time, vocabulary, wire};

@@ -1,7 +1,10 @@
-//! What all stages share: the architectures, the vocabulary, the records, their framing, the loop that every
-//! later stage runs, and what it gives up before that.
+//! What all stages share: the architectures, the vocabulary, the records, their framing, the loop
+//! that every later stage runs, what it gives up before that, and the command lines of the
+//! programs.
 
 pub mod arch;
+#[cfg(feature = "args")]
+pub mod args;
 mod confine;
 mod interrupt;
 pub mod record;
