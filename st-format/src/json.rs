@@ -15,12 +15,11 @@
 //! nanoseconds since the Unix epoch, as `ts` is in events.
 
 use crate::loss::Losses;
-use crate::value::{Value, split};
 use crate::{escape, put};
 use st_pathtree::record::Header;
 use st_pathtree::stage::{RecordError, Stage};
 use st_pathtree::time::{Clock, Monotonic};
-use st_pathtree::wire;
+use st_pathtree::wire::{self, Value, split};
 
 /// Arrays and maps within each other; more are refused.
 const MAX_DEPTH: usize = 32;

@@ -16,7 +16,6 @@ mod signal;
 mod testing;
 pub mod text;
 pub mod time;
-mod value;
 
 use std::fmt::Arguments;
 use std::io::Write;

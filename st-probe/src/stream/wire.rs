@@ -4,11 +4,18 @@
 //! hands on every record and every field that it does not know, byte for byte.
 //! MessagePack: <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 
+mod value;
+
+pub use value::{Value, split, value_len};
+
+use rmp::Marker;
 use std::io::{self, Read};
+use value::{Measure, split_map, split_str};
 
 /// The largest record accepted, in bytes; a longer one counts as corruption.
 pub const MAX_RECORD: usize = 16 << 20;
 
+/// Bytes asked for in one read at least.
 const CHUNK: usize = 256 << 10;
 
 /// Why bytes are not a record.
@@ -29,182 +36,55 @@ impl std::fmt::Display for Malformed {
     }
 }
 
-/// Lengths of the values that their first byte tells all about; 0 for the others.
-const PLAIN: [u8; 256] = {
-    let mut lengths = [0; 256];
-    let mut marker = 0;
-    while marker < 256 {
-        lengths[marker] = match marker {
-            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 1,
-            0xa0..=0xbf => 1 + (marker as u8 & 0x1f),
-            0xcc | 0xd0 => 2,
-            0xcd | 0xd1 => 3,
-            0xca | 0xce | 0xd2 => 5,
-            0xcb | 0xcf | 0xd3 => 9,
-            0xd4..=0xd8 => 2 + (1 << (marker - 0xd4)),
-            _ => 0,
-        };
-        marker += 1;
-    }
-    lengths
-};
-
-/// The length of the MessagePack value at the start of `bytes`, or `None` if more bytes are
-/// needed to tell.
-pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-    Measure::default().resume(bytes)
-}
-
-/// How far a value has been measured, so that one that comes in many reads is measured once.
-#[derive(Debug, Clone, Copy)]
-struct Measure {
-    /// Bytes measured, which need not have come yet.
-    at: usize,
-    /// Values that begin there or later.
-    owed: u64,
-}
-
-impl Default for Measure {
-    fn default() -> Self {
-        Self { at: 0, owed: 1 }
-    }
-}
-
-impl Measure {
-    /// The length of the value at the start of `bytes`, or `None` if more bytes after these
-    /// are needed to tell.
-    fn resume(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-        let Self { mut at, mut owed } = *self;
-        while owed > 0 {
-            let Some(&marker) = bytes.get(at) else {
-                break;
-            };
-            let plain = usize::from(PLAIN[usize::from(marker)]);
-            if plain > 0 {
-                at += plain;
-                owed -= 1;
-                continue;
-            }
-            // Bytes of the length that follows.
-            let field = match marker {
-                0x80..=0x9f => 0,
-                0xc4 | 0xd9 | 0xc7 => 1,
-                0xc5 | 0xda | 0xc8 | 0xdc | 0xde => 2,
-                0xc6 | 0xdb | 0xc9 | 0xdd | 0xdf => 4,
-                _ => return Err(Malformed::NotARecord),
-            };
-            let Some(length) = bytes.get(at + 1..at + 1 + field) else {
-                break;
-            };
-            let length = length.iter().fold(0u64, |n, &b| n << 8 | u64::from(b));
-            at += 1 + field;
-            let content = match marker {
-                0xc4..=0xc6 | 0xd9..=0xdb => length,
-                0xc7..=0xc9 => length + 1,
-                _ => 0,
-            };
-            owed -= 1;
-            owed += match marker {
-                0x80..=0x8f => 2 * u64::from(marker & 0x0f),
-                0x90..=0x9f => u64::from(marker & 0x0f),
-                0xdc | 0xdd => length,
-                0xde | 0xdf => 2 * length,
-                _ => 0,
-            };
-            // Every value still owed takes one byte at least.
-            if at as u64 + content + owed > MAX_RECORD as u64 {
-                return Err(Malformed::TooLong);
-            }
-            at += content as usize;
-        }
-        *self = Self { at, owed };
-        if at > MAX_RECORD {
-            return Err(Malformed::TooLong);
-        }
-        Ok((owed == 0 && at <= bytes.len()).then_some(at))
-    }
-}
-
-/// The bytes of the string at the start of `bytes`, and what follows it.
-fn split_str(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (start, len) = match *bytes.first()? {
-        marker @ 0xa0..=0xbf => (1, usize::from(marker & 0x1f)),
-        0xd9 => (2, usize::from(*bytes.get(1)?)),
-        0xda => (
-            3,
-            usize::from(u16::from_be_bytes([*bytes.get(1)?, *bytes.get(2)?])),
-        ),
-        _ => return None,
-    };
-    bytes.get(start..)?.split_at_checked(len)
-}
-
-/// The number of entries of the map at the start of `bytes` and what follows its marker.
-fn split_map(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    match *bytes.first()? {
-        marker @ 0x80..=0x8f => Some((usize::from(marker & 0x0f), &bytes[1..])),
-        0xdf => Some((
-            u32::from_be_bytes(bytes.get(1..5)?.try_into().ok()?) as usize,
-            &bytes[5..],
-        )),
-        0xde => Some((
-            usize::from(u16::from_be_bytes([*bytes.get(1)?, *bytes.get(2)?])),
-            &bytes[3..],
-        )),
-        _ => None,
-    }
-}
-
 /// The kind of a record: the value of its first key, `t`.
 pub fn kind(record: &[u8]) -> Option<&str> {
-    let (_, rest) = split_map(record).filter(|(entries, _)| *entries > 0)?;
-    let (_, rest) = split_str(rest).filter(|(key, _)| *key == b"t")?;
-    std::str::from_utf8(split_str(rest)?.0).ok()
+    let (entries, rest) = split_map(record)?;
+    let (key, rest) = split_str(rest)?;
+    if entries == 0 || key != b"t" {
+        return None;
+    }
+    let (kind, _) = split_str(rest)?;
+    std::str::from_utf8(kind).ok()
 }
 
 /// One entry of a record.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
-    /// Its key; empty if that is no string.
+    /// The bytes of the string that is its key; none, if the key is no string.
     pub name: &'a [u8],
-    /// The bytes of its key.
+    /// Its key, encoded.
     pub key: &'a [u8],
-    /// The bytes of its value.
+    /// Its value, encoded.
     pub value: &'a [u8],
 }
 
 /// The entries of a whole record, as [`Reader::take`] gives it.
 pub fn entries(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     let (mut left, mut rest) = split_map(record).unwrap_or((0, &[]));
-    let mut value = move || {
-        let (value, after) = rest.split_at(value_len(rest).ok()??);
-        rest = after;
-        Some(value)
-    };
     std::iter::from_fn(move || {
         left = left.checked_sub(1)?;
-        let key = value()?;
-        Some(Entry {
-            name: split_str(key).map_or(&[][..], |(name, _)| name),
-            key,
-            value: value()?,
-        })
+        let (key, after) = rest.split_at(value_len(rest).ok()??);
+        let (value, after) = after.split_at(value_len(after).ok()??);
+        rest = after;
+        let name = split_str(key).map_or(&[][..], |(name, _)| name);
+        Some(Entry { name, key, value })
     })
 }
 
-/// The entries of a record but its `t`.
+/// The entries of a record without its `t`.
 pub fn fields(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     entries(record).filter(|entry| entry.name != b"t")
 }
 
-/// The bytes of the string that a record has under a name.
+/// The bytes of the string that is the value of the entry `name` of a record.
 pub fn text<'a>(record: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let entry = entries(record).find(|entry| entry.name == name.as_bytes())?;
-    Some(split_str(entry.value)?.0)
+    let (text, _) = split_str(entry.value)?;
+    Some(text)
 }
 
-/// Appends `record` (or any map) to `out` without its entries named in `without`, and with
-/// `more` at the end.
+/// Appends `record` (or any map) to `out`, without its entries whose names are in `without`,
+/// and with the entries `more` at its end.
 pub fn merge<'a>(
     record: &'a [u8],
     without: &[&str],
@@ -222,32 +102,33 @@ pub fn merge<'a>(
         count += 1;
     }
     if count < 16 {
-        out[start] = 0x80 | count as u8;
+        out[start] = Marker::FixMap(count as u8).to_u8();
     } else {
         let [a, b, c, d] = count.to_be_bytes();
-        out.splice(start..=start, [0xdf, a, b, c, d]);
+        out.splice(start..=start, [Marker::Map32.to_u8(), a, b, c, d]);
     }
 }
 
-/// Appends a map to `out` with the entries of another one at its end.
+/// Appends a map to `out`, with the entries of the map `more` at its end. If one of the two is
+/// no map, the first is appended as it is.
 pub fn append(map: &[u8], more: &[u8], out: &mut Vec<u8>) {
     let (Some((count, entries)), Some((added, more))) = (split_map(map), split_map(more)) else {
         out.extend_from_slice(map);
         return;
     };
-    out.push(0xdf);
+    out.push(Marker::Map32.to_u8());
     out.extend(((count + added) as u32).to_be_bytes());
     out.extend_from_slice(entries);
     out.extend_from_slice(more);
 }
 
-/// Appends a value as a record, its fields by name.
+/// Appends `value` to `out` as a record: a map from the names of its fields to their values.
 pub fn write<T: serde::Serialize>(value: &T, out: &mut Vec<u8>) {
     rmp_serde::encode::write_named(out, value)
         .expect("a Vec takes every byte, our records every field");
 }
 
-/// Reads the fields of a record that `T` knows.
+/// Reads those fields of a record that `T` knows.
 pub fn read<'a, T: serde::Deserialize<'a>>(
     record: &'a [u8],
 ) -> Result<T, rmp_serde::decode::Error> {
@@ -264,19 +145,21 @@ pub struct Reader {
     start: usize,
     end: usize,
     offset: u64,
-    /// Of the record at `start`.
+    /// How far the record at `start` has been measured.
     measured: Measure,
 }
 
 impl Reader {
-    /// The next record already read, or `None` when [`Reader::fill`] must be called.
+    /// The next record, or `None` if it has not been read as a whole: then [`Reader::fill`] must
+    /// be called.
     pub fn take(&mut self) -> Result<Option<&[u8]>, Malformed> {
         let bytes = &self.buffer[self.start..self.end];
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
-        if !matches!(first, 0x80..=0x8f | 0xde | 0xdf) {
-            return Err(Malformed::NotARecord);
+        match Marker::from_u8(first) {
+            Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {}
+            _ => return Err(Malformed::NotARecord),
         }
         let Some(len) = self.measured.resume(bytes)? else {
             return Ok(None);
@@ -291,9 +174,9 @@ impl Reader {
         Ok(Some(&self.buffer[start..start + len]))
     }
 
-    /// Reads once from `input`; false at its end.
+    /// Reads once from `input`. False: `input` has ended.
     pub fn fill(&mut self, input: &mut impl Read) -> io::Result<bool> {
-        // A record that comes in many reads is moved once.
+        // `start` is 0 after this, so that a record that comes in many reads is moved once.
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -314,12 +197,13 @@ impl Reader {
         }
     }
 
-    /// Bytes of all records taken so far: where in the stream the next one begins.
+    /// Where in the stream the next record begins: how many bytes all records taken so far have.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Bytes read but not taken: those of a record cut short, at the end of input.
+    /// How many bytes have been read and not taken. At the end of the input these are the
+    /// beginning of a record that was cut.
     pub fn pending(&self) -> usize {
         self.end - self.start
     }
@@ -371,34 +255,6 @@ mod tests {
         }
         assert_eq!(reader.take().unwrap().map(<[u8]>::len), Some(record.len()));
         assert_eq!(reader.take(), Ok(None));
-    }
-
-    #[test]
-    fn measures_every_kind_of_value() {
-        let values: [&[u8]; 12] = [
-            b"\x00",
-            b"\xc0",
-            b"\xcb12345678",
-            b"\xa3abc",
-            b"\xd9\x03abc",
-            b"\xc4\x02ab",
-            b"\x92\x01\xa1a",
-            b"\xdc\x00\x02\x01\x02",
-            b"\xde\x00\x01\xa1a\x01",
-            b"\xd4\x01a",
-            b"\xc7\x02\x01ab",
-            b"\x81\xa1a\x91\xc3",
-        ];
-        for value in values {
-            assert_eq!(value_len(value), Ok(Some(value.len())), "{value:x?}");
-            for cut in 0..value.len() {
-                assert_eq!(
-                    value_len(&value[..cut]),
-                    Ok(None),
-                    "{value:x?} cut at {cut}"
-                );
-            }
-        }
     }
 
     #[test]
