@@ -3,8 +3,9 @@
 //! Errors are messages for people, saying what may be written instead.
 
 use crate::glob::Glob;
+use ipnet::IpNet;
 use st_pathtree::vocabulary::Event;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// The event of this name.
@@ -55,38 +56,15 @@ impl PathPattern {
     }
 }
 
-/// An address, or all those of a network.
+/// The addresses of a network; one address is a network, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    /// IPv4, and the same as an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
-    V4 {
-        /// Its first address.
-        first: Ipv4Addr,
-        /// The bits that are the same in all of its addresses.
-        mask: Ipv4Addr,
-    },
-    /// IPv6.
-    V6 {
-        /// Its first address.
-        first: Ipv6Addr,
-        /// The bits that are the same in all of its addresses.
-        mask: Ipv6Addr,
-    },
-}
+pub struct Network(IpNet);
 
 impl Network {
-    /// Whether the address is one of it.
+    /// Whether the network contains an address. An IPv4-mapped IPv6 address (RFC 4291 section
+    /// 2.5.5.2) counts as the IPv4 address, too.
     pub fn contains(self, addr: IpAddr) -> bool {
-        match self {
-            Self::V4 { first, mask } => match addr.to_canonical() {
-                IpAddr::V4(addr) => addr & mask == first,
-                IpAddr::V6(_) => false,
-            },
-            Self::V6 { first, mask } => match addr {
-                IpAddr::V4(_) => false,
-                IpAddr::V6(addr) => addr & mask == first,
-            },
-        }
+        self.0.contains(&addr) || self.0.contains(&addr.to_canonical())
     }
 }
 
@@ -101,23 +79,19 @@ impl FromStr for Network {
         let addr: IpAddr = addr.parse().map_err(|_| {
             "not an address or network; write 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32".to_string()
         })?;
-        let bits = if addr.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix
-            .map_or(Some(bits), |prefix| prefix.parse().ok())
-            .filter(|prefix| *prefix <= bits)
-            .ok_or_else(|| format!("the prefix length must be a number from 0 to {bits}"))?;
-        Ok(match addr {
-            IpAddr::V4(addr) => {
-                let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - prefix).unwrap_or(0));
-                let first = addr & mask;
-                Self::V4 { first, mask }
+        let Some(prefix) = prefix else {
+            return Ok(Self(addr.into()));
+        };
+        let network = prefix.parse().ok();
+        match network.and_then(|prefix| IpNet::new(addr, prefix).ok()) {
+            Some(network) => Ok(Self(network.trunc())),
+            None => {
+                let most = IpNet::from(addr).max_prefix_len();
+                Err(format!(
+                    "the prefix length must be a number from 0 to {most}"
+                ))
             }
-            IpAddr::V6(addr) => {
-                let mask = Ipv6Addr::from(u128::MAX.checked_shl(128 - prefix).unwrap_or(0));
-                let first = addr & mask;
-                Self::V6 { first, mask }
-            }
-        })
+        }
     }
 }
 

@@ -1,12 +1,13 @@
-//! The loop that every stage after st-probe runs, its messages and its exit statuses.
+//! The loop that every later stage (all stages after st-probe) runs, its messages and its exit
+//! statuses.
 //!
 //! | status | meaning |
 //! |---|---|
 //! | 0 | done, also when the reader downstream went away |
 //! | 1 | failed |
 //! | 2 | wrong usage |
-//! | 3 | something was lost (only where asked for, with `--strict`) |
-//! | 4 | the input was cut or corrupt; everything good in it was processed |
+//! | 3 | something was lost: with st-format's `--strict` only |
+//! | 4 | the input was cut or corrupt; what was readable of it was processed |
 
 use crate::stream::record::{End, Header, MAGIC, VERSION};
 use crate::stream::time::Monotonic;
@@ -19,54 +20,59 @@ use std::process::ExitCode;
 pub const FAILED: u8 = 1;
 /// Exit status: wrong usage.
 pub const USAGE: u8 = 2;
-/// Exit status: something was lost, and that was not to be.
+/// Exit status: something was lost, and the user asked for a stream without losses.
 pub const LOST: u8 = 3;
 /// Exit status: the input was cut or corrupt.
 pub const CUT: u8 = 4;
 
-/// Bytes of output that are not held back for more.
+/// So many bytes of output are written at once; fewer may wait for more of them.
 pub const LARGE: usize = 256 << 10;
 
 /// Why a record of a known kind could not be processed.
 pub type RecordError = rmp_serde::decode::Error;
 
-/// One stage, without its input and output.
+/// What a stage does with records; [`run`] reads its input and writes its output.
 pub trait Stage {
-    /// Its name, as in [`Header::stages`].
+    /// The stage's name, as in [`Header::stages`].
     const NAME: &'static str;
-    /// The stages that its input must have passed.
+    /// The stages that the input must have passed.
     const AFTER: &'static [&'static str];
-    /// Whether its input may have passed this very stage before.
+    /// Whether the input may have passed the same stage before.
     const REPEATABLE: bool = false;
-    /// Whether its output is lines of text.
+    /// Whether the output is lines of text.
     const LINES: bool = false;
 
-    /// Takes the header. `record` is what it was read from.
+    /// Takes the header of a stream. `record` is the same header, encoded.
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>);
 
-    /// Takes a record after the header; appends to `out` what follows from it, unless that is
-    /// left to [`Stage::drain`].
+    /// Takes a record after the header, and appends the stage's output to `out`, unless
+    /// [`Stage::drain`] does.
+    ///
+    /// `kind` is the record's `t`. The error says why a record of a known kind cannot be read.
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError>;
 
-    /// Appends to `out` what is left of what follows from the record pushed last. That may be
-    /// many times as long as all that was read, so it comes in pieces, of about [`LARGE`] bytes
-    /// each. True: there is more. To be called until there is not, before the next record.
+    /// Appends to `out` the rest of the output for the last record. One record may cause
+    /// output that is many times as long as the whole input, so this appends about [`LARGE`] bytes
+    /// in one call. True: there is more output. Whoever pushes records calls this until it
+    /// returns false, and only then pushes the next record.
     fn drain(&mut self, _out: &mut Vec<u8>) -> bool {
         false
     }
 
-    /// What was lost on the way, for people, once the input has ended; nothing, if nothing was.
+    /// What was lost, as messages for people, after the end of the input; none, if nothing was
+    /// lost.
     fn losses(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Whether the exit status is to be [`LOST`] then.
+    /// Whether the exit status is [`LOST`] if something was lost.
     fn is_strict(&self) -> bool {
         false
     }
 }
 
-/// Appends the header `record` to `out` with `stage` as one more that was passed.
+/// Appends the header to `out` with `stage` added to the stages that the stream has passed.
+/// `record` is the same header, encoded.
 pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8>) {
     #[derive(serde::Serialize)]
     #[serde(tag = "t", rename = "header")]
@@ -80,8 +86,9 @@ pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8
     wire::merge(record, &["stages"], wire::fields(&passed), out);
 }
 
-/// Runs a stage from standard input to standard output, after giving up what it does not
-/// need. What could not be given up is told to who wants to know it, `verbose`.
+/// Runs a stage from standard input to standard output, after the process has given up the
+/// privileges and system calls that it does not need. If `verbose`, messages tell which of them
+/// it could not give up.
 pub fn main<S: Stage>(stage: &mut S, verbose: bool) -> ExitCode {
     let mut messages = |message: String| say(S::NAME, &message);
     if !S::LINES && io::stdout().is_terminal() {
@@ -130,25 +137,27 @@ pub(crate) fn to_terminal(name: &str, after: &[&str]) -> String {
     )
 }
 
-/// Tells people something on standard error, as a whole line or not at all: whoever is killed
-/// meanwhile leaves no part of one. Nobody is left to tell when standard error is gone.
+/// Writes a message for people to standard error in one call, so that a process that is killed
+/// meanwhile leaves no part of a line. That standard error is closed is no error: nobody would
+/// read of it.
 pub fn say(name: &str, message: &str) {
-    // A message may quote the input, which must not command a terminal.
-    let safe = |c: char| {
-        if matches!(c, '\'' | '"' | '\\') {
-            c.to_string()
-        } else {
-            c.escape_debug().to_string()
+    let mut line = format!("{name}: ");
+    for char in message.chars() {
+        match char {
+            '\'' | '"' | '\\' => line.push(char),
+            // A message may quote the input, which must not command a terminal.
+            _ => line.extend(char.escape_debug()),
         }
-    };
-    let message: String = message.chars().map(safe).collect();
-    let _ = io::stderr().write_all(format!("{name}: {message}\n").as_bytes());
+    }
+    line.push('\n');
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// Writes lines so that whoever is killed meanwhile leaves no part of one in a pipe.
+/// Writes whole lines, so that a process that is killed meanwhile leaves no part of a line in a
+/// pipe.
 struct WholeLines<W>(W);
 
-/// What a pipe takes as a whole or not at all: PIPE_BUF in pipe(7).
+/// So many bytes go into a pipe all together or not at all: PIPE_BUF in pipe(7).
 const ATOMIC: usize = 4096;
 
 impl<W: Write> Write for WholeLines<W> {
@@ -164,9 +173,9 @@ impl<W: Write> Write for WholeLines<W> {
     }
 }
 
-/// Runs a stage from `input` to `output`, handing messages for people to `say`.
+/// Runs a stage from `input` to `output`, and hands messages for people to `say`.
 ///
-/// True when the input was whole. Errors are of the input or output themselves.
+/// True: the input was whole. The errors are those of reading `input` and of writing `output`.
 pub fn run<S: Stage>(
     stage: &mut S,
     mut input: impl Read,
@@ -190,7 +199,8 @@ pub fn run<S: Stage>(
                 }
                 drain(stage, &mut out, &mut output)?;
             }
-            // Whoever reads our output gets it before we wait for more input.
+            // Reading may wait for a long time, and whoever reads the output must not wait
+            // as long for what is ready.
             Ok(None) => {
                 output.write_all(&out)?;
                 output.flush()?;
@@ -252,7 +262,7 @@ pub fn run<S: Stage>(
     Ok(state.whole && state.unreadable == 0)
 }
 
-/// Drains the stage, and writes `out` as often as it is large.
+/// Drains the stage, and writes `out` whenever it has [`LARGE`] bytes.
 fn drain<S: Stage>(stage: &mut S, out: &mut Vec<u8>, output: &mut impl Write) -> io::Result<()> {
     loop {
         let more = stage.drain(out);
@@ -266,14 +276,19 @@ fn drain<S: Stage>(stage: &mut S, out: &mut Vec<u8>, output: &mut impl Write) ->
     }
 }
 
+/// What [`run`] has read so far.
 struct State {
+    /// A header.
     begun: bool,
+    /// An end, and nothing after it.
     ended: bool,
+    /// No end that another stage put where its own input was cut.
     whole: bool,
+    /// So many records that could not be read.
     unreadable: u64,
 }
 
-/// Hands one record to the stage. An error is what makes the rest of the input useless.
+/// Hands one record to the stage. An error says why the rest of the input is useless.
 fn step<S: Stage>(
     stage: &mut S,
     state: &mut State,
@@ -319,7 +334,7 @@ fn step<S: Stage>(
     Ok(())
 }
 
-/// Whether the stage can take the stream; if not, what to do.
+/// Checks that the stage can take the stream. The error says what the user can do.
 fn check_header<S: Stage>(header: &Header) -> Result<(), String> {
     if header.magic != MAGIC {
         return Err("this is not a SysTracer stream".into());
@@ -332,11 +347,9 @@ fn check_header<S: Stage>(header: &Header) -> Result<(), String> {
         ));
     }
     let passed = header.stages.join(" | ");
-    let missing: Vec<&str> = S::AFTER
-        .iter()
-        .copied()
-        .filter(|&stage| !header.stages.iter().any(|s| s == stage))
-        .collect();
+    let has_passed = |name: &str| header.stages.iter().any(|stage| stage == name);
+    let mut missing = S::AFTER.to_vec();
+    missing.retain(|name| !has_passed(name));
     if !missing.is_empty() {
         return Err(format!(
             "the input comes from {passed}: put {} before {}",
@@ -344,7 +357,7 @@ fn check_header<S: Stage>(header: &Header) -> Result<(), String> {
             S::NAME
         ));
     }
-    if !S::REPEATABLE && header.stages.iter().any(|stage| stage == S::NAME) {
+    if !S::REPEATABLE && has_passed(S::NAME) {
         return Err(format!(
             "the input comes from {passed}: it has passed {} already",
             S::NAME

@@ -1,41 +1,43 @@
-//! Instants of two clocks, which are not to be mixed up, and what turns one into the other.
+//! Instants of two clocks, one type for each so that they cannot be mixed up, and the
+//! conversion from one to the other.
 
 use crate::stream::record::Header;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// An instant of CLOCK_MONOTONIC: nanoseconds since some time before the machine was booted.
+/// An instant of CLOCK_MONOTONIC, clock_gettime(2): nanoseconds since the machine was booted,
+/// without the time in which it was suspended.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
 pub struct Monotonic(pub u64);
 
-/// An instant of CLOCK_REALTIME: nanoseconds since the Unix epoch.
+/// An instant of CLOCK_REALTIME, clock_gettime(2): nanoseconds since the Unix epoch.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
 pub struct Unix(pub u64);
 
-/// Arithmetic that ends at the first and the last instant.
+/// Arithmetic that saturates at the first and the last instant.
 macro_rules! instant {
     ($Instant:ident) => {
         impl $Instant {
-            /// After all others.
+            /// The last instant.
             pub const MAX: Self = Self(u64::MAX);
 
-            /// So much later.
+            /// The instant that is so much later.
             pub fn after(self, duration: Duration) -> Self {
                 Self(self.0.saturating_add(nanos(duration)))
             }
 
-            /// So much earlier.
+            /// The instant that is so much earlier.
             pub fn before(self, duration: Duration) -> Self {
                 Self(self.0.saturating_sub(nanos(duration)))
             }
 
-            /// How long after an earlier one; nothing, if that is a later one.
+            /// The time from an earlier instant to this one; zero, if that one is later.
             pub fn since(self, earlier: Self) -> Duration {
                 Duration::from_nanos(self.0.saturating_sub(earlier.0))
             }
@@ -49,22 +51,23 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// From CLOCK_MONOTONIC to CLOCK_REALTIME, as a stream's header tells both at one instant.
+/// Converts instants of CLOCK_MONOTONIC to CLOCK_REALTIME: a stream's header tells both clocks
+/// at one instant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Clock {
-    /// What to add: nanoseconds.
+    /// CLOCK_REALTIME less CLOCK_MONOTONIC, in nanoseconds.
     offset: i64,
 }
 
 impl Clock {
-    /// That of a stream.
+    /// The conversion for the stream with this header.
     pub fn of(header: &Header) -> Self {
         Self {
             offset: header.realtime.0.wrapping_sub(header.monotonic.0) as i64,
         }
     }
 
-    /// What CLOCK_REALTIME was at an instant.
+    /// CLOCK_REALTIME at an instant.
     pub fn unix(self, instant: Monotonic) -> Unix {
         Unix(instant.0.saturating_add_signed(self.offset))
     }

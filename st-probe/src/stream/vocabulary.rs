@@ -1,7 +1,8 @@
-//! The words of the streams, as types: events, roles, causes, values. Each travels as its name.
+//! The vocabulary of the streams, as types: events, roles, causes, values. In a stream each is
+//! a string, its name.
 //!
-//! An enum here has a last case, `Other`, for what a later version may send: whoever wants to
-//! show that reads its own name from the record, see [`crate::wire::text`].
+//! Each enum here has a last case, `Other`, for a name that this version does not know. Whoever
+//! shows such a name reads it from the record: see [`crate::wire::text`].
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -17,13 +18,13 @@ macro_rules! words {
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $Word {
             $($(#[$case_about])* $Case,)+
-            /// One of a later version.
+            /// A name that this version does not know.
             #[default]
             Other,
         }
 
         impl $Word {
-            /// All that this version knows.
+            /// All cases but `Other`.
             pub const ALL: &'static [Self] = &[$(Self::$Case),+];
 
             /// Its name in streams and options.
@@ -34,7 +35,7 @@ macro_rules! words {
                 }
             }
 
-            /// The one that has this name.
+            /// The case that has this name.
             pub fn from_name(name: &str) -> Option<Self> {
                 match name {
                     $($name => Some(Self::$Case),)+
@@ -47,7 +48,8 @@ macro_rules! words {
     };
 }
 
-/// Lets a type with `name` and `from_name` travel as its name. One that is not known is `Other`.
+/// Implements reading and writing for a type with `name` and `from_name`: as its name. A name
+/// that is not known is `Other`.
 macro_rules! travels_by_name {
     ($Word:ident) => {
         impl fmt::Display for $Word {
@@ -95,8 +97,13 @@ impl<T: Named> de::Visitor<'_> for Name<T> {
     }
 }
 
+// The macros above are known to modules that are declared after them.
+mod values;
+
+pub use values::{Series, Value};
+
 words! {
-    /// What happened, to a file, a socket or a process.
+    /// What happened to a file, a socket or a process.
     pub enum Event {
         /// A regular file was created.
         Create = "create",
@@ -129,25 +136,25 @@ words! {
     }
 }
 
-/// What an event happens to.
+/// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// A file: it has a path, and watches decide about it.
+    /// A file: the event has a path, and watches decide whether it is told.
     File,
-    /// A socket of IPv4 or IPv6.
+    /// An IPv4 or IPv6 socket.
     Socket,
-    /// A process: told on request only.
+    /// A process: the event is told on request only.
     Process,
-    /// Not known: an event of a later version.
+    /// Not known: the event is of a later version.
     Other,
 }
 
-/// What the stages must know of an event beside its name.
+/// What the stages must know about an event beside its name.
 struct Facts {
     class: Class,
-    /// Whether it may change where directories are.
+    /// Whether the event may change the paths of directories.
     changes_directories: bool,
-    /// Whether it makes an inode: the hooks of [`Service::Inode`] tell which.
+    /// Whether the event makes an inode: the hooks of [`Service::Inode`] tell which one.
     makes_inode: bool,
 }
 
@@ -169,17 +176,17 @@ impl Event {
         }
     }
 
-    /// What it happens to.
+    /// What the event is about.
     pub const fn class(self) -> Class {
         self.facts().class
     }
 
-    /// Whether it may change where directories are.
+    /// Whether the event may change the paths of directories.
     pub const fn changes_directories(self) -> bool {
         self.facts().changes_directories
     }
 
-    /// Whether it makes an inode.
+    /// Whether the event makes an inode.
     pub const fn makes_inode(self) -> bool {
         self.facts().makes_inode
     }
@@ -189,7 +196,7 @@ impl Event {
         (Self::ALL.iter().copied()).filter(move |event| event.class() == class)
     }
 
-    /// The names of some events, for people: `create, mkdir`.
+    /// The names of events, as people read them: `create, mkdir`.
     pub fn list(events: impl IntoIterator<Item = Self>) -> String {
         let names: Vec<_> = events.into_iter().map(Self::name).collect();
         names.join(", ")
@@ -197,33 +204,33 @@ impl Event {
 }
 
 words! {
-    /// What hooks tell that are not there for an event but for what other stages must know.
+    /// What a hook is for that serves no single event: it tells what later stages must know.
     pub enum Service {
-        /// Who the processes are; it tells `exec` and `exit`, too.
+        /// Which processes there are; its hooks serve `exec` and `exit`, too.
         Process = "process",
-        /// What st-probe looks at in /proc: see `machine::census`.
+        /// A process that st-probe reads about in /proc: see `machine::census`.
         Alive = "alive",
         /// A mount table may be about to change.
         Mount = "mount",
-        /// A mount namespace is made.
+        /// A mount namespace was made.
         Namespace = "namespace",
         /// A file system is no longer mounted anywhere.
         Shutdown = "shutdown",
         /// A directory that a walk looks at: see `machine::walk`.
         Directory = "directory",
-        /// A new inode: it serves `create`, `mkdir`, `mknod` and `symlink`.
+        /// A new inode: its hooks serve `create`, `mkdir`, `mknod` and `symlink`.
         Inode = "inode",
     }
 }
 
-/// What a hook's records tell of.
+/// What the records of a hook tell of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// An event.
     Event(Event),
-    /// What serves the events.
+    /// A service for the events.
     Service(Service),
-    /// Something of a later version.
+    /// A name that this version does not know.
     #[default]
     Other,
 }
@@ -238,7 +245,7 @@ impl Subject {
         }
     }
 
-    /// The one that has this name.
+    /// The subject that has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         let event = Event::from_name(name).map(Self::Event);
         event.or_else(|| Service::from_name(name).map(Self::Service))
@@ -256,26 +263,28 @@ impl Subject {
 travels_by_name!(Subject);
 
 words! {
-    /// What a hook's record tells of an operation.
+    /// What a record of a hook tells of an operation.
+    ///
+    /// A call is one invocation of a probed function by one thread.
     pub enum Role {
-        /// A call begins; `sp` identifies it. The names are those of `path`.
+        /// A call begins, and its stack pointer `sp` identifies it. The names are those of `path`.
         Entry = "entry",
-        /// Of the same call, with the names of `old_path`.
+        /// More of the same call: the names are those of `old_path`.
         Old = "old",
-        /// Of the same call, with a symbolic link's content.
+        /// More of the same call: the content of the symbolic link.
         Target = "target",
-        /// Further in, within the thread's innermost open call of this event.
+        /// More of the innermost call of this event that the thread has begun and not ended.
         Detail = "detail",
-        /// A call ends; `sp` is its entry's plus the header's `stack_delta`. It failed if `ret`
-        /// is from -4095 to -1.
+        /// A call ends: `sp` is the `sp` of its entry plus the `stack_delta` of the header. The
+        /// call failed if `ret` is from -4095 to -1.
         Return = "return",
-        /// A dentry gets a new inode: the file that the thread's open call, or its last `create`
-        /// entry with that dentry, was to make now exists.
+        /// A dentry gets a new inode: now the file exists that the thread's call was to make,
+        /// which is the one under way or that of its last `create` entry with this dentry.
         Inode = "inode",
-        /// A dentry loses its inode: what the thread's last `rmdir` entry with that dentry was to
-        /// remove is removed.
+        /// A dentry loses its inode: now the directory is removed that the thread's last `rmdir`
+        /// entry with this dentry was to remove.
         Gone = "gone",
-        /// Complete in itself.
+        /// The record is all that there is of the operation.
         Instant = "instant",
     }
 }
@@ -291,7 +300,7 @@ words! {
 }
 
 impl Order {
-    /// That of this machine.
+    /// The byte order of this machine.
     pub const NATIVE: Self = if cfg!(target_endian = "big") {
         Self::Big
     } else {
@@ -304,15 +313,15 @@ words! {
     pub enum Why {
         /// A signal.
         Signal = "signal",
-        /// The time that was asked for is over.
+        /// The time of `--duration` was over.
         Duration = "duration",
         /// The command that was traced ended.
         Command = "command",
-        /// Nobody reads any more.
+        /// The reader closed the stream.
         Reader = "reader",
         /// Something went wrong.
         Failure = "failure",
-        /// A later stage found its input without an end and wrote this in its place.
+        /// The input of a later stage had no end record, and that stage wrote this one.
         Cut = "cut",
     }
 }
@@ -322,178 +331,22 @@ words! {
     pub enum Cause {
         /// The ring buffer was full: st-probe was not fast enough.
         RingBuffer = "ring buffer",
-        /// The ring buffer was full while st-probe waited for whoever reads its output.
+        /// The ring buffer was full while st-probe waited for the reader of its output.
         SlowReader = "slow reader",
-        /// The kernel did not enter a probe, since it was in another one, or could not write its
-        /// record, since an interrupt had.
+        /// The kernel did not run a probe, since another one was running, or could not write the
+        /// record of a probe, since an interrupt came in between.
         MissedProbe = "missed probe",
         /// Somebody switched off our instance of the ring buffer (`tracing_on`), events of it, or
         /// all probes (`kernel.ftrace_enabled`, `kprobes/enabled`), or removed ours.
         SwitchedOff = "switched off",
-        /// From st-decode: a call has ended, how is not known. Too many of its kind were under
-        /// way at once for the kernel to follow their returns.
+        /// From st-decode: a call has ended, and its result is not known. More calls of the same
+        /// function were under way than the kernel reserves return instances for.
         MissedReturn = "missed return",
-        /// From st-decode: calls that were under way within a gap, or began there. What is
-        /// recorded of one may be of two.
+        /// From st-decode: calls that were under way in a gap, or began there. What looks like
+        /// the records of one call may be those of two.
         Unpaired = "unpaired",
         /// From st-decode: a record did not fit a page of the ring buffer.
         TooLarge = "too large",
-    }
-}
-
-words! {
-    /// A value in the kernel's records: fetched by a hook, or a field of a static tracepoint.
-    pub enum Value {
-        /// The thread, on every record: include/linux/trace_events.h, struct trace_entry.
-        CommonPid = "common_pid",
-        /// The stack pointer.
-        Sp = "sp",
-        /// What a function returned.
-        Ret = "ret",
-        /// The address of the dentry.
-        Dentry = "dentry",
-        /// That of its parent.
-        Parent = "parent",
-        /// The hash and length of its name.
-        Hash = "hash",
-        /// The address of the root dentry of its file system.
-        Root = "root",
-        /// The device number of its super block.
-        Dev = "dev",
-        /// The super block's magic number.
-        Magic = "magic",
-        /// The inode's number.
-        Ino = "ino",
-        /// The inode's address.
-        Inode = "inode",
-        /// Type and permissions.
-        Mode = "mode",
-        /// The number of a device that is made.
-        Rdev = "rdev",
-        /// Flags of the call.
-        Flags = "flags",
-        /// 0 if the dentry is not hashed.
-        Hashed = "hashed",
-        /// Which attributes are set.
-        Valid = "valid",
-        /// A user.
-        Uid = "uid",
-        /// A group.
-        Gid = "gid",
-        /// An effective user.
-        Euid = "euid",
-        /// An effective group.
-        Egid = "egid",
-        /// The content of a symbolic link.
-        Target = "target",
-        /// A file descriptor.
-        Fd = "fd",
-        /// How many connections may wait.
-        Backlog = "backlog",
-        /// Bytes of an address.
-        Addrlen = "addrlen",
-        /// The address family of an address.
-        Family = "family",
-        /// That of a socket.
-        SkFamily = "sk_family",
-        /// A port, in network byte order.
-        Port = "port",
-        /// A local port, in the machine's byte order.
-        Num = "num",
-        /// An IPv4 address, in network byte order.
-        Addr4 = "addr4",
-        /// The type of a socket.
-        Type = "type",
-        /// Its protocol.
-        Protocol = "protocol",
-        /// A process or thread that the record is about.
-        Pid = "pid",
-        /// What its id was before.
-        OldPid = "old_pid",
-        /// How it was cloned.
-        CloneFlags = "clone_flags",
-        /// A process's parent.
-        Ppid = "ppid",
-        /// The first process of its pid namespace.
-        Reaper = "reaper",
-        /// Whether orphans become its children.
-        Subreaper = "subreaper",
-        /// A thread's name.
-        Comm = "comm",
-        /// The name that it gets.
-        Newcomm = "newcomm",
-        /// How many arguments a program gets.
-        Argc = "argc",
-        /// The address of a process's memory map.
-        Mm = "mm",
-        /// That of the file that it executes.
-        File = "file",
-        /// Threads of a process that have not ended.
-        Live = "live",
-        /// The exit code of all of a process.
-        GroupCode = "group_code",
-        /// That of its first thread.
-        Code = "code",
-        /// An option of prctl(2) ...
-        Option = "option",
-        /// ... and its value.
-        Value = "value",
-        /// The path of a cgroup.
-        DstPath = "dst_path",
-        /// The number of its hierarchy.
-        DstRoot = "dst_root",
-    }
-}
-
-/// Values of one kind that a record has several of, numbered from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Series {
-    /// `n0`, `n1`, ...: names from a dentry upwards.
-    Name,
-    /// `i0`, `i1`, ...: the inode numbers of what those name.
-    Inode,
-    /// `s0`, `s1`, ...: the numbers of the btrfs subvolumes that they are in.
-    Subvolume,
-    /// `c0`, `c1`, ...: names of a cgroup upwards.
-    Cgroup,
-    /// `a0`, `a1`, ...: successive words of 8 bytes of the traced process's memory.
-    Word,
-    /// `addr6_0` to `addr6_3`: the words of 4 bytes of an IPv6 address, in network byte order.
-    Addr6,
-}
-
-impl Series {
-    const ALL: [Self; 6] = [
-        Self::Name,
-        Self::Inode,
-        Self::Subvolume,
-        Self::Cgroup,
-        Self::Word,
-        Self::Addr6,
-    ];
-
-    const fn prefix(self) -> &'static str {
-        match self {
-            Self::Name => "n",
-            Self::Inode => "i",
-            Self::Subvolume => "s",
-            Self::Cgroup => "c",
-            Self::Word => "a",
-            Self::Addr6 => "addr6_",
-        }
-    }
-
-    /// The name of one of its values.
-    pub fn nth(self, number: usize) -> String {
-        format!("{}{number}", self.prefix())
-    }
-
-    /// Which value of which series has this name, if one of any does.
-    pub fn of_name(name: &str) -> Option<(Self, usize)> {
-        Self::ALL.into_iter().find_map(|series| {
-            let number = name.strip_prefix(series.prefix())?.parse().ok()?;
-            Some((series, number))
-        })
     }
 }
 
@@ -524,15 +377,5 @@ mod tests {
         assert_eq!(read("rename").unwrap(), Event::Rename);
         assert_eq!(read("teleport").unwrap(), Event::Other);
         assert!(rmp_serde::from_slice::<Event>(b"\x07").is_err());
-    }
-
-    #[test]
-    fn no_value_has_the_name_of_a_series() {
-        for value in Value::ALL {
-            assert_eq!(Series::of_name(value.name()), None, "{value}");
-        }
-        for series in Series::ALL {
-            assert_eq!(Series::of_name(&series.nth(12)), Some((series, 12)));
-        }
     }
 }

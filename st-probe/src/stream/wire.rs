@@ -1,8 +1,9 @@
-//! Framing: a stream is a sequence of MessagePack maps with nothing between them.
+//! Framing: a stream is a sequence of MessagePack maps, its records, with nothing between them.
 //!
-//! The first key of every map is `t`, whose value (a string) is the record's kind. A stage
-//! hands on every record and every field that it does not know, byte for byte.
-//! MessagePack: <https://github.com/msgpack/msgpack/blob/master/spec.md>.
+//! The first key of every map is `t`, and its value is a string, the record's kind. A stage
+//! hands on every record and every field that it does not know, byte for byte. What the fields
+//! are is told in [`crate::record`]; MessagePack is specified in
+//! <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 
 mod value;
 
@@ -137,8 +138,8 @@ pub fn read<'a, T: serde::Deserialize<'a>>(
 
 /// Splits a byte stream into records.
 ///
-/// Reading is separate from taking, so that a caller can flush its own output before it
-/// asks for bytes that may not come for a long time.
+/// Reading and taking are two methods, so that a caller can flush its own output before it
+/// waits for bytes that may not come for a long time.
 #[derive(Debug, Default)]
 pub struct Reader {
     buffer: Vec<u8>,

@@ -143,8 +143,14 @@ fn counted<'a>(
 }
 
 /// The bytes of the string at the start of `bytes`, and what follows it.
+#[inline]
 pub fn split_str(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    match split(bytes)? {
+    let (&byte, rest) = bytes.split_first()?;
+    // Nearly every string is so short, and this is fast.
+    if let Marker::FixStr(len) = Marker::from_u8(byte) {
+        return rest.split_at_checked(len.into());
+    }
+    match split_any(bytes)? {
         (Value::Str(text), rest) => Some((text, rest)),
         _ => None,
     }
@@ -152,11 +158,24 @@ pub fn split_str(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The number of entries of the map at the start of `bytes`, and the first of them with all
 /// that follows.
+#[inline]
 pub fn split_map(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    match split(bytes)? {
+    let (&byte, rest) = bytes.split_first()?;
+    // Nearly every map is so small.
+    if let Marker::FixMap(entries) = Marker::from_u8(byte) {
+        return Some((entries.into(), rest));
+    }
+    match split_any(bytes)? {
         (Value::Map(entries), rest) => Some((entries, rest)),
         _ => None,
     }
+}
+
+/// [`split`], where it is seldom needed.
+#[cold]
+#[inline(never)]
+fn split_any(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
+    split(bytes)
 }
 
 /// The length in bytes of the MessagePack value at the start of `bytes`, or `None` if more
@@ -165,30 +184,91 @@ pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     Measure::default().resume(bytes)
 }
 
-/// By marker, the lengths in bytes of the values whose length the marker tells and which
-/// contain no other values; 0 for all others.
-const FIXED: [u8; 256] = {
-    let mut lengths = [0; 256];
+/// What a marker tells of the length of a value.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// How many bytes the value has at least, its marker included.
+    bytes: u8,
+    /// How many other values it contains at least.
+    values: u8,
+    /// How many bytes after the marker are a number, by which the value is longer.
+    number: u8,
+    /// By how many bytes for each one of that number.
+    bytes_each: u8,
+    /// By how many values for each one of that number.
+    values_each: u8,
+}
+
+impl Shape {
+    const fn fixed(bytes: u8, values: u8) -> Self {
+        Self {
+            bytes,
+            values,
+            number: 0,
+            bytes_each: 0,
+            values_each: 0,
+        }
+    }
+
+    /// A number of bytes follows the marker, and then so many and `more` bytes.
+    const fn of_bytes(number: u8, more: u8) -> Self {
+        Self {
+            bytes_each: 1,
+            number,
+            ..Self::fixed(1 + number + more, 0)
+        }
+    }
+
+    /// A number follows the marker, and then `each` values for each one of it.
+    const fn of_values(number: u8, each: u8) -> Self {
+        Self {
+            values_each: each,
+            number,
+            ..Self::fixed(1 + number, 0)
+        }
+    }
+
+    /// The shape of values with this marker; `None` if there is no such marker.
+    const fn of(marker: Marker) -> Option<Self> {
+        Some(match marker {
+            Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null => Self::fixed(1, 0),
+            Marker::False | Marker::True => Self::fixed(1, 0),
+            Marker::U8 | Marker::I8 => Self::fixed(2, 0),
+            Marker::U16 | Marker::I16 => Self::fixed(3, 0),
+            Marker::U32 | Marker::I32 | Marker::F32 => Self::fixed(5, 0),
+            Marker::U64 | Marker::I64 | Marker::F64 => Self::fixed(9, 0),
+            Marker::FixExt1 => Self::fixed(3, 0),
+            Marker::FixExt2 => Self::fixed(4, 0),
+            Marker::FixExt4 => Self::fixed(6, 0),
+            Marker::FixExt8 => Self::fixed(10, 0),
+            Marker::FixExt16 => Self::fixed(18, 0),
+            Marker::FixStr(len) => Self::fixed(1 + len, 0),
+            Marker::Str8 | Marker::Bin8 => Self::of_bytes(1, 0),
+            Marker::Str16 | Marker::Bin16 => Self::of_bytes(2, 0),
+            Marker::Str32 | Marker::Bin32 => Self::of_bytes(4, 0),
+            Marker::Ext8 => Self::of_bytes(1, 1),
+            Marker::Ext16 => Self::of_bytes(2, 1),
+            Marker::Ext32 => Self::of_bytes(4, 1),
+            Marker::FixArray(count) => Self::fixed(1, count),
+            Marker::Array16 => Self::of_values(2, 1),
+            Marker::Array32 => Self::of_values(4, 1),
+            Marker::FixMap(count) => Self::fixed(1, 2 * count),
+            Marker::Map16 => Self::of_values(2, 2),
+            Marker::Map32 => Self::of_values(4, 2),
+            Marker::Reserved => return None,
+        })
+    }
+}
+
+/// The shape of values by their first byte.
+static SHAPES: [Option<Shape>; 256] = {
+    let mut shapes = [None; 256];
     let mut byte = 0;
     while byte < 256 {
-        lengths[byte] = match Marker::from_u8(byte as u8) {
-            Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null => 1,
-            Marker::False | Marker::True => 1,
-            Marker::FixStr(len) => 1 + len,
-            Marker::U8 | Marker::I8 => 2,
-            Marker::U16 | Marker::I16 => 3,
-            Marker::U32 | Marker::I32 | Marker::F32 => 5,
-            Marker::U64 | Marker::I64 | Marker::F64 => 9,
-            Marker::FixExt1 => 3,
-            Marker::FixExt2 => 4,
-            Marker::FixExt4 => 6,
-            Marker::FixExt8 => 10,
-            Marker::FixExt16 => 18,
-            _ => 0,
-        };
+        shapes[byte] = Shape::of(Marker::from_u8(byte as u8));
         byte += 1;
     }
-    lengths
+    shapes
 };
 
 /// How far a value has been measured, so that the bytes of one that comes in many reads are
@@ -216,36 +296,22 @@ impl Measure {
             let Some(&byte) = bytes.get(at) else {
                 break;
             };
-            let fixed = usize::from(FIXED[usize::from(byte)]);
-            if fixed > 0 {
-                at += fixed;
+            let Some(shape) = &SHAPES[usize::from(byte)] else {
+                return Err(Malformed::NotARecord);
+            };
+            if shape.number == 0 {
+                at += usize::from(shape.bytes);
+                owed += u64::from(shape.values);
                 owed -= 1;
                 continue;
             }
-            let marker = Marker::from_u8(byte);
-            let size = match marker {
-                Marker::FixArray(_) | Marker::FixMap(_) => 0,
-                Marker::Str8 | Marker::Bin8 | Marker::Ext8 => 1,
-                Marker::Str16 | Marker::Bin16 | Marker::Ext16 => 2,
-                Marker::Array16 | Marker::Map16 => 2,
-                Marker::Str32 | Marker::Bin32 | Marker::Ext32 => 4,
-                Marker::Array32 | Marker::Map32 => 4,
-                _ => return Err(Malformed::NotARecord),
-            };
-            let Some((number, _)) = number(size, &bytes[at + 1..]) else {
+            let Some((number, _)) = number(shape.number.into(), &bytes[at + 1..]) else {
                 break;
             };
-            let (content, values) = match marker {
-                Marker::FixArray(count) => (0, count.into()),
-                Marker::FixMap(count) => (0, 2 * u64::from(count)),
-                Marker::Array16 | Marker::Array32 => (0, number),
-                Marker::Map16 | Marker::Map32 => (0, 2 * number),
-                Marker::Ext8 | Marker::Ext16 | Marker::Ext32 => (number + 1, 0),
-                _ => (number, 0),
-            };
-            at += 1 + size;
-            owed += values;
+            at += usize::from(shape.bytes);
+            owed += number * u64::from(shape.values_each);
             owed -= 1;
+            let content = number * u64::from(shape.bytes_each);
             // Each value owed takes one byte at least.
             if at as u64 + content + owed > MAX_RECORD as u64 {
                 return Err(Malformed::TooLong);
