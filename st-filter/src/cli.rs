@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of st-filter.
 
 use crate::Filter;
 use crate::expression::Expression;
@@ -15,11 +15,10 @@ use std::process::ExitCode;
 
 /// Passes the events that match, and every other record.
 ///
-/// Reads the output of st-pathtree (or st-filter) from standard input and writes the same,
-/// less the events that do not match, to standard output. Values of one option are or-ed,
-/// different options are and-ed: `--event create,mkdir --comm tar --comm git` is what tar or
-/// git created. An event without what an option asks about (a connect has no path) does not
-/// match it.
+/// Reads the output of st-pathtree (or st-filter) from standard input, and writes all of it
+/// but the events that do not match to standard output. Values of one option are joined by "or",
+/// different options by "and": `--event create,mkdir --comm tar --comm git` is what tar or git
+/// created. An event that lacks what an option is about (a connect has no path) does not match.
 #[derive(Debug, Parser)]
 #[command(version, after_help = PATTERNS)]
 struct Args {
@@ -27,41 +26,42 @@ struct Args {
         help = format!("What happened: {}", Event::list(Event::ALL.iter().copied())))]
     event: Vec<Event>,
 
-    /// The path, or the old one of a rename or link
+    /// The path, or the old path of a rename or link
     #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
         .try_map(|pattern| PathPattern::new(pattern.as_bytes())))]
     path: Vec<PathPattern>,
 
-    /// The process
+    /// The id of the process
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(0..))]
     pid: Vec<i32>,
 
-    /// The process or any that descends from it, daemons too; the word `command` is the process
-    /// of the command that st-probe ran, and every process if it ran none. An event of which
-    /// that is not known, as after a loss, passes
+    /// The id of the process, or of one that it descends from, even if processes between the two
+    /// have ended; the word `command` is the process of the command that st-probe ran, and every
+    /// process if it ran none. An event passes if this is not known of its process, as after a
+    /// loss
     #[arg(long, value_name = "PID")]
     tree: Vec<Root>,
 
-    /// The real user, by number
+    /// The number of the real user
     #[arg(long, value_name = "UID")]
     uid: Vec<u32>,
 
-    /// The path of what the process executes, as with --path
+    /// The path of the file that the process executes, as with --path
     #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
         .try_map(|pattern| PathPattern::new(pattern.as_bytes())))]
     exe: Vec<PathPattern>,
 
-    /// The container, or the beginning of its id
+    /// The id of the container, or the beginning of that
     #[arg(long, value_name = "ID", value_parser = OsStringValueParser::new())]
     container: Vec<OsString>,
 
-    /// The thread's name, of which the kernel keeps 15 bytes
+    /// The name of the thread, of which the kernel keeps 15 bytes
     #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
         .try_map(|pattern| Glob::name(pattern.as_bytes())))]
     comm: Vec<Glob>,
 
-    /// The address, or the network it is in (192.0.2.0/24, 2001:db8::/32). An IPv4-mapped
-    /// IPv6 address is in the IPv4 network too
+    /// The address, or the network that it is in (192.0.2.0/24, 2001:db8::/32). An IPv4-mapped
+    /// IPv6 address is in the IPv4 network, too
     #[arg(long, value_name = "CIDR")]
     addr: Vec<Network>,
 
@@ -69,17 +69,18 @@ struct Args {
     #[arg(long, value_name = "PORT")]
     port: Vec<Ports>,
 
-    /// Pass the events that do not match, instead
+    /// Pass the events that do not match instead of those that do
     #[arg(long)]
     invert: bool,
 }
 
 const PATTERNS: &str = "\
-Patterns: ? is one character, * any number of them, [a-z] one of a set, [!a-z] one not of it,
-\\ takes the meaning of what follows away. In paths these do not match a /; ** does, and **/
-is any number of directories. A pattern without / is about the last component: --path '*.rs'.
-One that begins with / is about the whole path: --path '/etc/**'. Any other may begin at each
-component: --path 'src/*.rs'. Of a path known in part only that part is matched.";
+Patterns: ? matches one character, * any number of characters, [a-z] one character of a set,
+[!a-z] one that is not of the set, and \\ with a character after it that character. In paths
+these do not match a /; ** does, and **/ matches any number of directories. A pattern without /
+must match the last component: --path '*.rs'. One that begins with / must match the whole path:
+--path '/etc/**'. Any other must match the end of the path, from the start of some component:
+--path 'src/*.rs'. If a path is known in part, the pattern must match that part.";
 
 impl From<Args> for Filter {
     fn from(args: Args) -> Self {

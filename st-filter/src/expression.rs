@@ -1,4 +1,5 @@
-//! Conditions put together: values of one option are or-ed, different options and-ed.
+//! All conditions of a filter together: values of one option are joined by "or", different
+//! options by "and".
 
 use crate::glob::Glob;
 use crate::predicate::{Network, PathPattern, Ports};
@@ -8,39 +9,40 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 
-/// What an event must be like. An empty list asks for nothing; an event that lacks what a
-/// list asks about does not match.
+/// What an event must be like to match. Each list that is not empty is a condition: one of its
+/// values must match. An event that lacks what a condition is about does not match.
 #[derive(Debug, Clone, Default)]
 pub struct Expression {
-    /// What happened.
+    /// What happened: [`EventRecord::event`].
     pub events: Vec<Event>,
-    /// The process.
+    /// The id of the process.
     pub pids: Vec<i32>,
     /// The real user.
     pub uids: Vec<u32>,
-    /// The thread's name.
+    /// The name of the thread.
     pub comms: Vec<Glob>,
-    /// The path of what the process executes.
+    /// The path of the file that the process executes.
     pub exes: Vec<PathPattern>,
-    /// The container, or the beginning of its id.
+    /// The id of the container, or the beginning of that.
     pub containers: Vec<OsString>,
-    /// The path, or the old one.
+    /// The path, or the old path.
     pub paths: Vec<PathPattern>,
-    /// The address of a socket's event.
+    /// The address that an event on a socket is about.
     pub addrs: Vec<Network>,
-    /// Its port.
+    /// The port that an event on a socket is about.
     pub ports: Vec<Ports>,
-    /// Match what otherwise would not.
+    /// Whether an event matches exactly if it does not hold all conditions.
     pub invert: bool,
 }
 
 impl Expression {
-    /// Whether it matches; `within` if the event is one of the processes that it must be of.
+    /// Whether an event matches. `within` is one condition more: whether the process of the
+    /// event is one of those that are asked for.
     pub fn matches(&self, event: &EventRecord, within: bool) -> bool {
         (within && self.holds(event)) != self.invert
     }
 
-    // What costs little comes first: an address must be parsed, a path searched.
+    // Conditions that cost little come first: an address must be parsed, and a path searched.
     fn holds(&self, event: &EventRecord) -> bool {
         any(
             &self.events,
@@ -86,7 +88,7 @@ impl Expression {
     }
 }
 
-/// Whether `test` holds for the value and one of the predicates, or there are none.
+/// Whether there are no predicates, or there is a value for which `test` holds with one of them.
 fn any<P, T>(
     predicates: &[P],
     value: impl FnOnce() -> Option<T>,

@@ -1,19 +1,21 @@
-//! Which processes descend from some: by who began whom, whatever became of those between.
+//! Which processes descend from given ones: the parent that a process began with counts, even if
+//! it has ended since and the process has another parent.
 
 use st_pathtree::event::Fork;
 use st_pathtree::record::{Header, Process};
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
-/// The most generations that are looked through: more would be a circle.
+/// The most generations between a process and its root: if there were more, the parents would
+/// form a circle.
 const MAX_GENERATIONS: usize = 1 << 12;
 
-/// A process whose descendants are asked for.
+/// A process whose descendants are asked for: the root of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Root {
-    /// By its id.
+    /// The process with this id.
     Pid(i32),
-    /// The one that st-probe runs its command in; every process, if it runs none.
+    /// The process in which st-probe runs its command; every process, if st-probe runs none.
     Command,
 }
 
@@ -21,36 +23,42 @@ impl FromStr for Root {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text == "command" {
+            return Ok(Self::Command);
+        }
         match text.parse() {
-            _ if text == "command" => Ok(Self::Command),
             Ok(pid) if pid >= 0 => Ok(Self::Pid(pid)),
             _ => Err("not the id of a process, nor the word 'command'".into()),
         }
     }
 }
 
-/// Some processes with all that descend from them.
+/// Some processes, its roots, with all that descend from them.
 #[derive(Debug, Clone, Default)]
 pub struct Family {
     roots: Vec<Root>,
-    /// Whether every process is in it.
+    /// Whether every process is a member.
     all: bool,
-    /// The roots, by id, ...
+    /// The ids of the roots.
     first: HashSet<i32>,
-    /// ... and those that have not been met: the number may be another process's later.
+    /// The ids of those roots that no record has told of. Once one has, a fork that makes a
+    /// process of the same id makes another process.
     unmet: HashSet<i32>,
+    /// Processes that are known to be members.
     members: HashSet<i32>,
+    /// Processes that are known to be none.
     others: HashSet<i32>,
-    /// The parents of those that were alive and of which it is not known yet, and their
-    /// children.
+    /// The parents of processes that were alive at the start or after a gap, as long as it is
+    /// not known whether those are members.
     parents: HashMap<i32, i32>,
+    /// The same by parent.
     children: HashMap<i32, Vec<i32>>,
     /// Whether forks were lost.
     lost: bool,
 }
 
 impl Family {
-    /// That of these.
+    /// The family of these roots.
     pub fn new(roots: Vec<Root>) -> Self {
         Self {
             roots,
@@ -60,11 +68,13 @@ impl Family {
 
     /// Takes the header of a stream.
     pub fn begin(&mut self, header: &Header) {
-        let pid = |root: &Root| match root {
-            Root::Pid(pid) => Some(*pid),
-            Root::Command => header.child,
-        };
-        let first: HashSet<i32> = self.roots.iter().filter_map(pid).collect();
+        let mut first = HashSet::new();
+        for root in &self.roots {
+            match root {
+                Root::Pid(pid) => first.extend([*pid]),
+                Root::Command => first.extend(header.child),
+            }
+        }
         *self = Self {
             all: header.child.is_none() && self.roots.contains(&Root::Command),
             unmet: first.clone(),
@@ -74,8 +84,9 @@ impl Family {
         };
     }
 
-    /// Forgets who is in it but the roots: forks were lost, and the numbers of those that ended
-    /// meanwhile may be others' now. Who is alive comes anew.
+    /// Takes a gap: forgets all members but the roots. Forks were lost, and the ids of members
+    /// that ended in the gap may be those of other processes now. The records of all processes
+    /// that are alive follow.
     pub fn lost(&mut self) {
         self.members = self.first.clone();
         self.others.clear();
@@ -84,19 +95,21 @@ impl Family {
         self.lost = true;
     }
 
-    /// Takes a process that was alive.
+    /// Takes a process that was alive at the start or after a gap.
     pub fn alive(&mut self, process: &Process) {
         self.unmet.remove(&process.pid);
-        let known = self.members.contains(&process.pid) || self.others.contains(&process.pid);
-        if let Some(ppid) = process.ppid.filter(|_| !known) {
+        if self.members.contains(&process.pid) || self.others.contains(&process.pid) {
+            return;
+        }
+        if let Some(ppid) = process.ppid {
             self.parents.insert(process.pid, ppid);
             self.children.entry(ppid).or_default().push(process.pid);
         }
     }
 
-    /// Takes one that began.
+    /// Takes a process that began.
     pub fn fork(&mut self, fork: &Fork) {
-        // Children of an earlier one of that number are not its.
+        // An earlier process had the same id, and its children are not those of the new one.
         for child in self.children.remove(&fork.pid).unwrap_or_default() {
             self.descends(child);
             self.parents.remove(&child);
@@ -104,12 +117,15 @@ impl Family {
         self.parents.remove(&fork.pid);
         self.members.remove(&fork.pid);
         self.others.remove(&fork.pid);
-        let root = self.unmet.remove(&fork.pid).then_some(true);
-        let descends = root.or_else(|| self.descends(fork.parent));
+        let descends = if self.unmet.remove(&fork.pid) {
+            Some(true)
+        } else {
+            self.descends(fork.parent)
+        };
         self.settle(fork.pid, descends);
     }
 
-    /// Whether a process is in it; it may be, if that cannot be told after a loss.
+    /// Whether a process is a member. If that is not known after a gap, it counts as one.
     pub fn contains(&mut self, pid: i32) -> bool {
         self.all || self.descends(pid).unwrap_or(self.lost)
     }
@@ -140,7 +156,7 @@ impl Family {
         found
     }
 
-    /// Notes what is known of a process.
+    /// Notes whether a process is a member, if that is known.
     fn settle(&mut self, pid: i32, descends: Option<bool>) {
         match descends {
             Some(true) => self.members.insert(pid),

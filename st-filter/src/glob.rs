@@ -1,4 +1,5 @@
-//! Shell patterns on bytes.
+//! Shell patterns on bytes. No text makes matching take time that is exponential in the number
+//! of stars.
 //!
 //! | pattern | matches |
 //! |---|---|
@@ -14,17 +15,17 @@
 //! | `**` | any characters, `/` too |
 //! | `**/` at the start of a component | any number of directories, also none |
 //!
-//! A character is a UTF-8 sequence or, where there is none, a single byte.
+//! A character is a UTF-8 sequence or, where the bytes are no UTF-8, a single byte.
 
 /// A pattern.
 #[derive(Debug, Clone)]
 pub struct Glob {
     tokens: Vec<Token>,
-    /// The character that only itself, `**` and `**/` match.
+    /// The character that only a literal, `**` and `**/` match.
     separator: Option<Char>,
 }
 
-/// A Unicode scalar value, or [`BYTE`] plus a byte that is not part of one.
+/// A Unicode scalar value, or [`BYTE`] plus a byte that is not part of UTF-8.
 type Char = u32;
 
 const BYTE: Char = 0x11_0000;
@@ -107,9 +108,9 @@ impl Glob {
     /// Whether all of `text` matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         let (mut token, mut at) = (0, 0);
-        // Where to go on when the attempt at hand fails: the token after the star, and how
-        // far in the text the star reaches. The latest star of each sort is enough: had an
-        // earlier one to reach further, the latest could do it in its stead.
+        // Where to go on when the present attempt fails: at the token after a star, with the
+        // text after what the star matches so far. Only the last star of each sort is tried
+        // further: if an earlier one could match more, the last one could match the same.
         let mut star = None;
         let mut deep = None;
         loop {
@@ -159,7 +160,7 @@ impl Glob {
         }
     }
 
-    /// Whether a token that stands for one character stands for this one.
+    /// Whether a token for one character matches this one.
     fn takes(&self, token: &Token, char: Char) -> bool {
         match token {
             Token::Literal(literal) => *literal == char,
@@ -173,7 +174,7 @@ impl Glob {
     }
 }
 
-/// Reads a set from after its `[`; also returns what follows its `]`.
+/// Reads a set whose `[` is before `pattern`; also returns what follows its `]`.
 fn set(pattern: &[u8]) -> Result<(Token, &[u8]), String> {
     const UNCLOSED: &str = "a '[' has no ']'; for a bracket itself write \\[";
     let mut rest = pattern;
@@ -198,7 +199,7 @@ fn set(pattern: &[u8]) -> Result<(Token, &[u8]), String> {
     Ok((Token::Set { negated, ranges }, &rest[1..]))
 }
 
-/// The character at the start of `pattern`, after a backslash whatever it is, and what
+/// The character at the start of `pattern`, or any character after a backslash there, and what
 /// follows it.
 fn literal(pattern: &[u8]) -> Option<(Char, &[u8])> {
     let pattern = pattern.strip_prefix(b"\\").unwrap_or(pattern);

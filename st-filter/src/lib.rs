@@ -1,7 +1,7 @@
-//! The optional fourth stage: passes the events that match and leaves out the others.
+//! The optional fourth stage: passes the events that match, and leaves out all others.
 //!
-//! Every other record, and every byte of the events passed, stays as it was. Any number of
-//! filters can follow one another.
+//! Every record that is no event passes, and no byte of a record changes. Any number of filters
+//! can follow one another.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -17,12 +17,12 @@ use st_pathtree::record::{Header, Lost};
 use st_pathtree::stage::{self, RecordError, Stage};
 use st_pathtree::wire;
 
-/// The stage: hands on what `expression` matches.
+/// The stage that passes the events which `expression` matches.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// What an event must be like to pass.
     pub expression: Expression,
-    /// Whose it must be.
+    /// The processes of which one must have caused the event; `None`: any process.
     pub family: Option<Family>,
 }
 
@@ -39,37 +39,53 @@ impl Stage for Filter {
     }
 
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        match (kind, &mut self.family) {
-            ("event", family) => {
-                let event: EventRecord = wire::read(record)?;
-                // After a loss it may not be known whose it is: that is no reason to lose it too.
-                let pid = event.process.pid;
-                let within = |family: &mut Family| pid.is_none_or(|pid| family.contains(pid));
-                let within = family.as_mut().is_none_or(within);
-                if !self.expression.matches(&event, within) {
-                    return Ok(());
-                }
+        if kind == "event" {
+            let event: EventRecord = wire::read(record)?;
+            let within = self.is_within(&event);
+            if !self.expression.matches(&event, within) {
+                return Ok(());
             }
-            ("process", Some(family)) => family.alive(&wire::read(record)?),
-            ("fork", Some(family)) => family.fork(&wire::read(record)?),
-            ("lost", Some(family)) => {
-                let lost: Lost = wire::read(record)?;
-                if lost.event.is_none() {
-                    family.lost();
-                }
-            }
-            _ => {}
+        } else if let Some(family) = &mut self.family {
+            follow(family, kind, record)?;
         }
         out.extend(record);
         Ok(())
     }
 }
 
+impl Filter {
+    /// Whether the process of an event is of the family.
+    fn is_within(&mut self, event: &EventRecord) -> bool {
+        match (&mut self.family, event.process.pid) {
+            (Some(family), Some(pid)) => family.contains(pid),
+            // After a loss the process of an event may not be known. It counts as one of the
+            // family, so that the event is not lost, too.
+            (Some(_), None) | (None, _) => true,
+        }
+    }
+}
+
+/// Tells a family what a record that is no event says of processes.
+fn follow(family: &mut Family, kind: &str, record: &[u8]) -> Result<(), RecordError> {
+    match kind {
+        "process" => family.alive(&wire::read(record)?),
+        "fork" => family.fork(&wire::read(record)?),
+        "lost" => {
+            let lost: Lost = wire::read(record)?;
+            if lost.event.is_none() {
+                family.lost();
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// An event `name` of process 7, with a field of a later version.
+    /// The event `name` of process 7, with a field that this version does not know.
     fn event(name: &str) -> Vec<u8> {
         let mut record = b"\x87\xa1t\xa5event\xa5event".to_vec();
         record.push(0xa0 | name.len() as u8);

@@ -1,6 +1,6 @@
-//! The values that options take: what they mean and how they are written.
+//! The values that options take: how they are written, and what they match.
 //!
-//! Errors are messages for people, saying what may be written instead.
+//! Errors are messages for people, which tell what can be written instead.
 
 use crate::glob::Glob;
 use ipnet::IpNet;
@@ -8,7 +8,7 @@ use st_pathtree::vocabulary::Event;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// The event of this name.
+/// Reads the name of an event.
 pub fn event(name: &str) -> Result<Event, String> {
     Event::from_name(name).ok_or_else(|| {
         let names = Event::list(Event::ALL.iter().copied());
@@ -16,8 +16,8 @@ pub fn event(name: &str) -> Result<Event, String> {
     })
 }
 
-/// A [`Glob`] on paths. Without any `/` it is about the last component alone; otherwise,
-/// unless it begins with `/`, it may begin to match at any component.
+/// A [`Glob`] on paths. A pattern without `/` must match the last component; one that begins
+/// with `/` the whole path; any other the end of the path, from the start of some component.
 #[derive(Debug, Clone)]
 pub struct PathPattern {
     glob: Glob,
@@ -95,7 +95,7 @@ impl FromStr for Network {
     }
 }
 
-/// A port, or a range of them.
+/// A range of ports; one port is a range, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
     first: u16,
@@ -103,7 +103,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Whether the port is one of them.
+    /// Whether a port is in the range.
     pub fn contain(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of st-format.
 
 use crate::json::Json;
 use crate::text::{Show, Text};
@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 /// Renders events as text or JSON.
 ///
-/// Reads the output of st-pathtree (or st-filter) from standard input and writes one line
-/// an event to standard output. Whatever is in the names of files and processes, it is
-/// written so that it can be printed on a terminal.
+/// Reads the output of st-pathtree (or st-filter) from standard input, and writes one line for
+/// each event to standard output. Names of files and processes are written so that they can be
+/// printed on a terminal, whatever bytes they have.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -20,8 +20,8 @@ struct Args {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
 
-    /// Whether text has colours. auto: if standard output is a terminal, TERM is not dumb
-    /// and NO_COLOR is not set
+    /// Whether text has colours; auto: if standard output is a terminal, TERM is not dumb, and
+    /// NO_COLOR is not set
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     color: Color,
 
@@ -29,8 +29,8 @@ struct Args {
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     show: Vec<Show>,
 
-    /// Exit with 3 if records were lost on the way. In any case they are told in their place, and
-    /// summed up at the end on standard error
+    /// Exit with status 3 if records were lost. With or without this, there is a line where they
+    /// are missing, and a summary on standard error at the end
     #[arg(long)]
     strict: bool,
 }
@@ -51,8 +51,8 @@ enum Color {
 }
 
 impl Color {
-    /// Whether to colour, `no_color` (<https://no-color.org>) and `term` being variables of
-    /// the environment.
+    /// Whether text is to have colours. `terminal`: whether standard output is one; `no_color`
+    /// (<https://no-color.org>) and `term`: the variables of the environment.
     fn wanted(self, terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
         match self {
             Self::Always => true,

@@ -1,7 +1,8 @@
 //! Names of errors.
 
-/// From 1 on: `include/uapi/asm-generic/errno-base.h` and `errno.h` of Linux 6.12, as x86,
-/// ARM, RISC-V, s390 and most others number them. A `-` is not in use.
+/// By number, from 1: `include/uapi/asm-generic/errno-base.h` and `errno.h` of Linux 6.12, as
+/// x86, ARM, RISC-V, s390 and most other architectures number them. The number of a `-` is not in
+/// use.
 const NAMES: &str = "\
     EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT \
     ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG \
@@ -17,8 +18,8 @@ const NAMES: &str = "\
     EISNAM EREMOTEIO EDQUOT ENOMEDIUM EMEDIUMTYPE ECANCELED ENOKEY EKEYEXPIRED EKEYREVOKED \
     EKEYREJECTED EOWNERDEAD ENOTRECOVERABLE ERFKILL EHWPOISON";
 
-/// `include/linux/errno.h`: what the kernel returns to itself when a signal interrupts a
-/// call, before it becomes EINTR or the call is made again.
+/// `include/linux/errno.h` of Linux 6.12: what functions of the kernel return to each other when
+/// a signal interrupts a call, before the call returns EINTR or is restarted.
 const RESTARTS: [(u32, &str); 4] = [
     (512, "ERESTARTSYS"),
     (513, "ERESTARTNOINTR"),
@@ -28,15 +29,14 @@ const RESTARTS: [(u32, &str); 4] = [
 
 /// The name of an errno(3), a positive number.
 pub fn name(errno: u32) -> Option<&'static str> {
+    if let Some((_, name)) = RESTARTS.iter().find(|(number, _)| *number == errno) {
+        return Some(name);
+    }
     let index = usize::try_from(errno.checked_sub(1)?).ok()?;
-    NAMES
-        .split_ascii_whitespace()
-        .nth(index)
-        .filter(|name| *name != "-")
-        .or_else(|| {
-            let restart = RESTARTS.iter().find(|(number, _)| *number == errno);
-            restart.map(|(_, name)| *name)
-        })
+    match NAMES.split_ascii_whitespace().nth(index)? {
+        "-" => None,
+        name => Some(name),
+    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! Names of strangers made harmless.
+//! Makes names from outside harmless.
 //!
-//! What is rendered here can be printed on a terminal and cut into words at its spaces. It
-//! is reversible: different bytes never look the same.
+//! What is written here can be printed on a terminal and divided into words at its spaces. The
+//! original bytes can be restored: different names never look the same.
 //!
 //! A name in double quotes has these escapes, as in Rust: `\"` `\\` `\n` `\t` `\r`, `\xNN`
-//! for a byte that is no text or an ASCII control character, `\u{N}` for any other
-//! character that [`is_harmful`]. Everything else stands for itself.
+//! for a byte that is no UTF-8 and for an ASCII control character, `\u{N}` for any other
+//! character that [`is_harmful`]. Any other character stands for itself.
 
-/// Whether a character can do something to a terminal or to who reads it: control
-/// characters, and those that are not to be seen or that change how others are shown.
+/// Whether a character can command a terminal or deceive a reader: control characters,
+/// invisible characters, and those that change how others are shown.
 ///
-/// These are Unicode's general category Cc, its properties Default_Ignorable_Code_Point
-/// and Bidi_Control, line and paragraph separators and interlinear annotations.
+/// In Unicode these are the general category Cc, the properties Default_Ignorable_Code_Point and
+/// Bidi_Control, the line and paragraph separators, and the interlinear annotations.
 pub fn is_harmful(char: char) -> bool {
     char.is_control()
         || matches!(
@@ -36,9 +36,9 @@ pub fn is_harmful(char: char) -> bool {
         )
 }
 
-/// Appends a name as one word: as it is where that leaves no doubt, else in quotes.
+/// Appends a name as one word: as it is if it cannot be taken for anything else, or in quotes.
 pub fn word(name: &[u8], out: &mut Vec<u8>) {
-    // What the formatter itself puts where a name could be.
+    // The formatter itself writes these where a name could be.
     let ours = matches!(name, b"" | b"?" | b"->" | b"<->" | [b'[', ..]);
     if !ours && is_plain(name) {
         out.extend(name);
@@ -54,7 +54,7 @@ pub fn quoted(name: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends what would stand between quotes.
+/// Appends a name as it stands between quotes.
 pub fn text(text: &[u8], out: &mut Vec<u8>) {
     for chunk in text.utf8_chunks() {
         for char in chunk.valid().chars() {
@@ -85,9 +85,9 @@ fn byte(byte: u8, out: &mut Vec<u8>) {
     ]);
 }
 
-/// Whether nothing in a name needs quotes.
+/// Whether a name has no character that needs quotes.
 fn is_plain(name: &[u8]) -> bool {
-    // Nearly every name is such, and this is fast.
+    // Nearly every name has such bytes only, and this test is fast.
     if name
         .iter()
         .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))

@@ -1,18 +1,18 @@
-//! Newline-delimited JSON, for programs: one object an event.
+//! Newline-delimited JSON, for programs: one object for each event.
 //!
-//! The fields are those of the event record ([`st_pathtree::event`]) without `t`, what a
-//! later version or another program added included. MessagePack becomes JSON so:
+//! The fields are those of the event record ([`st_pathtree::event`]) without `t`, and those
+//! that a later version or another program added. This is how MessagePack becomes JSON:
 //!
-//! - Strings and bin are strings. Where one is not UTF-8 it has U+FFFD for the bad bytes,
-//!   and beside it stands `<its key>_bytes`: all of its bytes in Base64 (RFC 4648 section 4).
-//!   Inside an array only the former.
-//! - Characters that could command a terminal are written as `\uNNNN`: see [`escape`].
-//! - Ext is Base64; a float that is no number is null; a key that is no string is the JSON
-//!   text of what it is, as a string.
+//! - A str or bin is a string. If its bytes are not UTF-8, the string has U+FFFD in place of
+//!   the bad ones, and beside it there is `<its key>_bytes`: all bytes in Base64 (RFC 4648
+//!   section 4). There is no such field for an element of an array.
+//! - A character that could command a terminal is written as `\uNNNN`: see [`escape`].
+//! - An ext is Base64. A float that is no number or infinite is null. A key that is no string
+//!   is the JSON text of that key, as a string.
 //!
-//! Records of kind `lost`, and those of kinds not known, are objects too and keep their
-//! `t`, by which they can be told from events. In `lost`, `since`, `ts` and `until` are
-//! nanoseconds since the Unix epoch, as `ts` is in events.
+//! A record of kind `lost`, or of a kind that is not known, is an object, too. It keeps its `t`,
+//! which no event has. In `lost`, `since`, `ts` and `until` are nanoseconds since the Unix
+//! epoch, as `ts` is in events.
 
 use crate::loss::Losses;
 use crate::{escape, put};
@@ -21,12 +21,12 @@ use st_pathtree::stage::{RecordError, Stage};
 use st_pathtree::time::{Clock, Monotonic};
 use st_pathtree::wire::{self, Value, split};
 
-/// Arrays and maps within each other; more are refused.
+/// How deep arrays and maps may be nested; deeper ones are refused.
 const MAX_DEPTH: usize = 32;
-/// The same within a key: each doubles the backslashes.
+/// How deep they may be nested in a key, where each level doubles the backslashes.
 const MAX_KEY_DEPTH: usize = 4;
 
-/// What a reader of an event wants to see first, in this order.
+/// The fields that come first in an event, in this order: a reader looks for them.
 const FIRST: [&[u8]; 10] = [
     b"event",
     b"ts",
@@ -48,7 +48,7 @@ pub struct Json {
 }
 
 impl Json {
-    /// Whether nothing is to be lost.
+    /// Sets whether a stream in which something was lost is a failure.
     pub fn strict(mut self, strict: bool) -> Self {
         self.losses.strict = strict;
         self
@@ -73,7 +73,7 @@ impl Stage for Json {
                 self.losses.add(&wire::read(record)?, record);
                 self.lost(record, out)
             }
-            _ => value(record, 0, out).map(|_| ()),
+            _ => value(record, 0, out).map(drop),
         };
         match rendered {
             Ok(()) => out.push(b'\n'),
@@ -121,7 +121,7 @@ fn event(record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
             first[place] = Some(entry);
         }
     }
-    // The very first is `t`.
+    // The first entry is `t`.
     let rest = wire::entries(record)
         .skip(1)
         .filter(|entry| place(entry.name).is_none());
@@ -133,7 +133,7 @@ fn event(record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
     Ok(())
 }
 
-/// An object being written.
+/// An object that is being written.
 struct Object<'a> {
     out: &'a mut Vec<u8>,
     empty: bool,
@@ -149,11 +149,12 @@ impl<'a> Object<'a> {
         self.out.push(b'}');
     }
 
-    /// A key, encoded, and the colon.
+    /// Appends a key and the colon. `key` is encoded in MessagePack.
     fn key(&mut self, key: &[u8], depth: usize) -> Result<(), RecordError> {
         self.key_with(key, "", depth)
     }
 
+    /// Appends a key with a suffix, and the colon.
     fn key_with(&mut self, key: &[u8], suffix: &str, depth: usize) -> Result<(), RecordError> {
         if !std::mem::take(&mut self.empty) {
             self.out.push(b',');
@@ -173,7 +174,7 @@ impl<'a> Object<'a> {
         Ok(())
     }
 
-    /// A key and the value at the start of `encoded`; returns what follows that.
+    /// Appends a key and the value at the start of `encoded`; returns what follows the value.
     fn entry<'b>(
         &mut self,
         key: &[u8],
@@ -238,7 +239,7 @@ fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8
 
 /// Appends what stands between the quotes of a JSON string.
 fn characters(text: &[u8], out: &mut Vec<u8>) {
-    // Nearly every string is such, and this is fast.
+    // Nearly every string has such bytes only, and this test is fast.
     if text
         .iter()
         .all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))

@@ -1,7 +1,7 @@
 //! The last stage: renders events as text or JSON.
 //!
-//! Nothing else in the pipeline writes what a terminal may get to see, so this is where the
-//! bytes of strangers are made harmless: see [`escape`].
+//! No other stage writes to a terminal, so bytes from outside are made harmless here: see
+//! [`escape`].
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -20,9 +20,9 @@ pub mod time;
 use std::fmt::Arguments;
 use std::io::Write;
 
-/// The stage's name, whatever it renders.
+/// The name of the stage, in both formats.
 const NAME: &str = "st-format";
-/// What its input must have passed.
+/// The stages that its input must have passed.
 const AFTER: &[&str] = &["st-probe", "st-decode", "st-pathtree"];
 
 /// Appends formatted text.

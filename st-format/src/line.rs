@@ -1,11 +1,11 @@
-//! A line of text: its columns, colours and the things that stand in them.
+//! A line of text: its columns, their colours and what stands in them.
 
 use crate::{escape, mode, time};
 use st_pathtree::event::{Bytes, Status};
 use st_pathtree::time::Unix;
 use std::fmt::Arguments;
 
-/// How something looks, as an ECMA-48 SGR sequence; nothing else of that kind is written.
+/// How a column looks: an SGR sequence of ECMA-48. No other control sequences are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Plain,
@@ -31,21 +31,21 @@ impl Style {
     }
 }
 
-/// A line being written. Its columns have a space between them.
+/// A line that is being written. There is a space between two columns.
 pub(crate) struct Line<'a> {
     out: &'a mut Vec<u8>,
     color: bool,
 }
 
 impl<'a> Line<'a> {
-    /// Begins with the time.
+    /// Begins a line with the time.
     pub fn begin(ts: Unix, color: bool, out: &'a mut Vec<u8>) -> Self {
         let mut line = Self { out, color };
         line.styled(Style::Dim, |out| time::rfc3339(ts, out));
         line
     }
 
-    /// A column of at least `width` characters.
+    /// Appends a column of at least `width` characters.
     pub fn column(&mut self, width: usize, style: Style, write: impl FnOnce(&mut Vec<u8>)) {
         self.out.push(b' ');
         let shown = self.styled(style, write);
@@ -53,12 +53,12 @@ impl<'a> Line<'a> {
             .extend(std::iter::repeat_n(b' ', width.saturating_sub(shown)));
     }
 
-    /// A column as wide as it is.
+    /// Appends a column that is as wide as its text.
     pub fn put(&mut self, style: Style, text: Arguments) {
         self.column(0, style, |out| crate::put(out, text));
     }
 
-    /// A name; `?` if it is not known.
+    /// Appends a name, or `?` if it is not known.
     pub fn word(&mut self, name: Option<&[u8]>) {
         self.column(0, Style::Plain, |out| match name {
             Some(name) => escape::word(name, out),
@@ -66,7 +66,7 @@ impl<'a> Line<'a> {
         });
     }
 
-    /// A path, and a mark if it is not complete.
+    /// Appends a path, with a mark if it is not complete, or `?` if it is not known.
     pub fn path(&mut self, path: Option<&Bytes>, status: Option<Status>) {
         match path {
             Some(path) => self.named_path("", path, status),
@@ -74,7 +74,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The same, behind a name.
+    /// Appends a path after the name of what it is, with a mark if the path is not complete.
     pub fn named_path(&mut self, name: &str, path: &Bytes, status: Option<Status>) {
         let mark = match status {
             None | Some(Status::Complete) => "",
@@ -95,13 +95,13 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Permissions: `rw-r--r-- (0644)`.
+    /// Appends permissions: `rw-r--r-- (0644)`.
     pub fn permissions(&mut self, mode: u32) {
         self.column(0, Style::Plain, |out| out.extend(mode::permissions(mode)));
         self.put(Style::Plain, format_args!("({:04o})", mode & 0o7777));
     }
 
-    /// Type and permissions: `prw-r--r-- (0644)`.
+    /// Appends type and permissions: `prw-r--r-- (0644)`.
     pub fn mode(&mut self, mode: u32) {
         self.column(0, Style::Plain, |out| {
             out.push(mode::type_letter(mode));
@@ -118,13 +118,13 @@ impl<'a> Line<'a> {
         self.out.push(b'\n');
     }
 
-    /// Writes in a style; returns how many characters.
+    /// Appends in a style what `write` appends; returns how many characters that is.
     fn styled(&mut self, style: Style, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         let sequence = if self.color { style.sequence() } else { "" };
         self.out.extend(sequence.as_bytes());
         let start = self.out.len();
         write(self.out);
-        // Every byte begins a character but the continuation bytes of UTF-8.
+        // Each byte begins a character, except for the continuation bytes of UTF-8.
         let shown = self.out[start..]
             .iter()
             .filter(|&&byte| byte & 0xc0 != 0x80)

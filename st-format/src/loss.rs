@@ -1,33 +1,33 @@
-//! What was lost, summed up for people.
+//! Sums up what was lost, for people.
 
 use st_pathtree::record::Lost;
 use st_pathtree::vocabulary::Cause;
 use st_pathtree::wire;
 
-/// How many causes are told apart: whoever writes a stream may invent them.
+/// How many causes have a sum of their own: a stream may have any number of them.
 const CAUSES: usize = 16;
 
 /// The records that are missing, by cause.
 #[derive(Debug, Default)]
 pub struct Losses {
-    /// Whether there must be none.
+    /// Whether a stream with any of them is a failure.
     pub strict: bool,
     causes: Vec<Total>,
 }
 
-/// Those of one cause.
+/// The records that are missing for one cause.
 #[derive(Debug)]
 struct Total {
     cause: Cause,
-    /// That of the cause.
+    /// The name of the cause.
     name: String,
     count: u64,
-    /// Whether there were some more.
+    /// Whether there were more, of which the number is not known.
     more: bool,
 }
 
 impl Losses {
-    /// Counts those of a record; `record` is what it was read from.
+    /// Adds the missing records that `lost` tells of. `record` is the same record, encoded.
     pub fn add(&mut self, lost: &Lost, record: &[u8]) {
         let name = String::from_utf8_lossy(cause_name(lost.cause, record));
         let known = (self.causes.iter()).position(|total| total.name == name);
@@ -47,7 +47,7 @@ impl Losses {
         total.more |= lost.count.is_none();
     }
 
-    /// A line a cause, with what would have helped.
+    /// One line for each cause, with what would have helped.
     pub fn lines(&self) -> Vec<String> {
         self.causes.iter().map(Total::line).collect()
     }
@@ -80,7 +80,7 @@ impl Total {
     }
 }
 
-/// The name of a cause: the record's own one, if it is of a later version.
+/// The name of a cause, as the record has it if this version does not know it.
 pub fn cause_name(cause: Cause, record: &[u8]) -> &[u8] {
     match cause {
         Cause::Other => wire::text(record, "cause").unwrap_or_default(),

@@ -14,8 +14,8 @@ pub fn type_letter(mode: u32) -> u8 {
     }
 }
 
-/// The permissions in st_mode: `rwxr-xr-x`. Set-id and sticky bits take the place of the
-/// execute bits: `s` and `t`, or `S` and `T` where one may not execute.
+/// The permissions in st_mode, inode(7): `rwxr-xr-x`. The set-id bits and the sticky bit take the
+/// place of the execute bits: `s` and `t` where the execute bit is set, `S` and `T` elsewhere.
 pub fn permissions(mode: u32) -> [u8; 9] {
     let mut text = *b"rwxrwxrwx";
     for (index, letter) in text.iter_mut().enumerate() {

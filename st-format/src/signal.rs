@@ -1,7 +1,7 @@
 //! Names of signals.
 
-/// From 1 on: `include/uapi/asm-generic/signal.h` of Linux 6.12, as x86, ARM, RISC-V, s390 and
-/// most others number them.
+/// By number, from 1: `include/uapi/asm-generic/signal.h` of Linux 6.12, as x86, ARM, RISC-V,
+/// s390 and most other architectures number them.
 const NAMES: [&str; 31] = [
     "SIGHUP",
     "SIGINT",
@@ -36,7 +36,7 @@ const NAMES: [&str; 31] = [
     "SIGSYS",
 ];
 
-/// The name of a signal(7); those for real time have none.
+/// The name of a signal(7); real-time signals have none.
 pub fn name(signal: u8) -> Option<&'static str> {
     NAMES.get(usize::from(signal).checked_sub(1)?).copied()
 }

@@ -1,13 +1,13 @@
-//! One line an event, for people: `TIME EVENT COMM[PID] DETAILS`.
+//! One line for each event, for people: `TIME EVENT COMM[PID] DETAILS`.
 //!
 //! TIME is RFC 3339 in UTC with microseconds. EVENT is 8 characters wide, COMM\[PID\] 24; a
-//! longer one pushes what follows to the right. Names are written as [`escape`] does, what
-//! is not known is `?`. DETAILS:
+//! longer one moves what follows to the right. [`escape`] tells how names are written; `?` is
+//! what is not known. DETAILS:
 //!
 //! | event | details |
 //! |---|---|
 //! | create, mkdir | `PATH rw-r--r-- (0644)` |
-//! | mknod | `PATH crw-rw---- (0660) 1:3`: the number is a device's |
+//! | mknod | `PATH crw-rw---- (0660) 1:3`: the number is that of a device |
 //! | delete, rmdir | `PATH` |
 //! | rename | `OLD -> NEW`, or `OLD <-> NEW` if both were exchanged |
 //! | link | `EXISTING -> NEW` |
@@ -17,14 +17,16 @@
 //! | listen | `tcp [2001:db8::1]:443 backlog 128` |
 //! | unlisten | `tcp 192.0.2.1:443` |
 //! | exec | `PATH argv=[make -j2] uid=0` |
-//! | exit | `status 1`, or `signal 9 SIGKILL` if that killed it |
+//! | exit | `status 1`, or `signal 9 SIGKILL` if that signal killed the process |
 //!
 //! A path that is not complete is followed by `[partial]` (and begins with `.../`),
-//! `[unmounted]`, `[ambiguous]` or `[deleted]`; paths in another mount namespace by its number
-//! at the end of the line, `mnt_ns=4026532132`. Records that are missing have a line too,
-//! with `lost` for the event: `12 records on CPU 3 missing until TIME: ring buffer`, or
-//! `1 connect on CPU 0 missing: missed return` where it is known what they were of. What else
-//! is asked for of the process stands at the end of the line: see [`Show`].
+//! `[unmounted]`, `[ambiguous]` or `[deleted]`. If the paths are those of another mount
+//! namespace, its number is at the end of the line: `mnt_ns=4026532132`. After that comes what
+//! else is asked for of the process: see [`Show`].
+//!
+//! Missing records have a line, too, with `lost` for the event: `12 records on CPU 3 missing
+//! until TIME: ring buffer`, or `1 connect on CPU 0 missing: missed return` if it is known of
+//! which event they are.
 
 use crate::line::{Line, Style};
 use crate::loss::{self, Losses};
@@ -40,13 +42,13 @@ use st_pathtree::wire;
 const EVENT_WIDTH: usize = 8;
 const WHO_WIDTH: usize = 24;
 
-/// What can be shown of a process beside its name and id. What is not known is left out.
+/// What can be shown of a process beside its name and id, if it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Show {
-    /// `uid=1000`, the real user, and `euid=0` if the effective one is another.
+    /// `uid=1000`, the real user, and `euid=0` if the effective user is another one.
     Uid,
-    /// `exe=/usr/bin/make`, what it executes.
+    /// `exe=/usr/bin/make`, the path of the file that it executes.
     Exe,
     /// `argv=[make -j2]`, its arguments; `...` if there are more.
     Argv,
@@ -64,7 +66,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// With or without colour, and with what is to be shown of processes.
+    /// Text with or without colours, and with these parts of a process.
     pub fn new(color: bool, show: Vec<Show>) -> Self {
         Self {
             color,
@@ -73,13 +75,13 @@ impl Text {
         }
     }
 
-    /// Whether nothing is to be lost.
+    /// Sets whether a stream in which something was lost is a failure.
     pub fn strict(mut self, strict: bool) -> Self {
         self.losses.strict = strict;
         self
     }
 
-    /// Appends the line of an event of this name.
+    /// Appends the line of an event. `name` is that of the event.
     fn event(&self, event: &EventRecord, name: &[u8], out: &mut Vec<u8>) {
         let mut line = Line::begin(event.ts, self.color, out);
         line.column(EVENT_WIDTH, style(event.event), |out| {
@@ -88,15 +90,18 @@ impl Text {
         line.column(WHO_WIDTH, Style::Plain, |out| who(event, out));
         details(&mut line, event);
         for show in &self.show {
-            // An exec tells these itself.
-            if event.event != Event::Exec || ![Show::Argv, Show::Uid].contains(show) {
+            let in_details = matches!(
+                (event.event, show),
+                (Event::Exec, Show::Argv) | (Event::Exec, Show::Uid)
+            );
+            if !in_details {
                 process(&mut line, event, *show);
             }
         }
         line.end();
     }
 
-    /// Appends the line of a loss; `record` is what it was read from.
+    /// Appends the line of missing records. `record` is the same record as `lost`, encoded.
     fn lost(&self, lost: &Lost, record: &[u8], out: &mut Vec<u8>) {
         let mut line = Line::begin(self.clock.unix(lost.ts), self.color, out);
         line.column(EVENT_WIDTH, Style::Alarm, |out| out.extend(b"lost"));
@@ -164,7 +169,7 @@ impl Stage for Text {
     }
 }
 
-/// The name of the event that a record is about: its own one, if it is of a later version.
+/// The name of an event, as the record has it if this version does not know it.
 fn event_name(event: Event, record: &[u8]) -> &[u8] {
     match event {
         Event::Other => wire::text(record, "event").unwrap_or_default(),
@@ -182,9 +187,10 @@ fn style(event: Event) -> Style {
     }
 }
 
+/// `make[1234]`: the process that did it.
 fn who(event: &EventRecord, out: &mut Vec<u8>) {
     match event.process.comm.as_deref() {
-        // Brackets are ours.
+        // The brackets around the id must be the only ones outside quotes.
         Some(comm) if comm.iter().any(|byte| matches!(byte, b'[' | b']')) => {
             escape::quoted(comm, out);
         }
@@ -272,7 +278,7 @@ fn details(line: &mut Line, event: &EventRecord) {
     }
 }
 
-/// A part of who it was.
+/// Appends a part of the process that did it.
 fn process(line: &mut Line, event: &EventRecord, show: Show) {
     let process = &event.process;
     match show {
@@ -315,7 +321,7 @@ fn process(line: &mut Line, event: &EventRecord, show: Show) {
     }
 }
 
-/// `tcp 192.0.2.1:443`
+/// Appends the protocol, address and port of an event on a socket: `tcp 192.0.2.1:443`.
 fn endpoint(line: &mut Line, event: &EventRecord) {
     line.word(event.proto.map(str::as_bytes));
     line.column(0, Style::Plain, |out| {
@@ -334,11 +340,17 @@ fn endpoint(line: &mut Line, event: &EventRecord) {
     });
 }
 
-/// What a call returned, unless 0.
+/// Appends what a call returned, unless that is 0.
 fn result(line: &mut Line, ret: i32) {
-    let error = errno::name(ret.unsigned_abs()).filter(|_| ret < 0);
-    match error {
-        _ if ret == 0 => {}
+    if ret == 0 {
+        return;
+    }
+    let name = if ret < 0 {
+        errno::name(ret.unsigned_abs())
+    } else {
+        None
+    };
+    match name {
         Some(name @ "EINPROGRESS") => line.put(Style::Plain, format_args!("{name}")),
         Some(name) => line.put(Style::Alarm, format_args!("{name}")),
         None => line.put(Style::Alarm, format_args!("{ret}")),

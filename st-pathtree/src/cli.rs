@@ -1,7 +1,7 @@
 //! The command line of st-pathtree.
 
-use crate::args;
 use crate::pathtree::{Ask, PathTree};
+use crate::stage::{self, Stage};
 use crate::watch::Watch;
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -26,23 +26,23 @@ struct Args {
         value_parser = OsStringValueParser::new().try_map(|text| Watch::parse(text.as_bytes()))
     )]
     watch: Vec<Watch>,
-    /// Write the paths of directories that come to be watched, and whose own directories are
-    /// not known, to this named pipe, each ended by a NUL: for st-probe --answer
+    /// Write to this named pipe the paths of directories that became watched and below which
+    /// the directories are not known, each path ended by a NUL: for st-probe --answer
     #[arg(long, value_name = "PIPE")]
     ask: Option<PathBuf>,
 }
 
-/// Runs the program.
+/// Runs st-pathtree as a program.
 pub fn main() -> ExitCode {
-    let (args, verbose) = args::parse_stage::<Args>();
+    let (args, verbose) = crate::args::parse_stage::<Args>();
     let ask = match args.ask.as_deref().map(pipe).transpose() {
         Ok(ask) => ask,
         Err(message) => {
-            crate::stage::say("st-pathtree", &message);
-            return ExitCode::FAILURE;
+            stage::say(PathTree::NAME, &message);
+            return ExitCode::from(stage::FAILED);
         }
     };
-    crate::stage::main(&mut PathTree::new(args.watch, ask), verbose)
+    stage::main(&mut PathTree::new(args.watch, ask), verbose)
 }
 
 /// Opens the pipe for requests. The stage never waits for the pipe: if it is full, the request is
