@@ -40,6 +40,9 @@ const FIRST: [&[u8]; 10] = [
     b"old_path_status",
 ];
 
+/// The kinds of records that tell stages what they must know of the machine, and of the end.
+const NOT_SHOWN: [&str; 6] = ["mounts", "process", "fork", "walked", "dir", "end"];
+
 /// The stage that renders JSON.
 #[derive(Debug, Default)]
 pub struct Json {
@@ -65,9 +68,11 @@ impl Stage for Json {
     }
 
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        if NOT_SHOWN.contains(&kind) {
+            return Ok(());
+        }
         let start = out.len();
         let rendered = match kind {
-            "mounts" | "process" | "fork" | "walked" | "dir" | "end" => return Ok(()),
             "event" => event(record, out),
             "lost" => {
                 self.losses.add(&wire::read(record)?, record);

@@ -4,6 +4,7 @@
 
 use super::{MAX_RECORD, Malformed};
 use rmp::Marker;
+use std::num::NonZeroU8;
 
 /// A value, or the beginning of one: what an array or a map contains follows it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -185,10 +186,13 @@ pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
 }
 
 /// What a marker tells of the length of a value.
+///
+/// It has 8 bytes, also in an `Option`, so that indexing [`SHAPES`] takes one instruction.
 #[derive(Clone, Copy)]
+#[repr(align(8))]
 struct Shape {
     /// How many bytes the value has at least, its marker included.
-    bytes: u8,
+    bytes: NonZeroU8,
     /// How many other values it contains at least.
     values: u8,
     /// How many bytes after the marker are a number, by which the value is longer.
@@ -202,7 +206,7 @@ struct Shape {
 impl Shape {
     const fn fixed(bytes: u8, values: u8) -> Self {
         Self {
-            bytes,
+            bytes: NonZeroU8::new(bytes).expect("the marker is a byte"),
             values,
             number: 0,
             bytes_each: 0,
@@ -260,7 +264,7 @@ impl Shape {
     }
 }
 
-/// The shape of values by their first byte.
+/// The shapes of values by their first bytes.
 static SHAPES: [Option<Shape>; 256] = {
     let mut shapes = [None; 256];
     let mut byte = 0;
@@ -300,7 +304,7 @@ impl Measure {
                 return Err(Malformed::NotARecord);
             };
             if shape.number == 0 {
-                at += usize::from(shape.bytes);
+                at += usize::from(shape.bytes.get());
                 owed += u64::from(shape.values);
                 owed -= 1;
                 continue;
@@ -308,7 +312,7 @@ impl Measure {
             let Some((number, _)) = number(shape.number.into(), &bytes[at + 1..]) else {
                 break;
             };
-            at += usize::from(shape.bytes);
+            at += usize::from(shape.bytes.get());
             owed += number * u64::from(shape.values_each);
             owed -= 1;
             let content = number * u64::from(shape.bytes_each);
