@@ -6,7 +6,7 @@
 //!
 //! | wing | what is in it |
 //! |---|---|
-//! | [`tracing`] | the run itself: when to read what, in which order it leaves, when to end |
+//! | `tracing` | the run itself: when to read what, in which order it leaves, when to end |
 //! | [`tracefs`] | our instance of the ring buffer: made, watched, read, taken down |
 //! | `machine` | what is read of /proc and of directories |
 //! | [`kernel`] | which functions are probed and how, on a kernel of given types; pure |
@@ -58,7 +58,6 @@ macro_rules! say {
 pub mod kernel;
 pub mod stream;
 pub mod tracefs;
-pub mod tracing;
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -66,6 +65,8 @@ pub mod cli;
 pub mod machine;
 #[cfg(feature = "cli")]
 pub mod sys;
+#[cfg(feature = "cli")]
+pub mod tracing;
 
 #[cfg(all(test, feature = "cli"))]
 mod testing;

@@ -1,50 +1,56 @@
-//! Per-CPU sequences, each in time order, into one in time order.
+//! Sequences of several sources, each in time order, merged into one in time order.
 
 use crate::stream::time::Monotonic;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-/// Holds back what is not yet known to be complete and releases the rest, oldest first.
+/// Holds items back until all older items have been pushed, and releases them by time.
 #[derive(Debug)]
-pub struct Merge<T> {
-    queues: Vec<VecDeque<(Monotonic, T)>>,
+pub struct Merge<S, T> {
+    queues: BTreeMap<S, VecDeque<(Monotonic, T)>>,
 }
 
-impl<T> Merge<T> {
-    /// For so many sources.
-    pub fn new(sources: usize) -> Self {
+impl<S, T> Default for Merge<S, T> {
+    fn default() -> Self {
         Self {
-            queues: (0..sources).map(|_| VecDeque::new()).collect(),
+            queues: BTreeMap::new(),
         }
     }
+}
 
-    /// Takes an item of a source; its time is not before that of the source's last.
-    pub fn push(&mut self, source: usize, ts: Monotonic, item: T) {
-        self.queues[source].push_back((ts, item));
+impl<S: Copy + Ord, T> Merge<S, T> {
+    /// Takes an item of a source. Its time is not before the time of the source's last item.
+    pub fn push(&mut self, source: S, ts: Monotonic, item: T) {
+        self.queues.entry(source).or_default().push_back((ts, item));
     }
 
-    /// Whether nothing is held back.
+    /// Whether no item is held back.
     pub fn is_empty(&self) -> bool {
-        self.queues.iter().all(VecDeque::is_empty)
+        self.queues.values().all(VecDeque::is_empty)
     }
 
-    /// Hands out every item older than `until`: by time, at the same time by source.
-    pub fn release(&mut self, until: Monotonic, mut take: impl FnMut(usize, Monotonic, T)) {
-        let front = |queue: &VecDeque<(Monotonic, T)>| {
-            queue.front().map(|item| item.0).filter(|&ts| ts < until)
-        };
-        let mut heads: BinaryHeap<_> = (self.queues.iter().enumerate())
-            .filter_map(|(source, queue)| front(queue).map(|ts| Reverse((ts, source))))
-            .collect();
+    /// Hands out every item older than `until`: by time, those of the same time by source.
+    pub fn release(&mut self, until: Monotonic, mut take: impl FnMut(Monotonic, T)) {
+        let mut heads = BinaryHeap::new();
+        for (source, queue) in &self.queues {
+            heads.extend(head(queue, until).map(|ts| Reverse((ts, *source))));
+        }
         while let Some(Reverse((_, source))) = heads.pop() {
-            if let Some((ts, item)) = self.queues[source].pop_front() {
-                take(source, ts, item);
+            let Some(queue) = self.queues.get_mut(&source) else {
+                continue;
+            };
+            if let Some((ts, item)) = queue.pop_front() {
+                take(ts, item);
             }
-            if let Some(ts) = front(&self.queues[source]) {
-                heads.push(Reverse((ts, source)));
-            }
+            heads.extend(head(queue, until).map(|ts| Reverse((ts, source))));
         }
     }
+}
+
+/// The time of a queue's first item, if that is older than `until`.
+fn head<T>(queue: &VecDeque<(Monotonic, T)>, until: Monotonic) -> Option<Monotonic> {
+    let (ts, _) = queue.front()?;
+    (*ts < until).then_some(*ts)
 }
 
 #[cfg(test)]
@@ -53,17 +59,18 @@ mod tests {
 
     #[test]
     fn releases_what_is_older_in_order() {
-        let mut merge = Merge::new(3);
-        for (source, ts) in [(0, 1), (0, 4), (1, 2), (1, 4), (2, 3), (2, 9)] {
-            merge.push(source, Monotonic(ts), ());
+        let mut merge = Merge::default();
+        // The sources are not pushed in their order: that is not to matter.
+        for (source, ts) in [(2, 3), (2, 9), (1, 2), (1, 4), (0, 1), (0, 4)] {
+            merge.push(source, Monotonic(ts), source);
         }
         let mut released = Vec::new();
-        merge.release(Monotonic(9), |source, ts, ()| released.push((ts.0, source)));
+        merge.release(Monotonic(9), |ts, source| released.push((ts.0, source)));
         assert_eq!(released, [(1, 0), (2, 1), (3, 2), (4, 0), (4, 1)]);
+        assert!(!merge.is_empty());
         released.clear();
-        merge.release(Monotonic::MAX, |source, ts, ()| {
-            released.push((ts.0, source))
-        });
+        merge.release(Monotonic::MAX, |ts, source| released.push((ts.0, source)));
         assert_eq!(released, [(9, 2)]);
+        assert!(merge.is_empty());
     }
 }

@@ -18,6 +18,7 @@ use crate::tracefs::session::Session;
 use crate::tracing::command::Command;
 use crate::tracing::completeness::Complete;
 use crate::tracing::merge::Merge;
+use crate::tracing::source::Source;
 use crate::tracing::walks::Snapshot;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -50,7 +51,7 @@ const SUB_BUFFER: usize = 1 << 20;
 /// What waits in the merge.
 enum Entry {
     /// A record's bytes as the kernel wrote them.
-    Raw(Vec<u8>),
+    Raw { cpu: u32, data: Vec<u8> },
     /// A gap.
     Lost(Lost),
     /// A record of our own, encoded.
@@ -83,8 +84,7 @@ struct Buffer {
 /// Moves records from the ring buffers to standard output.
 pub struct Pump<'a> {
     buffers: Vec<Buffer>,
-    /// The buffers, the processes, the mounts, the snapshot and the health.
-    merge: Merge<Entry>,
+    merge: Merge<Source, Entry>,
     /// Whether the kernel records what it should.
     pub health: Health<'a>,
     /// The processes that were there before.
@@ -130,7 +130,7 @@ impl<'a> Pump<'a> {
         // Only pipes have a size; a file or terminal needs none.
         let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
         Ok(Self {
-            merge: Merge::new(buffers.len() + 4),
+            merge: Merge::default(),
             health: Health::new(session, buffers.iter().map(|buffer| buffer.cpu).collect()),
             buffers,
             census: Census::new(session),
@@ -264,13 +264,12 @@ impl<'a> Pump<'a> {
         };
         self.cycled = start;
         let found = self.drain_all(start)?;
-        let processes = self.buffers.len();
         self.census.step(start, |ts, record| {
-            self.merge.push(processes, ts, Entry::Record(record));
+            self.merge
+                .push(Source::Processes, ts, Entry::Record(record));
         })?;
         if let Some((ts, record)) = self.snapshot.step(start)? {
-            let source = self.buffers.len() + 2;
-            self.merge.push(source, ts, Entry::Record(record));
+            self.merge.push(Source::Walks, ts, Entry::Record(record));
         }
         if self.health.is_due(start) {
             self.check(start)?;
@@ -288,11 +287,10 @@ impl<'a> Pump<'a> {
 
     /// Looks for what the kernel did not record.
     pub fn check(&mut self, now: Monotonic) -> Result<()> {
-        let source = self.buffers.len() + 3;
         for Finding { lost, any } in self.health.look(now)? {
             if any {
                 self.mounts.lost(lost.ts);
-                self.merge.push(source, lost.ts, Entry::Lost(lost));
+                self.merge.push(Source::Health, lost.ts, Entry::Lost(lost));
             } else {
                 self.snapshot.lost(lost.ts);
             }
@@ -316,8 +314,8 @@ impl<'a> Pump<'a> {
             }
         }
         for (since, record) in self.mounts.records(tables) {
-            let source = self.buffers.len() + 1;
-            self.merge.push(source, since, Entry::Record(record));
+            self.merge
+                .push(Source::MountTables, since, Entry::Record(record));
         }
         Ok(found)
     }
@@ -363,14 +361,21 @@ impl<'a> Pump<'a> {
                             false => Cause::RingBuffer,
                         };
                         let lost = overwritten(*cpu, since, ts, count, cause);
-                        merge.push(source, since, Entry::Lost(lost));
+                        merge.push(Source::Cpu(*cpu), since, Entry::Lost(lost));
                         mounts.lost(since);
                     }
                     *latest = ts;
                     // An event is never shorter than its common fields.
                     if data.len() >= 8 {
                         mounts.note(common_type(data), ts);
-                        merge.push(source, ts, Entry::Raw(data.to_vec()));
+                        merge.push(
+                            Source::Cpu(*cpu),
+                            ts,
+                            Entry::Raw {
+                                cpu: *cpu,
+                                data: data.to_vec(),
+                            },
+                        );
                     }
                 }
             });
@@ -389,22 +394,20 @@ impl<'a> Pump<'a> {
         let Self {
             merge,
             out,
-            buffers,
             records,
             lost,
             census,
             snapshot,
             ..
         } = self;
-        merge.release(until, |source, ts, entry| match entry {
-            Entry::Raw(data) => {
+        merge.release(until, |ts, entry| match entry {
+            Entry::Raw { cpu, data } => {
                 *records += 1;
-                let (cpu, id) = (buffers[source].cpu, common_type(&data));
                 wire::write(
                     &Raw {
                         ts,
                         cpu,
-                        id,
+                        id: common_type(&data),
                         data: Bytes::from(&data[..]),
                     },
                     out,
@@ -429,10 +432,11 @@ impl<'a> Pump<'a> {
             complete.wait(now()?, LONGEST_HOLD)?;
         }
         self.drain_all(Monotonic::MAX)?;
-        for (source, buffer) in self.buffers.iter_mut().enumerate() {
+        for buffer in &mut self.buffers {
             if let Some(count) = buffer.gap.take() {
                 let since = self.released.max(buffer.latest);
                 let lost = overwritten(buffer.cpu, since, since, count, Cause::RingBuffer);
+                let source = Source::Cpu(buffer.cpu);
                 self.merge.push(source, since, Entry::Lost(lost));
             }
         }
