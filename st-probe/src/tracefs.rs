@@ -5,6 +5,8 @@ pub mod ring;
 #[cfg(feature = "cli")]
 pub mod absent;
 #[cfg(feature = "cli")]
+mod counters;
+#[cfg(feature = "cli")]
 pub mod files;
 #[cfg(feature = "cli")]
 pub mod guardian;

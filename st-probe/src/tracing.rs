@@ -4,6 +4,7 @@ mod command;
 mod completeness;
 mod merge;
 mod pump;
+mod questions;
 pub mod run;
 mod source;
 mod walks;

@@ -7,14 +7,15 @@ use crate::kernel::plan::{Lack, Probe, plan};
 use crate::stream::arch::Arch;
 use crate::stream::record;
 use crate::stream::vocabulary::{Class, Event, Service, Subject};
-use crate::tracefs::absent::{Absent, Failure};
 use crate::sys::uname::Uname;
+use crate::tracefs::absent::{Absent, Failure};
+use crate::tracefs::counters::{self, Statistics};
 use crate::tracefs::files::Tracefs;
 use crate::tracefs::guardian::Guardian;
 use crate::tracefs::owner::Owner;
 use crate::tracefs::teardown;
 use anyhow::{Context, Result, bail};
-use std::cell::RefCell;
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -36,7 +37,7 @@ pub struct Session {
     /// How many pointers deep a fetch argument was that the kernel refused.
     too_deep: usize,
     /// The events that are switched on: their folders in the instance.
-    on: RefCell<BTreeSet<PathBuf>>,
+    on: BTreeSet<PathBuf>,
     /// The hooks in force.
     pub hooks: Vec<record::Hook>,
     /// The events that cannot be traced.
@@ -89,7 +90,7 @@ impl Session {
             _guardian: guardian.ok(),
             counts_misses: Uname::read()?.version()? >= (5, 14),
             too_deep: usize::MAX,
-            on: RefCell::default(),
+            on: BTreeSet::new(),
             hooks: Vec::new(),
             unavailable: Vec::new(),
             absent: Vec::new(),
@@ -230,31 +231,31 @@ impl Session {
     }
 
     /// Lets the records of the hooks of these events begin.
-    pub fn enable(&self, which: impl Fn(Subject) -> bool) -> Result<()> {
+    pub fn enable(&mut self, which: impl Fn(Subject) -> bool) -> Result<()> {
         let chosen = hooks().filter(|hook| which(hook.subject));
         // Whose entry is recorded is to be seen to return.
         let (mut ordered, others): (Vec<&HookRow>, Vec<&HookRow>) =
             chosen.partition(|hook| matches!(hook.point, Point::Leave(_)));
         ordered.extend(others);
         for hook in ordered {
-            if self.hooks.iter().any(|defined| defined.name == hook.name()) {
-                self.switch(hook, true)?;
+            if self.is_defined(hook) {
+                self.switch_hook_on(hook)?;
             }
         }
         Ok(())
     }
 
-    /// Switches a hook's event on or off.
-    fn switch(&self, hook: &HookRow, on: bool) -> Result<()> {
+    /// Lets a hook's records begin.
+    fn switch_hook_on(&mut self, hook: &HookRow) -> Result<()> {
         let place = self.instance(&self.place(hook));
-        let text = if on { "1" } else { "0" };
-        self.tracefs.write(place.join("enable"), text)?;
-        if on {
-            self.on.borrow_mut().insert(place);
-        } else {
-            self.on.borrow_mut().remove(&place);
-        }
+        self.tracefs.write(place.join("enable"), "1")?;
+        self.on.insert(place);
         Ok(())
+    }
+
+    /// Whether a hook is in force.
+    fn is_defined(&self, hook: &HookRow) -> bool {
+        (self.hooks.iter()).any(|defined| defined.name == hook.name())
     }
 
     /// Whether the kernel can be asked what directories are to it.
@@ -262,18 +263,26 @@ impl Session {
         (self.hooks.iter()).any(|hook| hook.subject == Subject::Service(Service::Directory))
     }
 
-    /// Lets records of an event that a thread of ours makes begin, or no more.
-    pub fn follow(&self, service: Service, thread: Option<nix::unistd::Pid>) -> Result<()> {
-        for hook in hooks().filter(|hook| hook.subject == Subject::Service(service)) {
-            if !self.hooks.iter().any(|defined| defined.name == hook.name()) {
-                continue;
-            }
-            if let Some(tid) = thread {
+    /// Lets the records of a service begin, of what the thread `tid` does and of nobody else.
+    pub fn follow(&mut self, service: Service, tid: Pid) -> Result<()> {
+        for hook in hooks_of(service) {
+            if self.is_defined(hook) {
                 let filter = self.instance(&format!("{}/filter", self.place(hook)));
                 self.tracefs
                     .write(filter, &format!("common_pid == {tid}"))?;
+                self.switch_hook_on(hook)?;
             }
-            self.switch(hook, thread.is_some())?;
+        }
+        Ok(())
+    }
+
+    /// Lets no more records of a service begin.
+    pub fn unfollow(&mut self, service: Service) -> Result<()> {
+        for hook in hooks_of(service) {
+            let place = self.instance(&self.place(hook));
+            if self.on.remove(&place) {
+                self.tracefs.write(place.join("enable"), "0")?;
+            }
         }
         Ok(())
     }
@@ -313,36 +322,29 @@ impl Session {
         Ok(buffers)
     }
 
-    /// How often the kernel did not enter a probe, anybody's: the last column of
-    /// `kprobe_profile` (kernel/trace/trace_kprobe.c, probes_profile_seq_show). 0 where that is
-    /// no matter: before Linux 5.14 each value that could not be fetched counts, too
-    /// (arch/x86/kernel/kprobes/core.c, kprobe_fault_handler).
+    /// How often the kernel did not enter a probe, the probes of all owners together. 0 before
+    /// Linux 5.14, which counts each value that could not be fetched, too
+    /// (arch/x86/kernel/kprobes/core.c, kprobe_fault_handler): that loses nothing.
     pub fn missed(&self) -> Result<u64> {
         if !self.counts_misses {
             return Ok(0);
         }
-        let profile = self.tracefs.read("kprobe_profile")?;
-        Ok(profile.lines().filter_map(misses).sum())
+        Ok(counters::all_misses(&self.tracefs.read("kprobe_profile")?))
     }
 
-    /// The same of each hook. `None` where it cannot be told, since somebody changed the probes
-    /// meanwhile.
+    /// The same of each hook in force. `None` if somebody changed the probes while they were read.
     pub fn misses(&self) -> Result<Option<Vec<u64>>> {
-        let before = teardown::probes(&self.tracefs)?;
+        let probes = teardown::probes(&self.tracefs)?;
         let profile = self.tracefs.read("kprobe_profile")?;
-        // It has names without groups, in the order of the probes.
-        if teardown::probes(&self.tracefs)? != before || profile.lines().count() != before.len() {
+        if teardown::probes(&self.tracefs)? != probes {
             return Ok(None);
         }
-        let misses = self.hooks.iter().map(|hook| {
-            let name = format!("{}/{}", self.name, hook.name);
-            let line = before.iter().position(|probe| *probe == name)?;
-            misses(profile.lines().nth(line)?)
-        });
-        Ok(Some(misses.map(Option::unwrap_or_default).collect()))
+        let hooks = (self.hooks.iter()).map(|hook| format!("{}/{}", self.name, hook.name));
+        let hooks: Vec<_> = hooks.collect();
+        Ok(counters::misses(&profile, &probes, &hooks))
     }
 
-    /// What the kernel counted of a CPU's ring buffer.
+    /// What the kernel has counted of a CPU's ring buffer.
     pub fn statistics(&self, cpu: u32) -> Result<Statistics> {
         let text = self
             .tracefs
@@ -350,12 +352,12 @@ impl Session {
         Ok(Statistics::parse(&text))
     }
 
-    /// Looks whether somebody switched us off, and switches on again what is ours.
+    /// Tells whether somebody has switched off what the session needs, and switches on again what
+    /// belongs to the session alone.
     pub fn switch_on(&self) -> Result<Switched> {
         let mut switched = Switched::On;
         let tracing_on = self.instance(TRACING_ON);
-        let on = self.on.borrow();
-        let events = on.iter().map(|place| place.join("enable"));
+        let events = self.on.iter().map(|place| place.join("enable"));
         for file in events.chain([tracing_on]) {
             match self.tracefs.read(&file) {
                 Ok(text) if text.starts_with('0') => {
@@ -399,58 +401,20 @@ impl Drop for Session {
     }
 }
 
-/// Whether the kernel has recorded what it should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether what the session needs was switched on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Switched {
-    /// It has.
+    /// All of it was.
+    #[default]
     On,
-    /// Somebody had switched something off, or still has what is not ours alone.
+    /// Somebody had switched off something of the session's own, which is on again, or something
+    /// that all sessions need, which is still off.
     Off,
-    /// Somebody has removed our probes: trace-cmd(1)'s reset does.
+    /// Somebody has removed the session's probes: trace-cmd(1)'s reset does.
     Removed,
 }
 
-/// The last column of a line of `kprobe_profile`.
-fn misses(line: &str) -> Option<u64> {
-    line.rsplit(' ').next()?.parse().ok()
-}
-
-/// What the kernel counts of a CPU's ring buffer: kernel/trace/trace.c, tracing_stats_read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Records that later ones have overwritten.
-    pub overrun: u64,
-    /// Records that were not written at all.
-    pub dropped: u64,
-}
-
-impl Statistics {
-    fn parse(text: &str) -> Self {
-        let number = |name: &str| -> u64 {
-            let mut lines = text.lines().filter_map(|line| line.split_once(": "));
-            let value = lines.find(|line| line.0 == name);
-            value.and_then(|line| line.1.parse().ok()).unwrap_or(0)
-        };
-        Self {
-            overrun: number("overrun"),
-            dropped: number("commit overrun") + number("dropped events"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_statistics() {
-        let text = "entries: 5\noverrun: 7\ncommit overrun: 1\nbytes: 9\n\
-                    oldest event ts: 1.5\nnow ts: 2.5\ndropped events: 2\nread events: 3\n";
-        let expected = Statistics {
-            overrun: 7,
-            dropped: 3,
-        };
-        assert_eq!(Statistics::parse(text), expected);
-        assert_eq!(Statistics::parse("garbage"), Statistics::default());
-    }
+/// The rows of the hook tables that are there for a service.
+fn hooks_of(service: Service) -> impl Iterator<Item = &'static HookRow> {
+    hooks().filter(move |hook| hook.subject == Subject::Service(service))
 }

@@ -5,7 +5,7 @@ use crate::machine::mounts::MountReader;
 use crate::stream::arch::Arch;
 use crate::stream::record::{Bytes, End, Header, Lost, MAGIC, Raw, VERSION};
 use crate::stream::time::Monotonic;
-use crate::stream::vocabulary::{Cause, Order, Why};
+use crate::stream::vocabulary::{Cause, Order, Service, Why};
 use crate::stream::wire;
 use crate::sys::clock::{self, now};
 use crate::sys::poll::poll;
@@ -19,11 +19,11 @@ use crate::tracing::command::Command;
 use crate::tracing::completeness::Complete;
 use crate::tracing::merge::Merge;
 use crate::tracing::source::Source;
-use crate::tracing::walks::Snapshot;
+use crate::tracing::walks::Walks;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::unistd::{SysconfVar, gettid, sysconf};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -82,15 +82,15 @@ struct Buffer {
 }
 
 /// Moves records from the ring buffers to standard output.
-pub struct Pump<'a> {
+pub struct Pump {
     buffers: Vec<Buffer>,
     merge: Merge<Source, Entry>,
     /// Whether the kernel records what it should.
-    pub health: Health<'a>,
+    pub health: Health,
     /// The processes that were there before.
-    pub census: Census<'a>,
-    /// The directories that are looked at.
-    pub snapshot: Snapshot<'a>,
+    pub census: Census,
+    /// The walks over directories.
+    pub walks: Walks,
     complete: Option<Complete>,
     /// When the last cycle began.
     cycled: Monotonic,
@@ -111,9 +111,9 @@ pub struct Pump<'a> {
     stalled: (Monotonic, Monotonic),
 }
 
-impl<'a> Pump<'a> {
+impl Pump {
     /// Opens the buffers of a session.
-    pub fn new(session: &'a Session, snapshot: Snapshot<'a>) -> Result<Self> {
+    pub fn new(session: &Session, walks: Walks) -> Result<Self> {
         let buffers: Vec<_> = (session.buffers()?.into_iter())
             .map(|(cpu, file)| Buffer {
                 cpu,
@@ -131,10 +131,10 @@ impl<'a> Pump<'a> {
         let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
         Ok(Self {
             merge: Merge::default(),
-            health: Health::new(session, buffers.iter().map(|buffer| buffer.cpu).collect()),
+            health: Health::new(buffers.iter().map(|buffer| buffer.cpu).collect()),
             buffers,
-            census: Census::new(session),
-            snapshot,
+            census: Census::due(now()?, Proc::default()),
+            walks,
             complete: Complete::start(TICK)?,
             cycled: Monotonic::default(),
             released: now()?,
@@ -176,8 +176,8 @@ impl<'a> Pump<'a> {
                 realtime,
                 hooks: session.hooks.clone(),
                 unavailable: session.unavailable.clone(),
-                snapshot: self.snapshot.is_taken(),
-                answers: self.snapshot.answers(),
+                snapshot: self.walks.has_roots(),
+                answers: self.walks.answers(),
                 command: std::env::args_os()
                     .map(|word| word.to_string_lossy().into_owned())
                     .collect(),
@@ -228,7 +228,7 @@ impl<'a> Pump<'a> {
                     PollFd::new(self.buffers[source].file.as_fd(), PollFlags::POLLIN)
                 }),
             );
-            let questions = self.snapshot.questions();
+            let questions = self.walks.fd();
             fds.extend(questions.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         } else if let Some(complete) = complete.filter(|_| awaited == Awaited::Complete) {
             fds.push(PollFd::new(complete.fd(), PollFlags::POLLIN));
@@ -252,7 +252,7 @@ impl<'a> Pump<'a> {
 
     /// Drains every buffer and hands on, in time order, what no record that is still being
     /// written precedes. Returns whether there was anything, or is something left.
-    pub fn cycle(&mut self, start: Monotonic) -> Result<bool> {
+    pub fn cycle(&mut self, session: &mut Session, start: Monotonic) -> Result<bool> {
         let until = match &self.complete {
             // What had been begun before that has been complete since before the draining.
             Some(complete) => {
@@ -264,18 +264,15 @@ impl<'a> Pump<'a> {
         };
         self.cycled = start;
         let found = self.drain_all(start)?;
-        self.census.step(start, |ts, record| {
-            self.merge
-                .push(Source::Processes, ts, Entry::Record(record));
-        })?;
-        if let Some((ts, record)) = self.snapshot.step(start)? {
+        self.take_census(session, start)?;
+        if let Some((ts, record)) = self.walks.step(session, start)? {
             self.merge.push(Source::Walks, ts, Entry::Record(record));
         }
         if self.health.is_due(start) {
-            self.check(start)?;
+            self.check(session, start)?;
         }
         self.release(until)?;
-        let looking = self.census.is_busy() || self.snapshot.is_busy();
+        let looking = self.census.is_busy() || self.walks.is_busy();
         let busy = found || !self.merge.is_empty() || looking;
         self.ticks = if busy {
             self.ticks.saturating_add(1)
@@ -285,14 +282,32 @@ impl<'a> Pump<'a> {
         Ok(busy)
     }
 
+    /// Lets the census go on, or the next one begin. The kernel records what this thread reads of
+    /// processes meanwhile.
+    fn take_census(&mut self, session: &mut Session, now: Monotonic) -> Result<()> {
+        if self.census.is_due(now) {
+            session.follow(Service::Alive, gettid())?;
+            self.census.begin()?;
+        }
+        let merge = &mut self.merge;
+        let ended = self.census.step(|ts, record| {
+            merge.push(Source::Processes, ts, Entry::Record(record));
+        })?;
+        if ended {
+            session.unfollow(Service::Alive)?;
+        }
+        Ok(())
+    }
+
     /// Looks for what the kernel did not record.
-    pub fn check(&mut self, now: Monotonic) -> Result<()> {
-        for Finding { lost, any } in self.health.look(now)? {
-            if any {
-                self.mounts.lost(lost.ts);
-                self.merge.push(Source::Health, lost.ts, Entry::Lost(lost));
-            } else {
-                self.snapshot.lost(lost.ts);
+    pub fn check(&mut self, session: &Session, now: Monotonic) -> Result<()> {
+        for finding in self.health.check(session, now)? {
+            match finding {
+                Finding::Records(lost) => {
+                    self.mounts.lost(lost.ts);
+                    self.merge.push(Source::Health, lost.ts, Entry::Lost(lost));
+                }
+                Finding::Returns(ts) => self.walks.lost(ts),
             }
         }
         Ok(())
@@ -397,7 +412,7 @@ impl<'a> Pump<'a> {
             records,
             lost,
             census,
-            snapshot,
+            walks,
             ..
         } = self;
         merge.release(until, |ts, entry| match entry {
@@ -418,7 +433,7 @@ impl<'a> Pump<'a> {
                     *lost += gap.count.unwrap_or(0);
                 }
                 census.lost(gap.end());
-                snapshot.lost(gap.end());
+                walks.lost(gap.end());
                 wire::write(&gap, out);
             }
             Entry::Record(record) => out.extend(record),
@@ -427,7 +442,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Writes all that is left, and the last record. Nothing new is to be recorded any more.
-    pub fn end(&mut self, why: Why) -> Result<()> {
+    pub fn end(&mut self, session: &Session, why: Why) -> Result<()> {
         if let Some(complete) = &self.complete {
             complete.wait(now()?, LONGEST_HOLD)?;
         }
@@ -446,7 +461,7 @@ impl<'a> Pump<'a> {
             &End {
                 ts,
                 records: self.records,
-                lost: self.lost + self.health.overruns()?,
+                lost: self.lost + self.health.overwritten(session)?,
                 why,
             },
             &mut self.out,

@@ -12,7 +12,7 @@ use crate::tracefs::files::Tracefs;
 use crate::tracefs::session::Session;
 use crate::tracing::command::Command;
 use crate::tracing::pump::Pump;
-use crate::tracing::walks::Snapshot;
+use crate::tracing::walks::Walks;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
@@ -78,7 +78,7 @@ pub fn trace(options: Options) -> Result<u8> {
     let mut command = (!options.command.is_empty())
         .then(|| Command::prepare(options.command.clone()))
         .transpose()?;
-    let session = open(&options)?;
+    let mut session = open(&options)?;
     for unavailable in &session.unavailable {
         say!("cannot trace {}: {}", unavailable.event, unavailable.why);
     }
@@ -92,14 +92,19 @@ pub fn trace(options: Options) -> Result<u8> {
         capabilities::KILL,
         capabilities::SYS_PTRACE,
     ])?;
-    let snapshot = Snapshot::new(&session, &options)?;
-    let mut pump = Pump::new(&session, snapshot)?;
+    let walks = Walks::start(
+        &session,
+        options.snapshot,
+        options.answer.as_deref(),
+        options.buffer_kb,
+    )?;
+    let mut pump = Pump::new(&session, walks)?;
     pump.header(&session, command.as_ref())?;
     // Whoever does something is known by then.
     session.enable(|subject| subject == Subject::Service(Service::Process))?;
     let mut interrupted = false;
     while pump.census.is_busy() && !pump.reader_gone && !interrupted {
-        pump.cycle(now()?)?;
+        pump.cycle(&mut session, now()?)?;
         let signals = signals.take();
         interrupted = (signals.iter()).any(|caught| caught.signal != Signal::SIGCHLD);
     }
@@ -109,7 +114,7 @@ pub fn trace(options: Options) -> Result<u8> {
     } else {
         let later = [Service::Process, Service::Alive, Service::Directory].map(Subject::Service);
         session.enable(|subject| !later.contains(&subject))?;
-        pump.snapshot.begin();
+        pump.walks.begin();
         say!("tracing; Ctrl-C ends it");
         if let Some(command) = &mut command {
             command.go()?;
@@ -118,17 +123,24 @@ pub fn trace(options: Options) -> Result<u8> {
             Some(duration) => now()?.after(duration),
             None => Monotonic::MAX,
         };
-        let ended = run(&mut pump, &mut signals, command.as_mut(), deadline, parent);
+        let ended = run(
+            &mut pump,
+            &mut session,
+            &mut signals,
+            command.as_mut(),
+            deadline,
+            parent,
+        );
         ended.unwrap_or_else(|error| {
             failure = Some(error);
             Why::Failure
         })
     };
     // It may be for want of probes that it failed.
-    pump.check(now()?)?;
-    let removed = pump.health.removed;
+    pump.check(&session, now()?)?;
+    let removed = pump.health.probes_removed();
     session.disable()?;
-    pump.end(why)?;
+    pump.end(&session, why)?;
     // Their files keep the instance busy.
     drop(pump);
     drop(session);
@@ -146,6 +158,7 @@ pub fn trace(options: Options) -> Result<u8> {
 /// for [`FINISH`] else, and no longer than until the next signal.
 fn run(
     pump: &mut Pump,
+    session: &mut Session,
     signals: &mut Signals,
     mut command: Option<&mut Command>,
     deadline: Monotonic,
@@ -169,16 +182,16 @@ fn run(
             }
         }
         let start = now()?;
-        busy = pump.cycle(start)?;
+        busy = pump.cycle(session, start)?;
         if pump.reader_gone {
             return Ok(Why::Reader);
         }
-        if pump.health.removed {
+        if pump.health.probes_removed() {
             return Ok(Why::Failure);
         }
         if let Some((why_first, until)) = ending {
             let urgent = why.is_some() && Signals::urgent();
-            if urgent || start >= until || !pump.snapshot.may_be_asked(start) {
+            if urgent || start >= until || !pump.walks.may_be_asked(start) {
                 return Ok(why_first);
             }
             busy = true;
@@ -196,7 +209,7 @@ fn run(
         if ending.is_some() {
             // Whoever ends because its parent was killed is to leave at once.
             if getppid() == parent {
-                pump.snapshot.ending(start);
+                pump.walks.ending(start);
             }
             busy = true;
         }

@@ -1,88 +1,65 @@
-//! When the walking thread walks: at the start, after a loss, and when somebody asks.
+//! When walks begin: at the start, after a loss, and when st-pathtree asks for one.
 
 use crate::machine::walker::{Purpose, Walker};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::Service;
 use crate::tracefs::session::Session;
-use crate::tracing::run::Options;
-use anyhow::{Context, Result};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use crate::tracing::questions::Questions;
+use anyhow::Result;
+use std::mem;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{ffi::OsStr, mem};
 
-/// Bytes of ring buffer that a directory's record takes at most, on the whole: nine names.
+/// Bytes of ring buffer that the record of a directory takes at most on average: nine names.
 const RECORD: u64 = 400;
-/// How long after a loss the next walk begins: it is not to add to what overruns.
+/// How long after a loss the next walk begins: its records would add to what overruns the ring
+/// buffer.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long it takes at most until a question about what was seen comes.
+/// How long after a walk a question about what it saw may come.
 const LINGER: Duration = Duration::from_millis(100);
-/// The same, about what was done just before tracing is to end: it is held back, too.
+/// How long a question about what was done just before the end may come: the stages hold that
+/// back for a while.
 const LAST: Duration = Duration::from_millis(400);
-/// The longest path that is taken for a question.
-const LONGEST: usize = 1 << 16;
 
-/// What of the directories is to be looked at.
-pub struct Snapshot<'a> {
-    session: &'a Session,
-    /// `None` if nothing ever is.
+/// The thread that walks, the questions, and which walk is next.
+pub struct Walks {
+    /// `None` if nobody wants walks, or this kernel cannot record them.
     walker: Option<Walker>,
-    roots: Vec<PathBuf>,
-    questions: Option<File>,
-    /// The beginning of a question.
-    asked: Vec<u8>,
-    /// What somebody asked for.
-    queue: Vec<PathBuf>,
-    begun: bool,
-    walking: bool,
-    /// Until when a question may come.
-    linger: Monotonic,
-    /// When to look at the roots next.
-    again: Option<Monotonic>,
+    questions: Option<Questions>,
+    plan: Plan,
 }
 
-impl<'a> Snapshot<'a> {
-    /// As the options say.
-    pub fn new(session: &'a Session, options: &Options) -> Result<Self> {
-        let questions = options.answer.as_ref().map(|path| {
-            // It is a pipe whose writers may come and go.
-            let mut file = OpenOptions::new();
-            file.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-            file.open(path)
-                .with_context(|| format!("cannot open {}", path.display()))
-        });
-        let questions = questions.transpose()?;
-        let allowance = (options.buffer_kb * 1024 / RECORD / 4).max(1) as usize;
-        let wanted = !options.snapshot.is_empty() || questions.is_some();
-        let walker = if wanted && session.sees_directories() {
-            Some(Walker::start(allowance)?)
-        } else {
-            None
-        };
-        if wanted && walker.is_none() {
-            say!("this kernel has no function to see directories by: deep paths stay partial");
+impl Walks {
+    /// Starts the thread. Walks of `roots` are taken, and of the paths that come through the named
+    /// pipe `questions`. A walk fills a quarter of a ring buffer of `buffer_kb` KiB at most
+    /// between two calls of [`Walks::step`].
+    pub fn start(
+        session: &Session,
+        roots: Vec<PathBuf>,
+        questions: Option<&Path>,
+        buffer_kb: u64,
+    ) -> Result<Self> {
+        let questions = questions.map(Questions::open).transpose()?;
+        let mut walker = None;
+        if !roots.is_empty() || questions.is_some() {
+            if session.sees_directories() {
+                let allowance = (buffer_kb * 1024 / RECORD / 4).max(1);
+                walker = Some(Walker::start(allowance as usize)?);
+            } else {
+                say!("this kernel has no function to see directories by: deep paths stay partial");
+            }
         }
         Ok(Self {
-            session,
             walker,
-            roots: options.snapshot.clone(),
             questions,
-            asked: Vec::new(),
-            queue: Vec::new(),
-            begun: false,
-            walking: false,
-            linger: Monotonic::default(),
-            again: None,
+            plan: Plan::of(roots),
         })
     }
 
-    /// Whether the directories below the roots are looked at.
-    pub fn is_taken(&self) -> bool {
-        self.walker.is_some() && !self.roots.is_empty()
+    /// Whether the directories below the roots are walked.
+    pub fn has_roots(&self) -> bool {
+        self.walker.is_some() && !self.plan.roots.is_empty()
     }
 
     /// Whether questions are answered.
@@ -90,93 +67,267 @@ impl<'a> Snapshot<'a> {
         self.walker.is_some() && self.questions.is_some()
     }
 
-    /// To poll for.
-    pub fn questions(&self) -> Option<BorrowedFd<'_>> {
-        self.questions.as_ref().map(AsFd::as_fd)
+    /// Readable when there are questions.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.questions.as_ref().map(Questions::fd)
     }
 
-    /// Lets the first walk begin: what happens to directories is recorded by now.
+    /// Lets the first walk begin: from now on the kernel records what happens to directories.
     pub fn begin(&mut self) {
-        self.begun = true;
-        self.again = self.is_taken().then_some(Monotonic::default());
+        self.plan.begin();
     }
 
-    /// Notes that records were lost until some time, those of directories or of renames maybe.
+    /// Notes that records were lost until an instant, records of directories maybe.
     pub fn lost(&mut self, until: Monotonic) {
-        if self.is_taken() && self.begun {
-            self.again = self.again.max(Some(until.after(PAUSE)));
-        }
+        self.plan.lost(until);
     }
 
-    /// Whether there is more to come.
+    /// Whether a walk is under way, or will be.
     pub fn is_busy(&self) -> bool {
-        let next = !self.queue.is_empty() || self.again.is_some();
-        self.walker.is_some() && (self.walking || next)
+        self.walker.is_some() && self.plan.is_busy()
     }
 
-    /// Whether there may be more to come: what was seen last may lead to a question.
+    /// Whether a walk is under way or will be, or a question may come.
     pub fn may_be_asked(&self, now: Monotonic) -> bool {
-        self.is_busy() || self.answers() && now < self.linger
+        self.is_busy() || self.answers() && self.plan.lingers(now)
     }
 
     /// Notes that tracing is to end.
     pub fn ending(&mut self, now: Monotonic) {
-        self.linger = self.linger.max(now.after(LAST));
+        self.plan.linger(now.after(LAST));
     }
 
-    /// To be called whenever the ring buffers have been read: takes questions, lets the
-    /// walk go on or the next one begin. Returns the `walked` record, and its time, of one
-    /// that is done.
-    pub fn step(&mut self, now: Monotonic) -> Result<Option<(Monotonic, Vec<u8>)>> {
-        self.listen()?;
+    /// To be called whenever the ring buffers have been read: takes questions, lets the walk that
+    /// is under way go on, or the next one begin. Returns the `walked` record, and its time, of a
+    /// walk that has ended.
+    pub fn step(
+        &mut self,
+        session: &mut Session,
+        now: Monotonic,
+    ) -> Result<Option<(Monotonic, Vec<u8>)>> {
+        let asked = match &mut self.questions {
+            Some(questions) => questions.read()?,
+            None => Vec::new(),
+        };
         let Some(walker) = &self.walker else {
             return Ok(None);
         };
-        let done = walker.done();
-        if done.is_some() {
-            self.walking = false;
-            self.linger = self.linger.max(now.after(LINGER));
+        self.plan.asked(asked);
+        let ended = walker.done();
+        if ended.is_some() {
+            self.plan.ended(now);
         }
-        let roots = self.again.take_if(|again| !self.walking && *again <= now);
-        if roots.is_some() {
-            self.session.follow(Service::Directory, Some(walker.tid))?;
-            walker.walk(self.roots.clone(), Purpose::Snapshot)?;
-            self.walking = true;
-        } else if !self.walking && !self.queue.is_empty() {
-            self.session.follow(Service::Directory, Some(walker.tid))?;
-            walker.walk(mem::take(&mut self.queue), Purpose::Answer)?;
-            self.walking = true;
-        } else if done.is_some() {
-            self.session.follow(Service::Directory, None)?;
+        if let Some(next) = self.plan.next(now) {
+            session.follow(Service::Directory, walker.tid)?;
+            walker.walk(next.roots, next.purpose)?;
+        } else if ended.is_some() {
+            session.unfollow(Service::Directory)?;
         }
         walker.allow();
-        Ok(done)
+        Ok(ended)
+    }
+}
+
+/// A walk that is to begin.
+#[derive(Debug, PartialEq, Eq)]
+struct Next {
+    roots: Vec<PathBuf>,
+    purpose: Purpose,
+}
+
+/// Which walk is next, and when: pure.
+#[derive(Debug, Default)]
+struct Plan {
+    roots: Vec<PathBuf>,
+    /// Whether walks of the roots may begin.
+    begun: bool,
+    /// Whether one is under way.
+    under_way: bool,
+    /// When the next walk of the roots begins.
+    again: Option<Monotonic>,
+    /// What somebody asked for.
+    asked: Vec<PathBuf>,
+    /// Until when a question may come.
+    linger: Monotonic,
+}
+
+impl Plan {
+    fn of(roots: Vec<PathBuf>) -> Self {
+        Self {
+            roots,
+            ..Self::default()
+        }
     }
 
-    /// Reads paths, each ended by a NUL.
-    fn listen(&mut self) -> Result<()> {
-        let Some(questions) = &mut self.questions else {
-            return Ok(());
-        };
-        let mut bytes = [0; 4096];
-        loop {
-            let count = match questions.read(&mut bytes) {
-                Ok(0) => return Ok(()),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("cannot read what to look at"),
-            };
-            for &byte in &bytes[..count] {
-                if byte == 0 {
-                    let path = PathBuf::from(OsStr::from_bytes(&mem::take(&mut self.asked)));
-                    if path.is_absolute() && !self.queue.contains(&path) {
-                        self.queue.push(path);
-                    }
-                } else if self.asked.len() < LONGEST {
-                    self.asked.push(byte);
-                }
+    fn begin(&mut self) {
+        self.begun = true;
+        if !self.roots.is_empty() {
+            self.again = Some(Monotonic::default());
+        }
+    }
+
+    /// What a walk has seen is trusted no more after a loss.
+    fn lost(&mut self, until: Monotonic) {
+        if self.begun && !self.roots.is_empty() {
+            self.again = self.again.max(Some(until.after(PAUSE)));
+        }
+    }
+
+    /// One walk answers a question that came more than once.
+    fn asked(&mut self, paths: Vec<PathBuf>) {
+        for path in paths {
+            if !self.asked.contains(&path) {
+                self.asked.push(path);
             }
         }
+    }
+
+    fn ended(&mut self, now: Monotonic) {
+        self.under_way = false;
+        self.linger(now.after(LINGER));
+    }
+
+    fn linger(&mut self, until: Monotonic) {
+        self.linger = self.linger.max(until);
+    }
+
+    fn lingers(&self, now: Monotonic) -> bool {
+        now < self.linger
+    }
+
+    fn is_busy(&self) -> bool {
+        self.under_way || self.again.is_some() || !self.asked.is_empty()
+    }
+
+    /// The walk that begins now: one at a time, that of the roots first.
+    fn next(&mut self, now: Monotonic) -> Option<Next> {
+        if self.under_way {
+            return None;
+        }
+        let next = if self.again.is_some_and(|again| again <= now) {
+            self.again = None;
+            Next {
+                roots: self.roots.clone(),
+                purpose: Purpose::Snapshot,
+            }
+        } else if self.asked.is_empty() {
+            return None;
+        } else {
+            Next {
+                roots: mem::take(&mut self.asked),
+                purpose: Purpose::Answer,
+            }
+        };
+        self.under_way = true;
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Monotonic = Monotonic(10_000_000_000);
+
+    fn paths(names: &[&str]) -> Vec<PathBuf> {
+        names.iter().map(PathBuf::from).collect()
+    }
+
+    fn roots() -> Next {
+        Next {
+            roots: paths(&["/a", "/b"]),
+            purpose: Purpose::Snapshot,
+        }
+    }
+
+    fn answer(names: &[&str]) -> Next {
+        Next {
+            roots: paths(names),
+            purpose: Purpose::Answer,
+        }
+    }
+
+    /// A plan whose first walk has ended.
+    fn walked() -> Plan {
+        let mut plan = Plan::of(paths(&["/a", "/b"]));
+        plan.begin();
+        assert_eq!(plan.next(NOW), Some(roots()));
+        plan.ended(NOW);
+        plan
+    }
+
+    #[test]
+    fn walks_the_roots_once_it_has_begun() {
+        let mut plan = Plan::of(paths(&["/a", "/b"]));
+        // The walk that is to come is not taken too early for the loss.
+        plan.lost(NOW);
+        assert!(!plan.is_busy());
+        assert_eq!(plan.next(Monotonic::MAX), None);
+        plan.begin();
+        assert!(plan.is_busy());
+        assert_eq!(plan.next(Monotonic(0)), Some(roots()));
+        assert!(plan.is_busy());
+        assert_eq!(plan.next(Monotonic::MAX), None);
+        plan.ended(NOW);
+        assert!(!plan.is_busy());
+    }
+
+    #[test]
+    fn walks_again_some_time_after_the_last_loss() {
+        let mut plan = walked();
+        plan.lost(NOW);
+        plan.lost(NOW.before(PAUSE));
+        assert!(plan.is_busy());
+        assert_eq!(plan.next(Monotonic(NOW.after(PAUSE).0 - 1)), None);
+        assert_eq!(plan.next(NOW.after(PAUSE)), Some(roots()));
+        // What was lost meanwhile may be what it has seen already.
+        plan.lost(NOW.after(PAUSE));
+        assert_eq!(plan.next(Monotonic::MAX), None);
+        plan.ended(NOW.after(PAUSE));
+        assert_eq!(plan.next(Monotonic::MAX), Some(roots()));
+    }
+
+    #[test]
+    fn nothing_is_walked_after_a_loss_if_nothing_was_before() {
+        let mut plan = Plan::of(Vec::new());
+        plan.begin();
+        plan.lost(NOW);
+        assert!(!plan.is_busy());
+        assert_eq!(plan.next(Monotonic::MAX), None);
+    }
+
+    #[test]
+    fn one_walk_answers_all_questions_that_have_come() {
+        let mut plan = walked();
+        plan.asked(paths(&["/c", "/d"]));
+        plan.asked(paths(&["/d", "/e"]));
+        assert_eq!(plan.next(NOW), Some(answer(&["/c", "/d", "/e"])));
+        plan.asked(paths(&["/c"]));
+        assert_eq!(plan.next(NOW), None);
+        plan.ended(NOW);
+        assert_eq!(plan.next(NOW), Some(answer(&["/c"])));
+    }
+
+    #[test]
+    fn the_roots_come_before_questions() {
+        let mut plan = Plan::of(paths(&["/a", "/b"]));
+        plan.asked(paths(&["/c"]));
+        plan.begin();
+        assert_eq!(plan.next(NOW), Some(roots()));
+        plan.ended(NOW);
+        plan.lost(NOW);
+        // That walk is not due yet.
+        assert_eq!(plan.next(NOW), Some(answer(&["/c"])));
+    }
+
+    #[test]
+    fn a_question_may_come_some_time_after_a_walk_and_before_the_end() {
+        let mut plan = walked();
+        assert!(plan.lingers(Monotonic(NOW.after(LINGER).0 - 1)));
+        assert!(!plan.lingers(NOW.after(LINGER)));
+        plan.linger(NOW.after(LAST));
+        plan.ended(NOW);
+        assert!(plan.lingers(Monotonic(NOW.after(LAST).0 - 1)));
+        assert!(!plan.lingers(NOW.after(LAST)));
     }
 }
