@@ -11,6 +11,7 @@ use crate::sys::uname::Uname;
 use crate::tracefs::files::Tracefs;
 use crate::tracefs::session::Session;
 use crate::tracing::command::Command;
+use crate::tracing::ending::{Phase, Reaction, Seen};
 use crate::tracing::pump::Pump;
 use crate::tracing::walks::Walks;
 use anyhow::{Context, Result, bail};
@@ -20,20 +21,17 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long the end waits for the snapshot.
-const FINISH: Duration = Duration::from_secs(2);
-
 /// What to trace.
 pub struct Options {
-    /// Events, by name.
+    /// The events.
     pub events: Vec<Event>,
-    /// When to end by itself.
+    /// After which time to end; `None`: never.
     pub duration: Option<Duration>,
-    /// KiB of ring buffer a CPU.
+    /// The size of each CPU's ring buffer, in KiB.
     pub buffer_kb: u64,
-    /// Directories to look at all directories below.
+    /// Roots: all directories below these are walked.
     pub snapshot: Vec<PathBuf>,
-    /// The named pipe through which further ones come.
+    /// The named pipe through which further roots come.
     pub answer: Option<PathBuf>,
     /// Whether to end with the process that started this one.
     pub die_with_parent: bool,
@@ -41,7 +39,7 @@ pub struct Options {
     pub command: Vec<OsString>,
 }
 
-/// Where probes are set, if we are root.
+/// The tracefs in which probes are defined. Fails if this is not root.
 pub fn tracefs() -> Result<Tracefs> {
     if !nix::unistd::geteuid().is_root() {
         bail!("tracing needs root: run st-probe (or systracer) as root");
@@ -64,9 +62,9 @@ pub fn open(options: &Options) -> Result<Session> {
     )
 }
 
-/// Traces until something ends it; returns the exit status.
+/// Traces until something ends it. Returns the exit status: that of the command, if there is one.
 pub fn trace(options: Options) -> Result<u8> {
-    let mut signals = Signals::catch()?;
+    let signals = Signals::catch()?;
     let parent = getppid();
     if options.die_with_parent {
         // It may be gone already: then the signal would never come.
@@ -75,10 +73,11 @@ pub fn trace(options: Options) -> Result<u8> {
             return Ok(FAILED);
         }
     }
-    let mut command = (!options.command.is_empty())
-        .then(|| Command::prepare(options.command.clone()))
-        .transpose()?;
-    let mut session = open(&options)?;
+    let mut command = None;
+    if !options.command.is_empty() {
+        command = Some(Command::prepare(options.command.clone())?);
+    }
+    let session = open(&options)?;
     for unavailable in &session.unavailable {
         say!("cannot trace {}: {}", unavailable.event, unavailable.why);
     }
@@ -98,120 +97,134 @@ pub fn trace(options: Options) -> Result<u8> {
         options.answer.as_deref(),
         options.buffer_kb,
     )?;
-    let mut pump = Pump::new(&session, walks)?;
-    pump.header(&session, command.as_ref())?;
-    // Whoever does something is known by then.
-    session.enable(|subject| subject == Subject::Service(Service::Process))?;
-    let mut interrupted = false;
-    while pump.census.is_busy() && !pump.reader_gone && !interrupted {
-        pump.cycle(&mut session, now()?)?;
-        let signals = signals.take();
-        interrupted = (signals.iter()).any(|caught| caught.signal != Signal::SIGCHLD);
-    }
-    let mut failure = None;
-    let why = if interrupted {
-        Why::Signal
-    } else {
-        let later = [Service::Process, Service::Alive, Service::Directory].map(Subject::Service);
-        session.enable(|subject| !later.contains(&subject))?;
-        pump.walks.begin();
-        say!("tracing; Ctrl-C ends it");
-        if let Some(command) = &mut command {
-            command.go()?;
-        }
-        let deadline = match options.duration {
-            Some(duration) => now()?.after(duration),
-            None => Monotonic::MAX,
-        };
-        let ended = run(
-            &mut pump,
-            &mut session,
-            &mut signals,
-            command.as_mut(),
-            deadline,
-            parent,
-        );
-        ended.unwrap_or_else(|error| {
-            failure = Some(error);
-            Why::Failure
-        })
+    let run = Run {
+        pump: Pump::open(&session, walks)?,
+        session,
+        signals,
+        command,
+        parent,
     };
-    // It may be for want of probes that it failed.
-    pump.check(&session, now()?)?;
-    let removed = pump.health.probes_removed();
-    session.disable()?;
-    pump.end(&session, why)?;
-    // Their files keep the instance busy.
-    drop(pump);
-    drop(session);
-    if removed {
-        bail!("somebody has removed our probes (`trace-cmd reset` does): start again");
-    }
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    Ok(command.map_or(0, |mut command| command.wait()))
+    run.trace(options.duration)
 }
 
-/// Turns the wheel until something ends tracing; tells what. What is being looked at for the
-/// snapshot then is waited for, since paths hang on it: as long as it takes after a command,
-/// for [`FINISH`] else, and no longer than until the next signal.
-fn run(
-    pump: &mut Pump,
-    session: &mut Session,
-    signals: &mut Signals,
-    mut command: Option<&mut Command>,
-    deadline: Monotonic,
+/// One run, from the first record to the last.
+struct Run {
+    /// It has files of the session's instance open, which keep that busy: it is to be dropped
+    /// before the session.
+    pump: Pump,
+    session: Session,
+    signals: Signals,
+    command: Option<Command>,
+    /// The process that started this one.
     parent: Pid,
-) -> Result<Why> {
-    let mut busy = true;
-    let mut ending: Option<(Why, Monotonic)> = None;
-    loop {
-        let until = ending.map_or(deadline, |(_, until)| until);
-        pump.wait(signals, until, busy)?;
-        let mut why = None;
-        for caught in signals.take() {
-            match (&mut command, caught.signal) {
-                (_, Signal::SIGCHLD) => {}
-                // A terminal sends Ctrl-C to the command as well; tracing ends with it.
-                (Some(_), _) if caught.by_key && ending.is_none() => {}
-                (Some(command), signal) if !Signals::urgent() && ending.is_none() => {
-                    command.signal(signal)
-                }
-                _ => why = Some(Why::Signal),
-            }
-        }
-        let start = now()?;
-        busy = pump.cycle(session, start)?;
-        if pump.reader_gone {
-            return Ok(Why::Reader);
-        }
-        if pump.health.probes_removed() {
-            return Ok(Why::Failure);
-        }
-        if let Some((why_first, until)) = ending {
-            let urgent = why.is_some() && Signals::urgent();
-            if urgent || start >= until || !pump.walks.may_be_asked(start) {
-                return Ok(why_first);
-            }
-            busy = true;
-            continue;
-        }
-        let over = |command: &mut Command| command.poll().is_some();
-        let finish = start.after(FINISH);
-        ending = if command.as_mut().is_some_and(|command| over(command)) {
-            Some((Why::Command, Monotonic::MAX))
-        } else if start >= deadline {
-            Some((Why::Duration, finish))
+}
+
+impl Run {
+    fn trace(mut self, duration: Option<Duration>) -> Result<u8> {
+        let child = self.command.as_ref().map(|command| command.pid);
+        self.pump.begin(&self.session, child)?;
+        // Whoever does something is known by the time that it is recorded.
+        self.session
+            .enable(|subject| subject == Subject::Service(Service::Process))?;
+        let mut failure = None;
+        let why = if self.is_interrupted_in_first_census()? {
+            Why::Signal
         } else {
-            why.map(|why| (why, finish))
+            let deadline = self.begin(duration)?;
+            self.follow(deadline).unwrap_or_else(|error| {
+                failure = Some(error);
+                Why::Failure
+            })
         };
-        if ending.is_some() {
-            // Whoever ends because its parent was killed is to leave at once.
-            if getppid() == parent {
-                pump.walks.ending(start);
-            }
-            busy = true;
+        // It may be for want of probes that it failed.
+        self.pump.check(&self.session, now()?)?;
+        let removed = self.pump.probes_removed();
+        self.session.disable()?;
+        self.pump.end(&self.session, why)?;
+        drop(self.pump);
+        drop(self.session);
+        if removed {
+            bail!("somebody has removed our probes (`trace-cmd reset` does): start again");
         }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        Ok(self.command.map_or(0, |mut command| command.wait()))
+    }
+
+    /// Takes the first census. Returns whether a signal came meanwhile.
+    fn is_interrupted_in_first_census(&mut self) -> Result<bool> {
+        while self.pump.takes_census() && !self.pump.reader_gone() {
+            self.pump.cycle(&mut self.session, now()?)?;
+            let mut signals = self.signals.take().into_iter();
+            if signals.any(|caught| caught.signal != Signal::SIGCHLD) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lets the records of operations begin, and the command. Returns when tracing is to end.
+    fn begin(&mut self, duration: Option<Duration>) -> Result<Monotonic> {
+        let later = [Service::Process, Service::Alive, Service::Directory].map(Subject::Service);
+        self.session.enable(|subject| !later.contains(&subject))?;
+        self.pump.begin_walks();
+        say!("tracing; Ctrl-C ends it");
+        if let Some(command) = &mut self.command {
+            command.go()?;
+        }
+        match duration {
+            Some(duration) => Ok(now()?.after(duration)),
+            None => Ok(Monotonic::MAX),
+        }
+    }
+
+    /// Goes from cycle to cycle until tracing is over. Returns why it is.
+    fn follow(&mut self, deadline: Monotonic) -> Result<Why> {
+        let mut phase = Phase::Tracing(deadline);
+        // The first walk begins in the first cycle.
+        let mut busy = true;
+        loop {
+            self.pump.wait(&self.signals, phase.until(), busy)?;
+            let signal = self.react_to_signals(phase);
+            let start = now()?;
+            busy = self.pump.cycle(&mut self.session, start)?;
+            let seen = Seen {
+                reader_gone: self.pump.reader_gone(),
+                probes_removed: self.pump.probes_removed(),
+                command_ended: (self.command.as_mut())
+                    .is_some_and(|command| command.poll().is_some()),
+                signal,
+                may_be_asked: self.pump.may_be_asked(start),
+            };
+            let next = phase.next(start, seen);
+            match (phase, next) {
+                (_, Phase::Over(why)) => return Ok(why),
+                // Whoever ends because its parent was killed is to leave at once.
+                (Phase::Tracing(_), Phase::Finishing(..)) if getppid() == self.parent => {
+                    self.pump.ending(start);
+                }
+                _ => {}
+            }
+            // Nothing wakes st-probe when no question may come any more.
+            busy |= matches!(next, Phase::Finishing(..));
+            phase = next;
+        }
+    }
+
+    /// Passes on signals that the command is to get. Returns whether one came that ends tracing.
+    fn react_to_signals(&mut self, phase: Phase) -> bool {
+        let mut ends = false;
+        for caught in self.signals.take() {
+            match (
+                phase.react(caught, Signals::urgent(), self.command.is_some()),
+                &self.command,
+            ) {
+                (Reaction::PassOn, Some(command)) => command.signal(caught.signal),
+                (Reaction::End, _) => ends = true,
+                (Reaction::PassOn | Reaction::Ignore, _) => {}
+            }
+        }
+        ends
     }
 }

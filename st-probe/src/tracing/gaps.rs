@@ -1,0 +1,196 @@
+//! Gaps: where the records of one CPU that later records have overwritten are missing, and who is
+//! the cause. Pure.
+
+use crate::stream::record::Lost;
+use crate::stream::time::Monotonic;
+use crate::stream::vocabulary::Cause;
+use std::time::Duration;
+
+/// The time from one instant to another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Its first instant.
+    pub from: Monotonic,
+    /// The first instant after it.
+    pub to: Monotonic,
+}
+
+impl Span {
+    /// How long it is.
+    pub fn length(self) -> Duration {
+        self.to.since(self.from)
+    }
+}
+
+/// What st-probe has done before it reads the ring buffers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Before {
+    /// Until when it has released all records.
+    pub released: Monotonic,
+    /// The last write that waited for the reader of the stream.
+    pub stall: Span,
+}
+
+/// Finds the gaps in what is read of one CPU's ring buffer.
+#[derive(Debug)]
+pub struct Gaps {
+    cpu: u32,
+    /// The time of the last record.
+    latest: Monotonic,
+    /// What is missing before the next record.
+    missing: Option<Missing>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Missing {
+    /// How many records, if known.
+    count: Option<u64>,
+}
+
+impl Gaps {
+    /// Those of a CPU.
+    pub fn of(cpu: u32) -> Self {
+        Self {
+            cpu,
+            latest: Monotonic::default(),
+            missing: None,
+        }
+    }
+
+    /// The time of the last record.
+    pub fn latest(&self) -> Monotonic {
+        self.latest
+    }
+
+    /// Notes that later records have overwritten some before the next record: `count`, if known.
+    pub fn overwritten(&mut self, count: Option<u64>) {
+        self.missing = Some(Missing { count });
+    }
+
+    /// Notes that some records before the next record cannot be read.
+    pub fn unreadable(&mut self) {
+        self.missing.get_or_insert(Missing { count: None });
+    }
+
+    /// Notes a record. Returns the gap before it, if there is one.
+    pub fn record(&mut self, ts: Monotonic, before: Before) -> Option<Lost> {
+        let last = std::mem::replace(&mut self.latest, ts);
+        let missing = self.missing.take()?;
+        // All records that are older have been read, or released, so they are not missing.
+        let since = before.released.min(ts).max(last);
+        let missed = Span {
+            from: since,
+            to: ts,
+        };
+        let cause = cause(missed, before.stall);
+        Some(self.lost(since, ts, missing, cause))
+    }
+
+    /// Ends the sequence: no record follows. Returns the gap at its end, if there is one.
+    pub fn end(&mut self, released: Monotonic) -> Option<Lost> {
+        let missing = self.missing.take()?;
+        let since = released.max(self.latest);
+        Some(self.lost(since, since, missing, Cause::RingBuffer))
+    }
+
+    fn lost(&self, since: Monotonic, until: Monotonic, missing: Missing, cause: Cause) -> Lost {
+        Lost {
+            since,
+            ts: since,
+            until: (until > since).then_some(until),
+            cpu: Some(self.cpu),
+            count: missing.count,
+            cause,
+            event: None,
+        }
+    }
+}
+
+/// Why records were overwritten in a span.
+fn cause(missed: Span, stall: Span) -> Cause {
+    if stall.from < missed.to && missed.from < stall.to {
+        Cause::SlowReader
+    } else {
+        Cause::RingBuffer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Monotonic {
+        Monotonic(ms * 1_000_000)
+    }
+
+    fn span(from: u64, to: u64) -> Span {
+        Span {
+            from: ms(from),
+            to: ms(to),
+        }
+    }
+
+    /// The gap of seven records that ends with a record at `ts`, after a record at 1000 ms.
+    fn gap(ts: u64, before: Before) -> Lost {
+        let mut gaps = Gaps::of(3);
+        assert!(gaps.record(ms(1000), before).is_none());
+        gaps.overwritten(Some(7));
+        let lost = gaps.record(ms(ts), before).expect("a gap");
+        assert_eq!((lost.cpu, lost.count), (Some(3), Some(7)));
+        assert!(gaps.record(ms(ts), before).is_none(), "it is told twice");
+        lost
+    }
+
+    #[test]
+    fn begins_after_what_was_read_and_what_was_released() {
+        for (released, since) in [(900, 1000), (1000, 1000), (1200, 1200), (1700, 1500)] {
+            let before = Before {
+                released: ms(released),
+                ..Before::default()
+            };
+            let lost = gap(1500, before);
+            assert_eq!((lost.since, lost.ts), (ms(since), ms(since)));
+            assert_eq!(lost.until, (since < 1500).then_some(ms(1500)));
+            assert_eq!(lost.end(), ms(1500));
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_counts_holds() {
+        let mut gaps = Gaps::of(0);
+        gaps.overwritten(Some(7));
+        gaps.unreadable();
+        let count = |lost: Option<Lost>| lost.map(|lost| lost.count);
+        assert_eq!(count(gaps.record(ms(1), Before::default())), Some(Some(7)));
+        gaps.unreadable();
+        gaps.overwritten(Some(5));
+        gaps.overwritten(None);
+        assert_eq!(count(gaps.record(ms(2), Before::default())), Some(None));
+    }
+
+    #[test]
+    fn may_be_at_the_end() {
+        let mut gaps = Gaps::of(1);
+        assert!(gaps.end(ms(9)).is_none());
+        gaps.record(ms(5), Before::default());
+        gaps.unreadable();
+        let lost = gaps.end(ms(3)).expect("a gap");
+        assert_eq!((lost.since, lost.ts, lost.until), (ms(5), ms(5), None));
+        assert_eq!((lost.cpu, lost.count), (Some(1), None));
+        assert_eq!(lost.cause, Cause::RingBuffer);
+        gaps.overwritten(Some(2));
+        assert_eq!(gaps.end(ms(8)).map(|lost| lost.ts), Some(ms(8)));
+    }
+
+    #[test]
+    fn a_reader_that_sleeps_is_slow() {
+        // It sleeps until the end of the gap, and longer; it wakes up before.
+        for stall in [span(1010, 4000), span(1010, 2500)] {
+            let before = Before {
+                released: ms(990),
+                stall,
+            };
+            assert_eq!(gap(3000, before).cause, Cause::SlowReader);
+        }
+    }
+}
