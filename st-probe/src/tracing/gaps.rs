@@ -20,11 +20,18 @@ impl Span {
     pub fn length(self) -> Duration {
         self.to.since(self.from)
     }
+
+    /// How long both last.
+    fn overlap(self, other: Self) -> Duration {
+        self.to.min(other.to).since(self.from.max(other.from))
+    }
 }
 
 /// What st-probe has done before it reads the ring buffers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Before {
+    /// When it began to read them the last time: it read them until they were empty.
+    pub read: Monotonic,
     /// Until when it has released all records.
     pub released: Monotonic,
     /// The last write that waited for the reader of the stream.
@@ -78,11 +85,11 @@ impl Gaps {
         let missing = self.missing.take()?;
         // All records that are older have been read, or released, so they are not missing.
         let since = before.released.min(ts).max(last);
-        let missed = Span {
-            from: since,
+        let unread = Span {
+            from: before.read.max(last),
             to: ts,
         };
-        let cause = cause(missed, before.stall);
+        let cause = cause(unread, before.stall);
         Some(self.lost(since, ts, missing, cause))
     }
 
@@ -106,9 +113,13 @@ impl Gaps {
     }
 }
 
-/// Why records were overwritten in a span.
-fn cause(missed: Span, stall: Span) -> Cause {
-    if stall.from < missed.to && missed.from < stall.to {
+/// Why records were overwritten in a span in which nobody read the ring buffer.
+///
+/// A ring buffer overruns because it is not read for longer than it lasts, so the cause is what
+/// kept st-probe from reading it for most of that time. A write that waited for only a small part
+/// of it is not: somebody may have stopped st-probe for the rest, or it had no CPU.
+fn cause(unread: Span, stall: Span) -> Cause {
+    if 2 * unread.overlap(stall) > unread.length() {
         Cause::SlowReader
     } else {
         Cause::RingBuffer
@@ -187,10 +198,63 @@ mod tests {
         // It sleeps until the end of the gap, and longer; it wakes up before.
         for stall in [span(1010, 4000), span(1010, 2500)] {
             let before = Before {
+                read: ms(1000),
                 released: ms(990),
                 stall,
             };
             assert_eq!(gap(3000, before).cause, Cause::SlowReader);
         }
+    }
+
+    #[test]
+    fn a_short_write_before_st_probe_is_stopped_is_not_the_cause() {
+        let before = Before {
+            read: ms(1000),
+            released: ms(990),
+            stall: span(1010, 1070),
+        };
+        assert_eq!(gap(4000, before).cause, Cause::RingBuffer);
+        // Nor is one that ended before the ring buffer was read the last time.
+        let before = Before {
+            read: ms(1900),
+            released: ms(1800),
+            stall: span(1010, 1890),
+        };
+        assert_eq!(gap(2000, before).cause, Cause::RingBuffer);
+    }
+
+    #[test]
+    fn a_stall_is_compared_with_the_time_in_which_nobody_read() {
+        // No record came for long before: the gap is told since what was released last, but
+        // nothing is missing that is older than when the ring buffer was found empty.
+        let before = Before {
+            read: ms(1900),
+            released: ms(1700),
+            stall: span(1905, 2100),
+        };
+        let lost = gap(2060, before);
+        assert_eq!(lost.since, ms(1700));
+        assert_eq!(lost.cause, Cause::SlowReader);
+        // Half of the time is not most of it.
+        let before = Before {
+            stall: span(1900, 1980),
+            ..before
+        };
+        assert_eq!(gap(2060, before).cause, Cause::RingBuffer);
+        let before = Before {
+            stall: span(1900, 1981),
+            ..before
+        };
+        assert_eq!(gap(2060, before).cause, Cause::SlowReader);
+    }
+
+    #[test]
+    fn a_gap_that_lasts_no_time_was_nobodys_wait() {
+        let before = Before {
+            read: ms(2000),
+            released: ms(990),
+            stall: span(1010, 1990),
+        };
+        assert_eq!(gap(1995, before).cause, Cause::RingBuffer);
     }
 }

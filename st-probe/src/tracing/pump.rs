@@ -249,6 +249,7 @@ impl Pump {
 
     fn drain(&mut self, at: usize, until: Monotonic) -> Result<bool> {
         let before = Before {
+            read: self.cycled,
             released: self.released,
             stall: self.output.stall(),
         };
