@@ -45,7 +45,13 @@
 //! | actor | the process and thread that did what an event tells | `st_decode::event::Actor` |
 //! | chain | the names from a dentry, or from a cgroup, upwards | `kernel::hooks::Chain`, [`vocabulary::Series::Name`] |
 //! | fs path | a path within its file system, not yet joined to a mount point | |
+//! | reserve, commit | the kernel takes room in the ring buffer for a record, with its time; makes the record readable | |
 //! | grace period | the time after which all records that were reserved are committed: RCU's | `tracing::completeness` |
+//! | sub-buffer | a page of one CPU's ring buffer, read as a whole | `tracefs::ring` |
+//! | overwritten | later records have taken the place of records that nobody had read | `tracing::gaps` |
+//! | cycle | one pass over all ring buffers, and the release of the records that are complete | `tracing::pump` |
+//! | stall | a write that waits for the reader of the stream | `tracing::output` |
+//! | question | a path that st-pathtree wants walked | `tracing::questions` |
 
 /// Tells people something, as [`stage::say`] does.
 #[cfg(feature = "cli")]

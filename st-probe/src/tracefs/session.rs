@@ -30,13 +30,13 @@ pub struct Session {
     tracefs: Tracefs,
     /// The name of the instance and of the group of the probes.
     name: String,
-    /// Ends when all is taken down.
+    /// Its process ends when everything has been taken down.
     _guardian: Option<Guardian>,
-    /// Whether the kernel counts nothing else as a probe that it missed.
+    /// Whether the kernel counts only probes that it did not enter as misses.
     counts_misses: bool,
     /// How many pointers deep a fetch argument was that the kernel refused.
     too_deep: usize,
-    /// The events that are switched on: their folders in the instance.
+    /// The hooks whose records have begun: the folders of their events in the instance.
     on: BTreeSet<PathBuf>,
     /// The hooks in force.
     pub hooks: Vec<record::Hook>,
@@ -47,9 +47,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Takes down what was left by others, makes the instance, with ring buffers of `buffer_kb` KiB a CPU, and defines the
-    /// probes of `events`, and if a snapshot is wanted that of directories. There must be one
-    /// thread only.
+    /// Makes the instance, with a ring buffer of `buffer_kb` KiB for each CPU, and defines the
+    /// probes of `events`, and the probe of directories if a `snapshot` is wanted. Takes down
+    /// first what processes that were killed have left. There must be one thread only, since the
+    /// guardian is forked.
     pub fn open(
         tracefs: Tracefs,
         arch: Arch,
@@ -230,10 +231,10 @@ impl Session {
         Err(refused.context(format!("the kernel refused the probe: {why}")))
     }
 
-    /// Lets the records of the hooks of these events begin.
+    /// Lets the records of all hooks with these subjects begin.
     pub fn enable(&mut self, which: impl Fn(Subject) -> bool) -> Result<()> {
         let chosen = hooks().filter(|hook| which(hook.subject));
-        // Whose entry is recorded is to be seen to return.
+        // Returns first: a call whose entry is recorded has its return recorded, too.
         let (mut ordered, others): (Vec<&HookRow>, Vec<&HookRow>) =
             chosen.partition(|hook| matches!(hook.point, Point::Leave(_)));
         ordered.extend(others);
@@ -258,7 +259,7 @@ impl Session {
         (self.hooks.iter()).any(|defined| defined.name == hook.name())
     }
 
-    /// Whether the kernel can be asked what directories are to it.
+    /// Whether the kernel can record the directories that a walk visits.
     pub fn sees_directories(&self) -> bool {
         (self.hooks.iter()).any(|hook| hook.subject == Subject::Service(Service::Directory))
     }
@@ -287,13 +288,14 @@ impl Session {
         Ok(())
     }
 
-    /// Lets no more records begin: of all hooks at once, since an entry without its return
-    /// would be taken for one that was missed.
+    /// Lets no more records begin, of all hooks at once: an entry without its return would be
+    /// taken for a call whose return was missed.
     pub fn disable(&self) -> Result<()> {
         self.tracefs.write(self.instance(TRACING_ON), "0")
     }
 
-    /// Opens the ring buffer of each CPU, without blocking, and tells the CPU.
+    /// Opens the ring buffers: the number of each CPU and its `trace_pipe_raw`, which does not
+    /// block, by CPU.
     pub fn buffers(&self) -> Result<Vec<(u32, fs::File)>> {
         let folder = self.tracefs.path(self.instance("per_cpu"));
         let mut buffers = Vec::new();
@@ -371,7 +373,8 @@ impl Session {
                 Err(_) => return Ok(Switched::Removed),
             }
         }
-        // These are everybody's. Not every kernel has them.
+        // These stop the probes of all owners, so they are left as they are. Not every kernel has
+        // them.
         let all = self.tracefs.switches().into_iter();
         let mut all = all.filter_map(|file| fs::read_to_string(file).ok());
         if all.any(|text| text.starts_with('0')) {

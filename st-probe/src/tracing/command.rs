@@ -1,4 +1,4 @@
-//! The command that is run while tracing.
+//! The command that runs while st-probe traces.
 
 use crate::sys::signals;
 use anyhow::{Context, Result};
@@ -14,14 +14,17 @@ use std::os::unix::ffi::OsStringExt;
 pub struct Command {
     /// The child.
     pub pid: Pid,
+    /// The child waits until it can read a byte from the other end of this pipe.
     go: Option<OwnedFd>,
     status: Option<u8>,
 }
 
 impl Command {
-    /// Forks the child. It is there to be seen in /proc before tracing begins.
+    /// Forks the child, so that a census finds it in /proc before tracing begins. There must be
+    /// one thread only.
     ///
-    /// Its standard output is our standard error, since ours is the stream.
+    /// Its standard output is st-probe's standard error, since the stream is on st-probe's
+    /// standard output.
     pub fn prepare(words: Vec<OsString>) -> Result<Self> {
         let words = words.into_iter().map(|word| CString::new(word.into_vec()));
         let words: Vec<CString> = words
@@ -41,8 +44,8 @@ impl Command {
                 if read(&wait, &mut [0]) != Ok(1) {
                     std::process::exit(1);
                 }
-                // The Rust runtime ignores SIGPIPE, a shell SIGQUIT in the background: neither
-                // is the command's wish.
+                // The Rust runtime ignores SIGPIPE, and a shell makes its background jobs ignore
+                // SIGQUIT. A program that is executed expects neither.
                 for signal in [Signal::SIGPIPE, Signal::SIGQUIT] {
                     let _ = signals::reset(signal);
                 }
@@ -60,37 +63,38 @@ impl Command {
         }
     }
 
-    /// Lets it run.
+    /// Lets the child execute the command.
     pub fn go(&mut self) -> Result<()> {
         let go = self.go.take().context("the command runs already")?;
         write(&go, &[1]).context("the command's process is gone")?;
         Ok(())
     }
 
-    /// Passes a signal on.
+    /// Sends the command a signal.
     pub fn signal(&self, signal: Signal) {
-        // It may have ended meanwhile.
+        // It fails if the command has ended meanwhile.
         let _ = kill(self.pid, signal);
     }
 
-    /// Its exit status, 128 + the signal that killed it, once it has ended.
+    /// The command's exit status, or 128 + the signal that killed it, if it has ended.
     pub fn poll(&mut self) -> Option<u8> {
-        self.check(Some(WaitPidFlag::WNOHANG))
+        self.reap(WaitPidFlag::WNOHANG)
     }
 
-    /// Waits for its end.
+    /// Waits until the command has ended. Returns the same status. A child that still waits ends
+    /// without executing the command.
     pub fn wait(&mut self) -> u8 {
         self.go = None;
         loop {
-            if let Some(status) = self.check(None) {
+            if let Some(status) = self.reap(WaitPidFlag::empty()) {
                 return status;
             }
         }
     }
 
-    fn check(&mut self, flags: Option<WaitPidFlag>) -> Option<u8> {
+    fn reap(&mut self, flags: WaitPidFlag) -> Option<u8> {
         if self.status.is_none() {
-            self.status = match waitpid(self.pid, flags) {
+            self.status = match waitpid(self.pid, Some(flags)) {
                 Ok(WaitStatus::Exited(_, status)) => Some(status as u8),
                 Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32 as u8),
                 Ok(_) | Err(nix::errno::Errno::EINTR) => None,

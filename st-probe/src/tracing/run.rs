@@ -67,7 +67,7 @@ pub fn trace(options: Options) -> Result<u8> {
     let signals = Signals::catch()?;
     let parent = getppid();
     if options.die_with_parent {
-        // It may be gone already: then the signal would never come.
+        // The parent may be gone already: then the signal would never come.
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).context("cannot watch the parent")?;
         if getppid() != parent {
             return Ok(FAILED);
@@ -84,7 +84,7 @@ pub fn trace(options: Options) -> Result<u8> {
     for absent in session.absent.iter().filter(|absent| absent.matters()) {
         say!("{absent}");
     }
-    // What is left to do needs no more than these of what root may.
+    // What is left to do needs no other capabilities.
     capabilities::keep(&[
         capabilities::DAC_READ_SEARCH,
         capabilities::FOWNER,
@@ -123,11 +123,11 @@ impl Run {
     fn trace(mut self, duration: Option<Duration>) -> Result<u8> {
         let child = self.command.as_ref().map(|command| command.pid);
         self.pump.begin(&self.session, child)?;
-        // Whoever does something is known by the time that it is recorded.
+        // The processes first, so that each is known before anything that it does is recorded.
         self.session
             .enable(|subject| subject == Subject::Service(Service::Process))?;
         let mut failure = None;
-        let why = if self.is_interrupted_in_first_census()? {
+        let why = if self.first_census_is_interrupted()? {
             Why::Signal
         } else {
             let deadline = self.begin(duration)?;
@@ -136,7 +136,7 @@ impl Run {
                 Why::Failure
             })
         };
-        // It may be for want of probes that it failed.
+        // It may have failed because somebody has removed the probes.
         self.pump.check(&self.session, now()?)?;
         let removed = self.pump.probes_removed();
         self.session.disable()?;
@@ -153,7 +153,7 @@ impl Run {
     }
 
     /// Takes the first census. Returns whether a signal came meanwhile.
-    fn is_interrupted_in_first_census(&mut self) -> Result<bool> {
+    fn first_census_is_interrupted(&mut self) -> Result<bool> {
         while self.pump.takes_census() && !self.pump.reader_gone() {
             self.pump.cycle(&mut self.session, now()?)?;
             let mut signals = self.signals.take().into_iter();
@@ -200,13 +200,13 @@ impl Run {
             let next = phase.next(start, seen);
             match (phase, next) {
                 (_, Phase::Over(why)) => return Ok(why),
-                // Whoever ends because its parent was killed is to leave at once.
+                // If tracing ends because the parent was killed, nobody asks any more.
                 (Phase::Tracing(_), Phase::Finishing(..)) if getppid() == self.parent => {
                     self.pump.ending(start);
                 }
                 _ => {}
             }
-            // Nothing wakes st-probe when no question may come any more.
+            // Nothing wakes st-probe at the time from which on no question may come.
             busy |= matches!(next, Phase::Finishing(..));
             phase = next;
         }
