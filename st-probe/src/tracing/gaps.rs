@@ -30,7 +30,7 @@ impl Span {
 /// What st-probe has done before it reads the ring buffers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Before {
-    /// When it began to read them the last time: it read them until they were empty.
+    /// When it began to read them the last time: it has read all records up to then.
     pub read: Monotonic,
     /// Until when it has released all records.
     pub released: Monotonic,
