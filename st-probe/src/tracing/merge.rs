@@ -18,7 +18,7 @@ impl<S, T> Default for Merge<S, T> {
     }
 }
 
-impl<S: Copy + Ord, T> Merge<S, T> {
+impl<S: Ord, T> Merge<S, T> {
     /// Takes an item of a source. Its time is not before the time of the source's last item.
     pub fn push(&mut self, source: S, ts: Monotonic, item: T) {
         self.queues.entry(source).or_default().push_back((ts, item));
@@ -31,18 +31,20 @@ impl<S: Copy + Ord, T> Merge<S, T> {
 
     /// Hands out every item older than `until`: by time, those of the same time by source.
     pub fn release(&mut self, until: Monotonic, mut take: impl FnMut(Monotonic, T)) {
+        // In the order of the sources: to compare places is faster than to compare sources.
+        let mut queues: Vec<_> = self.queues.values_mut().collect();
         let mut heads = BinaryHeap::new();
-        for (source, queue) in &self.queues {
-            heads.extend(head(queue, until).map(|ts| Reverse((ts, *source))));
+        for (place, queue) in queues.iter().enumerate() {
+            heads.extend(head(queue, until).map(|ts| Reverse((ts, place))));
         }
-        while let Some(Reverse((_, source))) = heads.pop() {
-            let Some(queue) = self.queues.get_mut(&source) else {
-                continue;
-            };
+        while let Some(Reverse((_, place))) = heads.pop() {
+            let queue = &mut queues[place];
             if let Some((ts, item)) = queue.pop_front() {
                 take(ts, item);
             }
-            heads.extend(head(queue, until).map(|ts| Reverse((ts, source))));
+            if let Some(ts) = head(queue, until) {
+                heads.push(Reverse((ts, place)));
+            }
         }
     }
 }
