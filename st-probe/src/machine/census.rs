@@ -100,8 +100,8 @@ struct Round {
 impl Round {
     /// The next process to read: in the order of the list, each once. `list` lists all processes.
     ///
-    /// A process that is not in the list was begun after it was made, maybe by a process that
-    /// nothing was known of yet. So the processes are listed again, until there are no new ones.
+    /// A process that is not in the list has begun since, maybe by a fork of a process that had not
+    /// been read yet. So the processes are listed again, until there are no new ones.
     fn next(&mut self, list: impl FnOnce() -> Result<Vec<i32>>) -> Result<Option<i32>> {
         if self.left.is_empty() && self.listings < LISTINGS {
             self.listings += 1;

@@ -43,7 +43,7 @@ struct Reading {
 }
 
 impl Health {
-    /// That of a session that has just been opened; `cpus` have a ring buffer.
+    /// Nothing was read yet of the session, whose ring buffers are those of `cpus`.
     pub fn new(cpus: Vec<u32>) -> Self {
         let last = Reading {
             dropped: vec![0; cpus.len()],

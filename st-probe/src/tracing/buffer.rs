@@ -41,7 +41,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// That of a CPU. `file` is its `trace_pipe_raw`, which does not block.
+    /// The ring buffer of a CPU. `file` is its `trace_pipe_raw`, which does not block.
     pub fn new(cpu: u32, file: File) -> Self {
         Self {
             cpu,
@@ -56,18 +56,18 @@ impl Buffer {
         self.cpu
     }
 
-    /// Readable when there are records; `None` if it cannot be waited for.
+    /// Readable when there are records; `None` if a poll would not wait for them.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         (!self.offline).then(|| self.file.as_fd())
     }
 
-    /// Notes that it cannot be waited for.
+    /// Notes that the CPU is offline.
     pub fn set_offline(&mut self) {
         self.offline = true;
     }
 
-    /// Reads it until it is empty or has come to `until`, one sub-buffer after the other into
-    /// `page`. Returns whether there was anything.
+    /// Reads the ring buffer until it is empty, or a record at `until` or later was read: one
+    /// sub-buffer after the other, into `page`. Returns whether there was anything.
     pub fn drain(
         &mut self,
         page: &mut [u8],
@@ -109,8 +109,8 @@ impl Buffer {
         Ok(found)
     }
 
-    /// The gap at its end, if there is one; to be asked when no record is made any more. Until
-    /// `released` all records have been released.
+    /// The gap at the end of the ring buffer, if there is one. The kernel makes no record any more,
+    /// and all records that are older than `released` have been released.
     pub fn end(&mut self, released: Monotonic) -> Option<Lost> {
         self.gaps.end(released)
     }

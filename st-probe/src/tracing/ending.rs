@@ -12,12 +12,12 @@ const FINISH: Duration = Duration::from_secs(2);
 /// What tracing has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It goes on, until an instant at most.
+    /// Tracing goes on, until an instant at most.
     Tracing(Monotonic),
-    /// It is to end. Events hang on the walk that is under way, and on the walks that are still to
-    /// be asked for, so these are waited for, until an instant at most.
+    /// Tracing is to end, for a reason. st-probe waits for the walk that is under way and for
+    /// questions, since paths of events hang on them, until an instant at most.
     Finishing(Why, Monotonic),
-    /// It has ended.
+    /// Tracing has ended, for a reason.
     Over(Why),
 }
 
@@ -26,9 +26,9 @@ pub enum Phase {
 pub enum Reaction {
     /// Nothing.
     Ignore,
-    /// The command is to get it.
+    /// Send it to the command.
     PassOn,
-    /// Tracing is to end.
+    /// End tracing.
     End,
 }
 
@@ -48,7 +48,7 @@ pub struct Seen {
 }
 
 impl Phase {
-    /// When it ends of itself.
+    /// When the phase ends at the latest.
     pub fn until(self) -> Monotonic {
         match self {
             Self::Tracing(until) | Self::Finishing(_, until) => until,
@@ -56,7 +56,7 @@ impl Phase {
         }
     }
 
-    /// What is to be done about a signal. It is urgent if an earlier one did not help.
+    /// What is to be done about a signal, which is `urgent` if it is not the first one.
     pub fn react(self, caught: Caught, urgent: bool, with_command: bool) -> Reaction {
         match (self, caught.signal) {
             // A child has ended.
@@ -65,7 +65,7 @@ impl Phase {
             (Self::Tracing(_), _) if with_command && caught.by_key => Reaction::Ignore,
             (Self::Tracing(_), _) if with_command && !urgent => Reaction::PassOn,
             (Self::Tracing(_), _) => Reaction::End,
-            // It is to end already. Only whoever insists is not to wait for the walks.
+            // Tracing is to end already. A second signal says not to wait for walks.
             (Self::Finishing(..), _) if !urgent => Reaction::Ignore,
             (Self::Finishing(..) | Self::Over(_), _) => Reaction::End,
         }
@@ -83,7 +83,7 @@ impl Phase {
             return Self::Over(Why::Failure);
         }
         match self {
-            // A command takes as long as it takes, and so do the walks after it.
+            // Nobody has asked to end, so the walks may take as long as they need.
             Self::Tracing(_) if seen.command_ended => Self::Finishing(Why::Command, Monotonic::MAX),
             Self::Tracing(until) if now >= until => {
                 Self::Finishing(Why::Duration, now.after(FINISH))
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_insists_does_not_wait_for_walks() {
+    fn a_second_signal_ends_the_wait_for_walks() {
         for with_command in [false, true] {
             let react = |signal, urgent| FINISHING.react(sent(signal), urgent, with_command);
             assert_eq!(react(Signal::SIGINT, false), Reaction::Ignore);

@@ -1,5 +1,5 @@
-//! Gaps: where the records of one CPU that later records have overwritten are missing, and who is
-//! the cause. Pure.
+//! Gaps: where records of one CPU are missing since later records have overwritten them, and what
+//! is the cause. Pure.
 
 use crate::stream::record::Lost;
 use crate::stream::time::Monotonic;
@@ -21,7 +21,7 @@ impl Span {
         self.to.since(self.from)
     }
 
-    /// How long both last.
+    /// How long it overlaps another one.
     fn overlap(self, other: Self) -> Duration {
         self.to.min(other.to).since(self.from.max(other.from))
     }
@@ -30,7 +30,7 @@ impl Span {
 /// What st-probe has done before it reads the ring buffers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Before {
-    /// When it began to read them the last time: it has read all records up to then.
+    /// When it began to read them the last time: it has read all records up to that instant.
     pub read: Monotonic,
     /// Until when it has released all records.
     pub released: Monotonic,
@@ -55,7 +55,7 @@ struct Missing {
 }
 
 impl Gaps {
-    /// Those of a CPU.
+    /// The gaps of a CPU.
     pub fn of(cpu: u32) -> Self {
         Self {
             cpu,
@@ -115,9 +115,10 @@ impl Gaps {
 
 /// Why records were overwritten in a span in which nobody read the ring buffer.
 ///
-/// A ring buffer overruns because it is not read for longer than it lasts, so the cause is what
-/// kept st-probe from reading it for most of that time. A write that waited for only a small part
-/// of it is not: somebody may have stopped st-probe for the rest, or it had no CPU.
+/// Records are overwritten because st-probe does not read for too long, so the cause is what kept
+/// it from reading for most of that time. A write that waited for the reader during a small part of
+/// that time is not the cause: for the rest, somebody has stopped st-probe, or no CPU was free for
+/// it.
 fn cause(unread: Span, stall: Span) -> Cause {
     if 2 * unread.overlap(stall) > unread.length() {
         Cause::SlowReader
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_sleeps_is_slow() {
-        // It sleeps until the end of the gap, and longer; it wakes up before.
+        // It sleeps for longer than the gap lasts; it wakes up before the end of the gap.
         for stall in [span(1010, 4000), span(1010, 2500)] {
             let before = Before {
                 read: ms(1000),
@@ -214,7 +215,7 @@ mod tests {
             stall: span(1010, 1070),
         };
         assert_eq!(gap(4000, before).cause, Cause::RingBuffer);
-        // Nor is one that ended before the ring buffer was read the last time.
+        // A write that ended before the ring buffer was read the last time is not, either.
         let before = Before {
             read: ms(1900),
             released: ms(1800),
@@ -225,8 +226,8 @@ mod tests {
 
     #[test]
     fn a_stall_is_compared_with_the_time_in_which_nobody_read() {
-        // No record came for long before: the gap is told since what was released last, but
-        // nothing is missing that is older than when the ring buffer was found empty.
+        // The CPU was idle before. The gap is told since the last release, but no record is
+        // missing that is older than the last time at which the ring buffer was read.
         let before = Before {
             read: ms(1900),
             released: ms(1700),

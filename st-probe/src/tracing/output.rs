@@ -41,7 +41,7 @@ impl Output<File> {
         Ok(Self::to(stdout.into()))
     }
 
-    /// Has an error when the reader has gone.
+    /// A poll of it tells an error when the reader has gone.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.to.as_fd()
     }
@@ -82,8 +82,8 @@ impl<W: Write> Output<W> {
         self.stall
     }
 
-    /// Writes what is to be written, and waits for the reader as long as it takes. When the reader
-    /// has gone, nothing is written. Fails when it waits and a signal comes that is urgent.
+    /// Writes what is to be written, and waits for the reader as long as it takes. Writes nothing
+    /// once the reader has gone. Fails if an urgent signal comes while it waits.
     pub fn flush(&mut self) -> Result<()> {
         self.flush_by(clock::now, Signals::urgent)
     }

@@ -38,8 +38,8 @@ enum Entry {
     Record(Vec<u8>),
 }
 
-/// Moves records from the ring buffers to standard output, and beside them what is read of the
-/// machine when they call for it.
+/// Moves records from the ring buffers to standard output, and among them records of what is read
+/// of the machine.
 pub struct Pump {
     buffers: Vec<Buffer>,
     /// Bytes for one sub-buffer, which all buffers are read into.
@@ -50,7 +50,7 @@ pub struct Pump {
     health: Health,
     merge: Merge<Source, Entry>,
     output: Output<File>,
-    /// `None` where the kernel cannot be asked for them.
+    /// `None` where the kernel cannot be asked for grace periods.
     grace_periods: Option<GracePeriods>,
     pace: Pace,
     /// When the last cycle began.
@@ -65,7 +65,7 @@ pub struct Pump {
 struct Totals {
     /// Records of the ring buffer that were released.
     records: u64,
-    /// Records that are missing for another cause than that they were overwritten.
+    /// Records that are missing since the kernel did not enter a probe or had no room.
     missed: u64,
 }
 
@@ -133,8 +133,8 @@ impl Pump {
         self.walks.ending(now);
     }
 
-    /// Waits until records have gathered: at once while st-probe is `busy`, else once there are
-    /// any. A signal, the going of the reader and the deadline end the wait.
+    /// Waits while records gather. Waits for the first of them before, unless st-probe is `busy`. A
+    /// signal, the going of the reader and the deadline end the wait.
     pub fn wait(&mut self, signals: &Signals, deadline: Monotonic, busy: bool) -> Result<()> {
         let woken = !busy && self.poll(signals, deadline, Awaited::News)?;
         if !woken && !busy {
@@ -188,9 +188,9 @@ impl Pump {
         Ok(waiting::only_news(&told))
     }
 
-    /// Reads the ring buffers, and of the machine what is due, and writes, in time order, what no
-    /// record that is still to be committed precedes. Returns whether there was anything, or
-    /// something is left to do.
+    /// Reads the ring buffers, and what is due of the machine. Writes, in time order, the records
+    /// that are older than all records which are still to be committed. Returns whether there was
+    /// anything, or something is left to do.
     pub fn cycle(&mut self, session: &mut Session, start: Monotonic) -> Result<bool> {
         let until = self.complete_until(start);
         let found = self.drain_all(start)?;
@@ -220,7 +220,7 @@ impl Pump {
                 let at_least = start.before(LONGEST_HOLD);
                 grace_periods.complete_until().clamp(at_least, start)
             }
-            // Nothing tells. A record whose commit takes longer than a cycle comes too late.
+            // A record that takes longer than a cycle from reserve to commit comes too late.
             None => self.cycled,
         }
     }

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The longest path that is taken, in bytes. Of a longer one the rest is left out.
+/// The longest path that is taken, in bytes. The rest of a longer path is left out.
 const LONGEST: usize = 1 << 16;
 
 /// The named pipe.

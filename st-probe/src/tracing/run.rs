@@ -109,8 +109,8 @@ pub fn trace(options: Options) -> Result<u8> {
 
 /// One run, from the first record to the last.
 struct Run {
-    /// It has files of the session's instance open, which keep that busy: it is to be dropped
-    /// before the session.
+    /// It has files of the session's instance open, which keep the instance busy: it is to be
+    /// dropped before the session.
     pump: Pump,
     session: Session,
     signals: Signals,
@@ -123,7 +123,8 @@ impl Run {
     fn trace(mut self, duration: Option<Duration>) -> Result<u8> {
         let child = self.command.as_ref().map(|command| command.pid);
         self.pump.begin(&self.session, child)?;
-        // The processes first, so that each is known before anything that it does is recorded.
+        // The records of processes begin first: each process is known before what it does is
+        // recorded.
         self.session
             .enable(|subject| subject == Subject::Service(Service::Process))?;
         let mut failure = None;
@@ -212,7 +213,8 @@ impl Run {
         }
     }
 
-    /// Passes on signals that the command is to get. Returns whether one came that ends tracing.
+    /// Sends the command the signals that it is to get. Returns whether a signal came that ends
+    /// tracing.
     fn react_to_signals(&mut self, phase: Phase) -> bool {
         let mut ends = false;
         for caught in self.signals.take() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// How long records gather before they are read, once there are some.
 pub const TICK: Duration = Duration::from_millis(10);
-/// The same once they have kept coming for [`SUSTAINED`] cycles: each cycle wakes the whole
+/// The same once records have kept coming for [`SUSTAINED`] cycles: each cycle wakes the whole
 /// pipeline.
 const LONG_TICK: Duration = Duration::from_millis(20);
 const SUSTAINED: u32 = 10;
@@ -28,7 +28,7 @@ pub enum Awaited {
 }
 
 impl Awaited {
-    /// How long it is waited for at most.
+    /// How long st-probe waits for it at most.
     pub fn at_most(self) -> Duration {
         match self {
             Self::News => DOZE,
@@ -86,7 +86,7 @@ pub enum Watched {
 }
 
 impl Watched {
-    /// Whether it is something to read for the stream.
+    /// Whether it says that there is something to read for the stream.
     fn is_news(self) -> bool {
         match self {
             Self::MountTable | Self::Buffer(_) | Self::Questions => true,

@@ -16,24 +16,24 @@ const RECORD: u64 = 400;
 /// How long after a loss the next walk begins: its records would add to what overruns the ring
 /// buffer.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long after a walk a question about what it saw may come.
+/// How long after a walk a question may come about what the walk has seen.
 const LINGER: Duration = Duration::from_millis(100);
-/// How long a question about what was done just before the end may come: the stages hold that
-/// back for a while.
+/// How long a question may come about what was done just before the end: st-probe and the stages
+/// behind it hold records back for a while.
 const LAST: Duration = Duration::from_millis(400);
 
 /// The thread that walks, the questions, and which walk is next.
 pub struct Walks {
-    /// `None` if nobody wants walks, or this kernel cannot record them.
+    /// `None` if nobody wants walks, or this kernel cannot record directories.
     walker: Option<Walker>,
     questions: Option<Questions>,
     plan: Plan,
 }
 
 impl Walks {
-    /// Starts the thread. Walks of `roots` are taken, and of the paths that come through the named
-    /// pipe `questions`. A walk fills a quarter of a ring buffer of `buffer_kb` KiB at most
-    /// between two calls of [`Walks::step`].
+    /// Starts the thread, which walks `roots`, and the paths that come through the named pipe
+    /// `questions`. A walk fills a quarter of a ring buffer of `buffer_kb` KiB at most between two
+    /// calls of [`Walks::step`].
     pub fn start(
         session: &Session,
         roots: Vec<PathBuf>,
@@ -141,11 +141,11 @@ struct Plan {
     roots: Vec<PathBuf>,
     /// Whether walks of the roots may begin.
     begun: bool,
-    /// Whether one is under way.
+    /// Whether a walk is under way.
     under_way: bool,
     /// When the next walk of the roots begins.
     again: Option<Monotonic>,
-    /// What somebody asked for.
+    /// The paths that somebody asked for.
     asked: Vec<PathBuf>,
     /// Until when a question may come.
     linger: Monotonic,
@@ -166,14 +166,14 @@ impl Plan {
         }
     }
 
-    /// What a walk has seen is trusted no more after a loss.
+    /// After a loss, what earlier walks have seen is no longer trusted.
     fn lost(&mut self, until: Monotonic) {
         if self.begun && !self.roots.is_empty() {
             self.again = self.again.max(Some(until.after(PAUSE)));
         }
     }
 
-    /// One walk answers a question that came more than once.
+    /// A question that comes twice before it is answered is one question.
     fn asked(&mut self, paths: Vec<PathBuf>) {
         for path in paths {
             if !self.asked.contains(&path) {
@@ -199,7 +199,8 @@ impl Plan {
         self.under_way || self.again.is_some() || !self.asked.is_empty()
     }
 
-    /// The walk that begins now: one at a time, that of the roots first.
+    /// The walk that begins now. Only one walk is under way at a time, and a walk of the roots comes
+    /// before a walk that somebody asked for.
     fn next(&mut self, now: Monotonic) -> Option<Next> {
         if self.under_way {
             return None;
@@ -259,7 +260,7 @@ mod tests {
     #[test]
     fn walks_the_roots_once_it_has_begun() {
         let mut plan = Plan::of(paths(&["/a", "/b"]));
-        // The walk that is to come is not taken too early for the loss.
+        // The first walk is still to come, and it comes after the loss.
         plan.lost(NOW);
         assert!(!plan.is_busy());
         assert_eq!(plan.next(Monotonic::MAX), None);
@@ -280,7 +281,7 @@ mod tests {
         assert!(plan.is_busy());
         assert_eq!(plan.next(Monotonic(NOW.after(PAUSE).0 - 1)), None);
         assert_eq!(plan.next(NOW.after(PAUSE)), Some(roots()));
-        // What was lost meanwhile may be what it has seen already.
+        // This walk may have seen already what a record that is lost has changed.
         plan.lost(NOW.after(PAUSE));
         assert_eq!(plan.next(Monotonic::MAX), None);
         plan.ended(NOW.after(PAUSE));
