@@ -384,9 +384,9 @@ impl Decoder {
     ) {
         let socket = known.socket.as_ref();
         let processes = Some(&self.processes).filter(|_| self.gap.is_none());
-        let nobody = event::Process {
+        let nobody = event::Actor {
             tid,
-            ..event::Process::default()
+            ..event::Actor::default()
         };
         let (dev, rdev) = (known.dev.map(device), known.rdev.map(device));
         let event = EventRecord {

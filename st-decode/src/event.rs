@@ -25,7 +25,7 @@ pub struct EventRecord<'a> {
     pub cpu: u32,
     /// Who did it.
     #[serde(borrow)]
-    pub process: Process<'a>,
+    pub process: Actor<'a>,
     /// The process's parent, the parent's parent, and so on: 8 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
     pub ancestors: Vec<Ancestor<'a>>,
@@ -262,7 +262,7 @@ pub struct Unload {
 
 /// Who did it. What is not known is absent. Ids are those of the initial namespaces.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Process<'a> {
+pub struct Actor<'a> {
     /// The process (the kernel's tgid).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,

@@ -160,14 +160,14 @@ impl Processes {
     }
 
     /// Who a thread is, as far as that is known.
-    pub fn who(&self, tid: i32) -> event::Process<'_> {
+    pub fn who(&self, tid: i32) -> event::Actor<'_> {
         let thread = self.threads.get(&tid);
         let pid = thread.and_then(|thread| thread.pid);
         let process = pid.and_then(|pid| self.processes.get(&pid));
         let ids = thread.and_then(|thread| thread.ids);
         let program = process.and_then(|process| process.program.as_deref());
         let words = program.and_then(|program| program.argv.as_ref());
-        event::Process {
+        event::Actor {
             pid,
             tid,
             ppid: process.and_then(|process| process.ppid),
