@@ -1,7 +1,7 @@
-//! Which container a cgroup is of.
+//! The container that a cgroup belongs to.
 
-/// The identifier of the container that a cgroup path names, as its engine knows it: the
-/// innermost one, if containers run within containers.
+/// The identifier of the container that a cgroup's path names, as the container's engine knows
+/// it. If containers run within containers, it is that of the innermost one.
 ///
 /// | engine | name of the cgroup | identifier |
 /// |---|---|---|
@@ -10,13 +10,13 @@
 /// | systemd-nspawn | `systemd-nspawn@NAME.service`, `machine-NAME.scope` | NAME |
 /// | LXC | `lxc.payload.NAME`, `lxc.payload/NAME`, `lxc/NAME` | NAME |
 ///
-/// What watches over a container (conmon, lxc.monitor, nspawn's supervisor) is not in it; a
-/// virtual machine (`machine-qemu...`) is none.
+/// The process that supervises a container (conmon, lxc.monitor, nspawn's supervisor) is not in
+/// the container. A virtual machine (`machine-qemu...`) is not a container.
 pub fn container(cgroup: &[u8]) -> Option<Vec<u8>> {
     let names: Vec<&[u8]> = cgroup.split(|&byte| byte == b'/').collect();
     (1..names.len()).rev().find_map(|at| {
         let above = names[at - 1];
-        // systemd-nspawn itself, beside what it contains.
+        // systemd-nspawn itself runs here, beside the container's processes.
         if names.get(at + 1) == Some(&&b"supervisor"[..]) {
             return None;
         }
@@ -27,6 +27,7 @@ pub fn container(cgroup: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
+/// The identifier that one name in a cgroup's path holds.
 fn named(name: &[u8]) -> Option<Vec<u8>> {
     if let Some(machine) = name.strip_prefix(b"systemd-nspawn@") {
         return machine.strip_suffix(b".service").map(unescape);
@@ -50,19 +51,24 @@ fn named(name: &[u8]) -> Option<Vec<u8>> {
     (is_id && !engine.ends_with(b"conmon")).then(|| id.to_vec())
 }
 
-/// Takes back systemd's escapes, `\x2d` for a dash: systemd.unit(5).
+/// Replaces systemd's escapes, such as `\x2d` for a dash, by what they stand for:
+/// systemd.unit(5).
 fn unescape(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = name;
     while let Some((&byte, after)) = rest.split_first() {
-        let digits = rest.strip_prefix(b"\\x").and_then(|digits| digits.get(..2));
-        let code = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(code) => (out.push(code), rest = &rest[4..]).1,
-            None => (out.push(byte), rest = after).1,
-        }
+        let (code, after) = escape(rest).unwrap_or((byte, after));
+        out.push(code);
+        rest = after;
     }
     out
+}
+
+/// The byte that the escape at the beginning of a text stands for, and what follows the escape.
+fn escape(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, after) = text.strip_prefix(b"\\x")?.split_at_checked(2)?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    Some((u8::from_str_radix(digits, 16).ok()?, after))
 }
 
 #[cfg(test)]

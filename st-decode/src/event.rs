@@ -1,8 +1,8 @@
 //! The records that st-decode outputs in place of `raw`, in MessagePack: [`EventRecord`], [`Fork`],
 //! [`Image`], [`Unload`], [`Dir`] and [`Shutdown`].
 //!
-//! Each is a map whose first key is `t`, its kind, with the fields of the struct by name; a
-//! field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
+//! Each record is a map whose first key is `t`, the record's kind, with the fields of the struct
+//! by name. A field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
 
 use crate::field::Chain;
 use serde::de::{SeqAccess, Visitor};
@@ -17,11 +17,11 @@ use st_probe::vocabulary::Event;
 pub struct EventRecord<'a> {
     /// What happened.
     pub event: Event,
-    /// When it had succeeded.
+    /// When the operation had succeeded.
     pub ts: Unix,
-    /// Its number in the stream, from 0.
+    /// The number of the event in the stream, from 0.
     pub seq: u64,
-    /// The CPU on which it ended.
+    /// The CPU on which the operation ended.
     pub cpu: u32,
     /// Who did it.
     #[serde(borrow)]
@@ -44,8 +44,8 @@ pub struct EventRecord<'a> {
     /// mknod: the number of the new device, `major:minor`.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub rdev: Option<&'a str>,
-    /// symlink: its content. Absent where it did not fit the kernel's record (some 4000
-    /// bytes).
+    /// symlink: the content of the symbolic link. Absent where the content did not fit the
+    /// kernel's record (some 4000 bytes).
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub target: Option<Bytes<'a>>,
     /// attrib: what was set.
@@ -66,7 +66,7 @@ pub struct EventRecord<'a> {
     /// The address: the remote one of connect, the local one of listen and unlisten.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub addr: Option<&'a str>,
-    /// Its port.
+    /// The port of the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// listen: how many connections may wait, as the kernel limited it.
@@ -75,10 +75,10 @@ pub struct EventRecord<'a> {
     /// connect: 0, or a negative errno(3); EINPROGRESS is not a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ret: Option<i32>,
-    /// exit: the exit status, unless a signal killed it.
+    /// exit: the exit status, unless a signal killed the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u8>,
-    /// exit: the signal that killed it, signal(7).
+    /// exit: the signal that killed the process, signal(7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<u8>,
 }
@@ -142,11 +142,11 @@ impl<'a> From<&'a Chain> for FsPath<'a> {
     }
 }
 
-/// Which inode of a file system: its number, or on btrfs, where that repeats in each
-/// subvolume, an array of the subvolume's number and it.
+/// An inode of a file system. In the stream it is a number. On btrfs, where inode numbers repeat
+/// in each subvolume, it is an array of the subvolume's number and the inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Inode {
-    /// The subvolume, where the kernel could be asked for it.
+    /// The number of the subvolume, where st-probe could fetch it.
     pub subvolume: Option<u64>,
     /// The inode number.
     pub ino: u64,
@@ -168,7 +168,9 @@ impl<'de> Deserialize<'de> for Inode {
             type Value = Inode;
 
             fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("an inode number, or an array of a subvolume's number and one")
+                f.write_str(
+                    "an inode number, or an array of a subvolume's number and an inode number",
+                )
             }
 
             fn visit_u64<E>(self, ino: u64) -> Result<Inode, E> {
@@ -190,30 +192,30 @@ impl<'de> Deserialize<'de> for Inode {
     }
 }
 
-/// `t` = `dir`: a directory as the snapshot met it.
+/// `t` = `dir`: a directory that a walk looked at.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "dir")]
 pub struct Dir<'a> {
-    /// When.
+    /// When the walk looked at the directory.
     pub ts: Unix,
-    /// Device number of its file system, `major:minor`.
+    /// The device number of its file system, `major:minor`.
     #[serde(borrow)]
     pub dev: &'a str,
-    /// Its inode.
+    /// The inode of the directory.
     pub dir: Inode,
-    /// Its path.
+    /// The path of the directory.
     #[serde(borrow)]
     pub fs_path: FsPath<'a>,
 }
 
-/// `t` = `shutdown`: a file system is no longer mounted anywhere; its device number may be
-/// given to another one.
+/// `t` = `shutdown`: a file system is no longer mounted anywhere. Another file system may get its
+/// device number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "shutdown")]
 pub struct Shutdown<'a> {
-    /// When.
+    /// When the kernel shut the file system down.
     pub ts: Unix,
-    /// Its device number, `major:minor`.
+    /// The device number of the file system, `major:minor`.
     #[serde(borrow)]
     pub dev: &'a str,
 }
@@ -222,11 +224,11 @@ pub struct Shutdown<'a> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "fork")]
 pub struct Fork {
-    /// When.
+    /// When the new process began.
     pub ts: Unix,
-    /// The process that did.
+    /// The process that called fork(2) or clone(2).
     pub parent: i32,
-    /// The new one.
+    /// The new process.
     pub pid: i32,
 }
 
@@ -234,14 +236,14 @@ pub struct Fork {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "image")]
 pub struct Image<'a> {
-    /// When.
+    /// When a process began to execute the file, or was found to execute it.
     pub ts: Unix,
-    /// Its number: no other one in the stream has it.
+    /// The number of the image: no other image in the stream has it.
     pub image: u64,
-    /// Its path, where st-probe has read that.
+    /// The path of the file, where st-probe has read it from /proc.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub path: Option<Bytes<'a>>,
-    /// Device number of its file system, `major:minor`, where st-probe has not read its path.
+    /// The device number of its file system, `major:minor`, where st-probe has not read its path.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub dev: Option<&'a str>,
     /// Its path within that file system.
@@ -252,15 +254,16 @@ pub struct Image<'a> {
     pub deleted: bool,
 }
 
-/// `t` = `unload`: nobody executes an image any more.
+/// `t` = `unload`: no process executes an image any more.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "unload")]
 pub struct Unload {
-    /// Its number.
+    /// [`Image::image`].
     pub image: u64,
 }
 
-/// Who did it. What is not known is absent. Ids are those of the initial namespaces.
+/// The process and thread that did what an event tells. What is not known is absent. Ids are those
+/// of the initial namespaces.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Actor<'a> {
     /// The process (the kernel's tgid).
@@ -277,7 +280,7 @@ pub struct Actor<'a> {
     /// ... and group: credentials(7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
-    /// Its effective user, where that is another one ...
+    /// The thread's effective user, where it is not the real one ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub euid: Option<u32>,
     /// ... and group.
@@ -286,19 +289,19 @@ pub struct Actor<'a> {
     /// The thread's name.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub comm: Option<Bytes<'a>>,
-    /// The arguments that the process was executed with, as far as 512 bytes hold them; of one
-    /// that was alive when st-probe looked, those that it showed.
+    /// The arguments that the process was executed with, as far as 512 bytes hold them. For a
+    /// process that st-probe found alive, the arguments that it showed in /proc then.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub argv: Option<Vec<Bytes<'a>>>,
-    /// Whether there were more.
+    /// Whether there were more arguments.
     #[serde(default, skip_serializing_if = "is_false")]
     pub argv_cut: bool,
-    /// When the process began; to a clock tick (10 ms) if that was before st-probe
-    /// looked at it.
+    /// When the process began. For a process that st-probe found alive, exact to a clock tick
+    /// (10 ms).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Unix>,
-    /// The path of its cgroup: of cgroup v2, or where all are in the root of that, of the
-    /// first hierarchy where they are not.
+    /// The path of the process's cgroup in cgroup v2. Where that is the root, the path in the
+    /// first hierarchy in which it is not, if there is such a hierarchy.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub cgroup: Option<Bytes<'a>>,
     /// The container that the cgroup names: see [`crate::container`].
@@ -309,14 +312,14 @@ pub struct Actor<'a> {
 /// A process that an event's process descends from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ancestor<'a> {
-    /// Its id.
+    /// The pid of the ancestor.
     pub pid: i32,
     /// The name of its first thread.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub comm: Option<Bytes<'a>>,
 }
 
-/// What an attrib event set: no more than these.
+/// The attributes that an attrib event set; those that it did not set are absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attrib {
     /// Type and permissions, as st_mode in inode(7).
