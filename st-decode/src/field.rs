@@ -1,53 +1,64 @@
-//! Values in the kernel's records, by the formats that the header carries.
+//! Values in the kernel's records, found by the formats that the header carries.
 
 use crate::event::Inode;
+use crate::linux::BTRFS_SUPER_MAGIC;
 use st_probe::record;
 use st_probe::vocabulary::{Order, Series, Value};
 
-/// Where a value is.
+/// Where one value of a record is.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct FieldLocation {
     offset: usize,
     size: usize,
     signed: bool,
-    /// Whether it is no value itself but tells where a string is.
-    located: bool,
+    /// Whether the field is a `__data_loc`, which tells where a string is.
+    is_data_loc: bool,
+}
+
+/// The location of a value that belongs to one name of a chain.
+#[derive(Debug, Clone, Copy)]
+struct LevelLocation {
+    /// Which name: 0 is the file's own, 1 its parent's, and so on.
+    level: usize,
+    location: FieldLocation,
 }
 
 /// A chain of names, as a path within its file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// From `/` if it reaches the root, else from the uppermost name that is known.
+    /// The path. It begins with `/` if the chain reaches the root of the file system, else with
+    /// the uppermost name that is known.
     pub path: Vec<u8>,
-    /// The inode of the directory that it is in.
+    /// The inode of the directory that contains the file.
     pub parent: Option<Inode>,
-    /// That of the uppermost directory in `path`, if that is not whole.
+    /// The inode of the uppermost directory in `path`, if `path` does not begin with `/`.
     pub top: Option<Inode>,
-    /// Its own, if it exists.
+    /// The file's own inode, if the file exists.
     pub own: Option<Inode>,
 }
 
-/// Where the values of a hook's records are.
+/// Where the values are in the records of one hook.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     order: Order,
     /// By [`Value`].
-    values: Vec<Option<Place>>,
-    names: Vec<Place>,
-    /// The inode numbers and subvolumes of some of these, by level.
-    inodes: Vec<(usize, Place)>,
-    subvolumes: Vec<(usize, Place)>,
-    cgroups: Vec<Place>,
-    /// Where the memory is that is fetched in words.
+    values: Vec<Option<FieldLocation>>,
+    /// The names of a chain, the file's own first.
+    names: Vec<FieldLocation>,
+    /// The inode numbers of some of these names.
+    inodes: Vec<LevelLocation>,
+    /// The btrfs subvolumes of some of these names.
+    subvolumes: Vec<LevelLocation>,
+    /// The names of a cgroup, its own first.
+    cgroups: Vec<FieldLocation>,
+    /// The offset of the first [`Series::Word`].
     words: Option<usize>,
+    /// The offset of the first [`Series::Addr6`].
     addr6: Option<usize>,
 }
 
-/// BTRFS_SUPER_MAGIC: include/uapi/linux/magic.h.
-const BTRFS: i64 = 0x9123_683e;
-
 impl Layout {
-    /// Reads the formats in the header.
+    /// Finds the values that this version knows among the fields of a hook.
     pub fn new(order: Order, fields: &[record::Field]) -> Self {
         let mut layout = Self {
             order,
@@ -55,80 +66,127 @@ impl Layout {
             ..Self::default()
         };
         for field in fields {
-            let located = field.ctype.starts_with("__data_loc");
-            let place = Place {
-                offset: usize::from(field.offset),
-                size: usize::from(field.size),
-                signed: field.signed,
-                located,
-            };
-            if let Some(value) = Value::from_name(&field.name) {
-                layout.values[value as usize] = Some(place);
-            }
-            match Series::of_name(&field.name) {
-                Some((Series::Name, n)) if located && n == layout.names.len() => {
-                    layout.names.push(place);
-                }
-                Some((Series::Cgroup, n)) if located && n == layout.cgroups.len() => {
-                    layout.cgroups.push(place);
-                }
-                Some((Series::Inode, level)) => layout.inodes.push((level, place)),
-                Some((Series::Subvolume, level)) => layout.subvolumes.push((level, place)),
-                Some((Series::Word, 0)) => layout.words = Some(place.offset),
-                Some((Series::Addr6, 0)) => layout.addr6 = Some(place.offset),
-                _ => {}
-            }
+            layout.add(field);
         }
         layout
     }
 
-    fn place(&self, value: Value) -> Option<Place> {
-        *self.values.get(value as usize)?
+    fn add(&mut self, field: &record::Field) {
+        let is_data_loc = field.ctype.starts_with("__data_loc");
+        let location = FieldLocation {
+            offset: usize::from(field.offset),
+            size: usize::from(field.size),
+            signed: field.signed,
+            is_data_loc,
+        };
+        if let Some(value) = Value::from_name(&field.name) {
+            self.values[value as usize] = Some(location);
+        }
+        match Series::of_name(&field.name) {
+            Some((Series::Name, n)) if is_data_loc && n == self.names.len() => {
+                self.names.push(location);
+            }
+            Some((Series::Cgroup, n)) if is_data_loc && n == self.cgroups.len() => {
+                self.cgroups.push(location);
+            }
+            Some((Series::Inode, level)) => self.inodes.push(LevelLocation { level, location }),
+            Some((Series::Subvolume, level)) => {
+                self.subvolumes.push(LevelLocation { level, location });
+            }
+            Some((Series::Word, 0)) => self.words = Some(location.offset),
+            Some((Series::Addr6, 0)) => self.addr6 = Some(location.offset),
+            _ => {}
+        }
     }
 
-    /// The bytes of a number, in the order in which they were in the kernel's memory.
-    pub fn memory<const COUNT: usize>(&self, data: &[u8], value: Value) -> Option<[u8; COUNT]> {
-        memory(data, self.place(value)?.offset)
+    /// The values of a record of this layout.
+    pub fn values<'a>(&'a self, data: &'a [u8]) -> Values<'a> {
+        Values { layout: self, data }
+    }
+}
+
+/// The values of one raw record. A value that the hook does not fetch, or that lies beyond the
+/// end of the record, is `None`.
+#[derive(Debug, Clone, Copy)]
+pub struct Values<'a> {
+    layout: &'a Layout,
+    data: &'a [u8],
+}
+
+impl<'a> Values<'a> {
+    fn location(&self, value: Value) -> Option<FieldLocation> {
+        *self.layout.values.get(value as usize)?
     }
 
-    /// The bytes of the traced process's memory that [`Series::Word`] are.
-    pub fn words<const COUNT: usize>(&self, data: &[u8]) -> Option<[u8; COUNT]> {
-        memory(data, self.words?)
-    }
-
-    /// The bytes of the address that [`Series::Addr6`] are.
-    pub fn addr6(&self, data: &[u8]) -> Option<[u8; 16]> {
-        memory(data, self.addr6?)
-    }
-
-    /// A number, sign-extended if it is signed.
-    pub fn number(&self, data: &[u8], value: Value) -> Option<i64> {
-        let place = self.place(value)?;
-        let bytes = data.get(place.offset..place.offset + place.size)?;
-        let number = unsigned(self.order, bytes);
+    /// A number, sign-extended if its field is signed.
+    pub fn number(&self, value: Value) -> Option<i64> {
+        let location = self.location(value)?;
+        let bytes = self.bytes(location)?;
+        let number = unsigned(self.layout.order, bytes);
         let unused = 64 - 8 * bytes.len().min(8) as u32;
-        Some(if place.signed && unused < 64 {
+        Some(if location.signed && unused < 64 {
             ((number << unused) as i64) >> unused
         } else {
             number as i64
         })
     }
 
+    /// The low 32 bits of a number, signed.
+    pub fn i32(&self, value: Value) -> Option<i32> {
+        self.number(value).map(|number| number as i32)
+    }
+
+    /// The low 32 bits of a number.
+    pub fn u32(&self, value: Value) -> Option<u32> {
+        self.number(value).map(|number| number as u32)
+    }
+
+    /// A number of 64 bits, such as an address.
+    pub fn u64(&self, value: Value) -> Option<u64> {
+        self.number(value).map(|number| number as u64)
+    }
+
+    /// The bytes of a number, in the order in which they are in the kernel's memory.
+    pub fn memory<const COUNT: usize>(&self, value: Value) -> Option<[u8; COUNT]> {
+        self.array(self.location(value)?.offset)
+    }
+
+    /// The bytes of the traced process's memory that the words of [`Series::Word`] hold.
+    pub fn words<const COUNT: usize>(&self) -> Option<[u8; COUNT]> {
+        self.array(self.layout.words?)
+    }
+
+    /// The bytes of the IPv6 address that the words of [`Series::Addr6`] hold.
+    pub fn addr6(&self) -> Option<[u8; 16]> {
+        self.array(self.layout.addr6?)
+    }
+
     /// A text, without its NUL.
-    pub fn text<'a>(&self, data: &'a [u8], value: Value) -> Option<&'a [u8]> {
-        let place = self.place(value)?;
-        if place.located {
-            self.located(data, &place)
+    pub fn text(&self, value: Value) -> Option<&'a [u8]> {
+        let location = self.location(value)?;
+        if location.is_data_loc {
+            self.string(location)
         } else {
-            up_to_nul(data.get(place.offset..place.offset + place.size)?)
+            up_to_nul(self.bytes(location)?)
         }
     }
 
-    /// The path of a cgroup, if its names reach the root.
-    pub fn cgroup(&self, data: &[u8]) -> Option<Vec<u8>> {
+    /// Whether the dentry that the record is about is unhashed: its name was removed, or never
+    /// existed.
+    pub fn is_unhashed(&self) -> bool {
+        self.number(Value::Hashed) == Some(0)
+    }
+
+    /// The same where the dentry may be the root of its file system, which is never hashed.
+    pub fn is_unhashed_below_root(&self) -> bool {
+        self.is_unhashed() && self.number(Value::Root) != self.number(Value::Dentry)
+    }
+
+    /// The path of a cgroup, if its names reach the root of the hierarchy.
+    pub fn cgroup(&self) -> Option<Vec<u8>> {
         let mut path = Vec::new();
-        for place in &self.cgroups {
-            match self.located(data, place)? {
+        for location in &self.layout.cgroups {
+            match self.string(*location)? {
                 b"" if path.is_empty() => return Some(b"/".to_vec()),
                 b"" => return Some(path),
                 name => path = [b"/", name, &path].concat(),
@@ -137,75 +195,105 @@ impl Layout {
         None
     }
 
-    /// The chain of names. `None` if not even the first one is known.
-    pub fn chain(&self, data: &[u8]) -> Option<Chain> {
-        let number = |value| self.number(data, value);
-        // Its own parent, but not the root (where the hook tells): it has no place.
-        let detached = number(Value::Root).is_some()
-            && number(Value::Parent) == number(Value::Dentry)
-            && number(Value::Root) != number(Value::Dentry);
-        let most = if detached { 1 } else { self.names.len() };
-        let mut names = Vec::with_capacity(self.names.len());
-        let mut rooted = false;
-        for place in self.names.iter().take(most) {
-            match self.located(data, place) {
-                Some(b"/") if detached => break,
+    /// The chain of names. `None` if not even the first name is known.
+    pub fn chain(&self) -> Option<Chain> {
+        let is_detached = self.is_detached();
+        let most = if is_detached { 1 } else { usize::MAX };
+        let mut names = Vec::with_capacity(self.layout.names.len());
+        let mut is_whole = false;
+        for location in self.layout.names.iter().take(most) {
+            match self.string(*location) {
                 Some(b"/") => {
-                    rooted = true;
+                    is_whole = !is_detached;
                     break;
                 }
-                Some(name) if !name.is_empty() => names.push(name),
-                _ => break,
+                Some(b"") | None => break,
+                Some(name) => names.push(name),
             }
         }
-        let at = |list: &[(usize, Place)], level: usize| {
-            let (_, place) = list.iter().find(|(at, _)| *at == level)?;
-            let bytes = data.get(place.offset..place.offset + place.size)?;
-            Some(unsigned(self.order, bytes))
-        };
-        let btrfs = number(Value::Magic) == Some(BTRFS);
-        let inode = |level, ino: Option<u64>| {
-            let subvolume = btrfs.then(|| at(&self.subvolumes, level)).flatten();
-            ino.map(|ino| Inode { subvolume, ino })
-        };
         let mut chain = Chain {
-            own: inode(0, number(Value::Ino).map(|ino| ino as u64)),
+            own: self.u64(Value::Ino).map(|ino| self.inode(0, ino)),
             ..Chain::default()
         };
-        if !detached {
-            chain.parent = inode(1, at(&self.inodes, 1));
+        if !is_detached {
+            chain.parent = self.inode_at(1);
         }
-        if !rooted {
-            // Above the uppermost one whose inode is known nothing is of use.
-            let known = self.inodes.iter().map(|(level, _)| *level);
-            let top = known
-                .filter(|&level| level > 0 && level < names.len())
-                .max();
-            if let Some(level) = top {
-                chain.top = inode(level, at(&self.inodes, level));
+        if !is_whole {
+            // st-pathtree looks the path up below a directory whose inode is known: the names
+            // above the uppermost such directory are of no use.
+            let levels = self.layout.inodes.iter().map(|inode| inode.level);
+            let known = levels.filter(|&level| level > 0 && level < names.len());
+            if let Some(level) = known.max() {
+                chain.top = self.inode_at(level);
                 names.truncate(level + 1);
             }
         }
-        let length = names.iter().map(|name| 1 + name.len()).sum::<usize>();
-        chain.path.reserve(length.max(1));
-        for name in names.iter().rev() {
-            if rooted || !chain.path.is_empty() {
-                chain.path.push(b'/');
-            }
-            chain.path.extend_from_slice(name);
-        }
-        if names.is_empty() && rooted {
-            chain.path.push(b'/');
-        }
+        chain.path = path(&names, is_whole);
         (!chain.path.is_empty()).then_some(chain)
     }
 
-    /// A string behind a `__data_loc`: its offset in the low half, its length in the high.
-    fn located<'a>(&self, data: &'a [u8], place: &Place) -> Option<&'a [u8]> {
-        let word = unsigned(self.order, data.get(place.offset..place.offset + 4)?) as usize;
-        let (offset, length) = (word & 0xffff, word >> 16);
-        up_to_nul(data.get(offset..offset + length)?)
+    /// Whether the dentry has no place in its file system: it is its own parent, but not the
+    /// root. Only some hooks fetch the root.
+    fn is_detached(&self) -> bool {
+        let dentry = self.number(Value::Dentry);
+        let root = self.number(Value::Root);
+        root.is_some() && root != dentry && self.number(Value::Parent) == dentry
     }
+
+    /// The inode of one name of the chain, if its number was fetched.
+    fn inode_at(&self, level: usize) -> Option<Inode> {
+        let ino = self.at_level(&self.layout.inodes, level)?;
+        Some(self.inode(level, ino))
+    }
+
+    /// The inode with this number, of one name of the chain.
+    fn inode(&self, level: usize, ino: u64) -> Inode {
+        let is_btrfs = self.number(Value::Magic) == Some(BTRFS_SUPER_MAGIC);
+        let subvolume = if is_btrfs {
+            self.at_level(&self.layout.subvolumes, level)
+        } else {
+            None
+        };
+        Inode { subvolume, ino }
+    }
+
+    fn at_level(&self, locations: &[LevelLocation], level: usize) -> Option<u64> {
+        let found = locations.iter().find(|entry| entry.level == level)?;
+        Some(unsigned(self.layout.order, self.bytes(found.location)?))
+    }
+
+    /// The string that a `__data_loc` tells of: its offset is in the low half, its length in the
+    /// high half.
+    fn string(&self, location: FieldLocation) -> Option<&'a [u8]> {
+        let word: [u8; 4] = self.array(location.offset)?;
+        let word = unsigned(self.layout.order, &word) as usize;
+        let (offset, length) = (word & 0xffff, word >> 16);
+        up_to_nul(self.data.get(offset..offset + length)?)
+    }
+
+    fn bytes(&self, location: FieldLocation) -> Option<&'a [u8]> {
+        (self.data).get(location.offset..location.offset + location.size)
+    }
+
+    fn array<const COUNT: usize>(&self, offset: usize) -> Option<[u8; COUNT]> {
+        self.data.get(offset..offset + COUNT)?.try_into().ok()
+    }
+}
+
+/// The path that names make, the file's own name first.
+fn path(names: &[&[u8]], is_whole: bool) -> Vec<u8> {
+    if names.is_empty() && is_whole {
+        return b"/".to_vec();
+    }
+    let length = names.iter().map(|name| 1 + name.len()).sum();
+    let mut path = Vec::with_capacity(length);
+    for name in names.iter().rev() {
+        if is_whole || !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+    }
+    path
 }
 
 fn unsigned(order: Order, bytes: &[u8]) -> u64 {
@@ -214,10 +302,6 @@ fn unsigned(order: Order, bytes: &[u8]) -> u64 {
         Order::Big => bytes.iter().fold(0, join),
         Order::Little | Order::Other => bytes.iter().rev().fold(0, join),
     }
-}
-
-fn memory<const COUNT: usize>(data: &[u8], offset: usize) -> Option<[u8; COUNT]> {
-    data.get(offset..offset + COUNT)?.try_into().ok()
 }
 
 fn up_to_nul(bytes: &[u8]) -> Option<&[u8]> {
@@ -254,7 +338,7 @@ mod tests {
 
     fn path(names: &[&[u8]]) -> Option<Vec<u8>> {
         let (layout, data) = chain(names);
-        layout.chain(&data).map(|chain| chain.path)
+        layout.values(&data).chain().map(|chain| chain.path)
     }
 
     #[test]
@@ -274,7 +358,7 @@ mod tests {
     fn a_chain_survives_every_cut() {
         let (layout, data) = chain(&[b"c", b"b", b"/"]);
         for cut in 0..data.len() {
-            let _ = layout.chain(&data[..cut]);
+            let _ = layout.values(&data[..cut]).chain();
         }
     }
 
@@ -286,10 +370,10 @@ mod tests {
         ];
         let data = [0xff, 0xff, 0xff, 0x8d, 0x81, 0xa4];
         let layout = Layout::new(Order::Big, &fields);
-        assert_eq!(layout.number(&data, Value::Ret), Some(-115));
-        assert_eq!(layout.number(&data, Value::Mode), Some(0o100644));
-        assert_eq!(layout.number(&data, Value::Ino), None);
+        assert_eq!(layout.values(&data).number(Value::Ret), Some(-115));
+        assert_eq!(layout.values(&data).number(Value::Mode), Some(0o100644));
+        assert_eq!(layout.values(&data).number(Value::Ino), None);
         let layout = Layout::new(Order::Little, &fields);
-        assert_eq!(layout.number(&data, Value::Mode), Some(0xa481));
+        assert_eq!(layout.values(&data).number(Value::Mode), Some(0xa481));
     }
 }

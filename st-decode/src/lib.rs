@@ -2,13 +2,27 @@
 //!
 //! It is a pure function of its input: [`decode::Decoder`] takes records and appends
 //! records.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`event`] | the records that the stage appends |
+//! | [`decode`] | the stage: which raw record means what, which record is appended, gaps |
+//! | `calls`, `pair` | the records of one call put together: of all threads, of one thread |
+//! | `operation`, `socket` | what the records of a call tell, by kind of operation |
+//! | `process` | processes and threads; [`container`]: the containers that cgroups name |
+//! | `field` | where the values are in a raw record |
+//! | `linux` | numbers of Linux that the values are compared with |
 
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod container;
 pub mod decode;
 pub mod event;
+
+mod calls;
 mod field;
+mod linux;
+mod operation;
 mod pair;
 mod process;
 mod socket;

@@ -1,323 +1,376 @@
-//! Puts the hooks of one call together again, by thread, function and stack pointer.
+//! Puts the records of one call together again, by thread, function and stack pointer.
 //!
-//! The stack grows downwards: a call that is still running has a higher stack pointer than
-//! whatever it calls. So a record that shows a stack pointer at or above that of an
-//! earlier call of the same thread proves that this call has ended, even if its return was
-//! missed.
+//! The kernel's stack grows downwards: a call that still runs has a higher stack pointer than
+//! each call within it. So a record whose stack pointer is at or above that of an earlier call of
+//! the same thread proves that the earlier call has ended, even if its return was missed.
 
-use crate::event::{Attrib, Inode};
-use crate::field::Chain;
-use crate::socket::Socket;
+use crate::field::Values;
+use crate::operation::Operation;
 use st_probe::time::Monotonic;
-use st_probe::vocabulary::Event;
+use st_probe::vocabulary::{Event, Value};
 
-/// Entries that one thread may have waiting for what happens to their dentry: overlayfs on
-/// overlayfs nests a few; those of operations that failed are forgotten in this way.
-const MAX_WAITING: usize = 8;
+/// How many announcements of one thread are kept. overlayfs on overlayfs nests a few; those
+/// of operations that failed are dropped in this way.
+const MAX_ANNOUNCED: usize = 8;
 
-/// Calls that one thread may have open: the kernel's stack holds no more.
+/// How many open calls of one thread are kept: the kernel's stack has room for no more.
 const MAX_CALLS: usize = 64;
 
-/// A dentry, as far as a record tells which.
+/// A kernel function, as a number of the decoder's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Function(pub usize);
+
+/// A dentry, as far as a record tells which one it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dentry {
-    /// Its address, which another one has once it is gone.
-    pub address: u64,
-    /// Its parent's address and the hash of its name, where the hook fetches them: with
-    /// these it is the same one.
-    pub place: [Option<i64>; 2],
+    /// Its address. Another dentry may have the address later.
+    address: u64,
+    /// The address of its parent, and the hash of its name, where the hook fetches them: if
+    /// they are the same too, it is the same dentry.
+    parent: Option<u64>,
+    hash: Option<u64>,
 }
 
-/// What is known of a call that has not returned yet.
-#[derive(Debug, Default)]
+impl Dentry {
+    /// The dentry that a record is about.
+    pub fn read(values: &Values) -> Option<Self> {
+        Some(Self {
+            address: values.u64(Value::Dentry)?,
+            parent: values.u64(Value::Parent),
+            hash: values.u64(Value::Hash),
+        })
+    }
+}
+
+/// A hook at the entry of a function. A call passes each at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryHook {
+    /// [`st_probe::vocabulary::Role::Entry`].
+    Entry,
+    /// [`st_probe::vocabulary::Role::Old`].
+    Old,
+    /// [`st_probe::vocabulary::Role::Target`].
+    Target,
+}
+
+/// The entry hooks of which a call has a record.
+#[derive(Debug, Clone, Copy, Default)]
+struct EntryHooks(u8);
+
+impl EntryHooks {
+    fn insert(&mut self, hook: EntryHook) {
+        self.0 |= 1 << hook as u8;
+    }
+
+    fn contains(self, hook: EntryHook) -> bool {
+        self.0 & (1 << hook as u8) != 0
+    }
+}
+
+/// A call of a kernel function, with the operation that it makes.
+#[derive(Debug)]
 pub struct Call {
-    /// The function, as a number of the decoder's.
-    pub point: usize,
-    /// The stack pointer at its entry.
-    pub sp: u64,
-    /// The roles that were seen, a bit each: none comes twice in a call.
-    pub roles: u8,
-    /// The dentry that it works on.
-    pub dentry: Option<Dentry>,
-    /// What it will have done.
-    pub known: Known,
-}
-
-/// The parts of an event that a call's hooks tell.
-#[derive(Debug, Default)]
-#[allow(missing_docs)]
-pub struct Known {
-    pub dev: Option<u32>,
-    pub ino: Option<u64>,
-    /// When the call was entered.
+    /// When the function was entered.
     pub began: Monotonic,
-    pub path: Option<Chain>,
-    pub old_path: Option<Chain>,
-    pub dir: Option<Inode>,
-    pub other_dir: Option<Inode>,
-    pub deleted: bool,
-    pub mode: Option<u32>,
-    pub rdev: Option<u32>,
-    pub flags: u32,
-    /// rename: the inodes of the two names, by address.
-    pub inodes: [Option<u64>; 2],
-    pub target: Option<Vec<u8>>,
-    pub attrib: Option<Attrib>,
-    pub fd: Option<i32>,
-    pub socket: Option<Socket>,
-    /// exit: as of wait(2).
-    pub wait_status: Option<i32>,
+    /// The stack pointer at the entry.
+    pub sp: u64,
+    /// The dentry that the call works on.
+    pub dentry: Option<Dentry>,
+    /// What is known of the operation.
+    pub operation: Operation,
 }
 
-/// One thread's calls.
+/// A call that has not returned yet.
+#[derive(Debug)]
+struct OpenCall {
+    function: Function,
+    hooks: EntryHooks,
+    call: Call,
+}
+
+/// The calls of one thread.
 #[derive(Debug, Default)]
-pub struct Thread {
-    /// Outermost first; each with its event.
-    calls: Vec<(Event, Call)>,
-    /// Calls of functions that only announce an operation, whose returns tell nothing.
-    waiting: Vec<(Event, Call)>,
-    /// Calls that have ended without a return, which would have told whether there is an event.
-    unreturned: Vec<(Event, Known)>,
+pub struct CallStack {
+    /// The outermost call first.
+    open: Vec<OpenCall>,
+    /// Calls of functions that only announce an operation: their returns tell nothing.
+    announced: Vec<Call>,
+    /// Calls that ended without a record of their return: whether they succeeded is not known.
+    unreturned: Vec<Call>,
 }
 
-impl Thread {
-    /// The call that an entry hook's record belongs to: a new one, unless another hook of
-    /// the same call came before.
-    pub fn enter(&mut self, event: Event, point: usize, sp: u64, role: u8) -> &mut Call {
-        let same = |call: &(Event, Call)| {
-            call.1.sp == sp && call.1.point == point && call.1.roles & role == 0
+impl CallStack {
+    /// The call that a record of an entry hook belongs to: `call`, unless another record of the
+    /// same call came before.
+    pub fn enter(&mut self, function: Function, hook: EntryHook, call: Call) -> &mut Call {
+        let sp = call.sp;
+        let is_same = |open: &OpenCall| {
+            open.call.sp == sp && open.function == function && !open.hooks.contains(hook)
         };
-        while self
-            .calls
-            .last()
-            .is_some_and(|call| call.1.sp <= sp && !same(call))
-        {
-            self.give_up();
+        while (self.open.last()).is_some_and(|last| last.call.sp <= sp && !is_same(last)) {
+            self.end_innermost();
         }
-        if !self.calls.last().is_some_and(same) {
-            if self.calls.len() == MAX_CALLS {
-                self.calls.remove(0);
+        if !self.open.last().is_some_and(is_same) {
+            if self.open.len() == MAX_CALLS {
+                self.open.remove(0);
             }
-            self.calls.push((
-                event,
-                Call {
-                    point,
-                    sp,
-                    ..Call::default()
-                },
-            ));
+            self.open.push(OpenCall {
+                function,
+                hooks: EntryHooks::default(),
+                call,
+            });
         }
-        let last = self.calls.len() - 1;
-        let call = &mut self.calls[last].1;
-        call.roles |= role;
-        call
+        let last = self.open.len() - 1;
+        let open = &mut self.open[last];
+        open.hooks.insert(hook);
+        &mut open.call
     }
 
-    /// Notes that a call begins to work on a dentry: what was announced there has failed.
+    /// Notes that a call begins to work on a dentry: an operation that was announced on the same
+    /// dentry has failed.
     pub fn claim(&mut self, dentry: Dentry) {
-        let other =
-            |waits: Option<Dentry>| waits.is_some_and(|waits| waits.address != dentry.address);
-        self.waiting.retain(|(_, call)| other(call.dentry));
+        self.announced.retain(|call| {
+            call.dentry
+                .is_some_and(|other| other.address != dentry.address)
+        });
     }
 
-    /// The innermost open call of an event.
-    pub fn innermost(&mut self, event: Event) -> Option<&mut Call> {
-        self.calls
-            .iter_mut()
-            .rev()
-            .find(|call| call.0 == event)
-            .map(|call| &mut call.1)
+    /// The operation of the innermost open call of an event.
+    pub fn innermost(&mut self, event: Event) -> Option<&mut Operation> {
+        let mut operations = self.open.iter_mut().map(|open| &mut open.call.operation);
+        operations.rfind(|operation| operation.event() == event)
     }
 
-    /// Ends the call that entered at `sp`; if its entry is known, with what it told. A
-    /// connect or listen inside another one of the same event inherits its descriptor.
-    pub fn leave(&mut self, point: usize, sp: u64) -> Option<(Event, Known)> {
-        while self.calls.last().is_some_and(|call| call.1.sp < sp) {
-            self.give_up();
+    /// Ends the call that was entered at `sp`, if its entry is known. A call on a socket has the
+    /// file descriptor of the call of the same event around it, if it names none itself.
+    pub fn leave(&mut self, function: Function, sp: u64) -> Option<Call> {
+        while self.open.last().is_some_and(|last| last.call.sp < sp) {
+            self.end_innermost();
         }
-        if !self
-            .calls
-            .last()
-            .is_some_and(|call| call.1.sp == sp && call.1.point == point)
-        {
+        let last = self.open.last()?;
+        if last.call.sp != sp || last.function != function {
             return None;
         }
-        let (event, call) = self.calls.pop()?;
-        let mut known = call.known;
-        if known.fd.is_none() {
-            known.fd = self.innermost(event).and_then(|outer| outer.known.fd);
+        let mut call = self.open.pop()?.call;
+        let event = call.operation.event();
+        if let Some(inner) = call.operation.socket_call() {
+            let outer = self.innermost(event).and_then(Operation::socket_call);
+            inner.fd = inner.fd.or(outer.and_then(|outer| outer.fd));
         }
-        Some((event, known))
+        Some(call)
     }
 
-    /// Ends the innermost call, whose return was not seen.
-    fn give_up(&mut self) {
-        let Some((event, call)) = self.calls.pop() else {
+    /// Ends the innermost open call, whose return was not recorded.
+    fn end_innermost(&mut self) {
+        let Some(OpenCall { call, .. }) = self.open.pop() else {
             return;
         };
-        let tells = match event {
-            // Of two such calls, one within the other, the inner one tells.
-            Event::Connect | Event::Listen => call.known.socket.is_some(),
-            // Not of times and sizes.
-            Event::Attrib => call.known.attrib.is_some(),
-            _ => true,
-        };
-        if tells {
-            self.unreturned.push((event, call.known));
+        if call.operation.makes_event() {
+            self.unreturned.push(call);
         }
     }
 
-    /// Hands out the calls of which it is not known how they ended.
-    pub fn unreturned(&mut self) -> impl Iterator<Item = (Event, Known)> {
-        self.unreturned.drain(..)
+    /// Removes the calls of which it is not known whether they succeeded.
+    pub fn take_unreturned(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.unreturned)
     }
 
-    /// Ends all calls: the thread is no more.
-    pub fn end(&mut self) {
-        while !self.calls.is_empty() {
-            self.give_up();
+    /// Ends all open calls: the thread has ended.
+    pub fn end_all(&mut self) {
+        while !self.open.is_empty() {
+            self.end_innermost();
         }
     }
 
-    /// How many calls may have had something to tell that now is not.
-    pub fn abandon(self) -> u64 {
-        (self.calls.len() + self.unreturned.len() + self.waiting.len()) as u64
+    /// How many calls may have made events.
+    pub fn count(&self) -> usize {
+        self.open.len() + self.unreturned.len() + self.announced.len()
     }
 
-    /// Begins to wait for what happens to a call's dentry.
-    pub fn announce(&mut self, event: Event, call: Call) {
-        self.waiting.retain(|(_, other)| other.sp > call.sp);
-        if self.waiting.len() == MAX_WAITING {
-            self.waiting.remove(0);
+    /// Takes a call that announces an operation: a later record of its dentry tells that the
+    /// operation succeeded.
+    pub fn announce(&mut self, call: Call) {
+        self.announced.retain(|other| other.sp > call.sp);
+        if self.announced.len() == MAX_ANNOUNCED {
+            self.announced.remove(0);
         }
-        self.waiting.push((event, call));
+        self.announced.push(call);
     }
 
-    /// The announced operation of an event that something that happens to a dentry
-    /// completes.
-    pub fn complete(&mut self, event: Event, dentry: Dentry) -> Option<Known> {
-        let completed =
-            |(kind, call): &(Event, Call)| *kind == event && call.dentry == Some(dentry);
-        let at = self.waiting.iter().rposition(completed)?;
-        // What was announced after it happened within it.
-        self.waiting.drain(at..).next().map(|(_, call)| call.known)
+    /// Removes the call that announced what has now happened to a dentry.
+    pub fn complete(&mut self, event: Event, dentry: Dentry) -> Option<Call> {
+        let is_completed =
+            |call: &Call| call.operation.event() == event && call.dentry == Some(dentry);
+        let at = self.announced.iter().rposition(is_completed)?;
+        // What was announced later was announced within this call.
+        self.announced.drain(at..).next()
     }
 
-    /// The open call that was to make a dentry's file.
-    pub fn making(&mut self, dentry: Dentry) -> Option<(Event, &mut Known)> {
-        self.calls
-            .iter_mut()
-            .rev()
-            .find(|call| {
-                call.1
-                    .dentry
-                    .is_some_and(|made| made.address == dentry.address)
-            })
-            .map(|call| (call.0, &mut call.1.known))
+    /// The operation of the innermost open call that works on a dentry.
+    pub fn on_dentry(&mut self, dentry: Dentry) -> Option<&mut Operation> {
+        let calls = self.open.iter_mut().rev().map(|open| &mut open.call);
+        for call in calls {
+            if call
+                .dentry
+                .is_some_and(|other| other.address == dentry.address)
+            {
+                return Some(&mut call.operation);
+            }
+        }
+        None
     }
 
-    /// Whether nothing is open.
+    /// Whether no call is open or announced.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.waiting.is_empty()
+        self.open.is_empty() && self.announced.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use EntryHook::{Entry, Old};
 
     const DENTRY: Dentry = Dentry {
         address: 5,
-        place: [Some(4), Some(77)],
+        parent: Some(4),
+        hash: Some(77),
     };
+    const UNLINK: Function = Function(0);
+    const MKDIR: Function = Function(1);
+
+    fn call(event: Event, sp: u64) -> Call {
+        Call {
+            began: Monotonic(0),
+            sp,
+            dentry: None,
+            operation: Operation::begin(event).unwrap(),
+        }
+    }
+
+    /// A delete of the file with this inode number.
+    fn delete(sp: u64, ino: u64) -> Call {
+        let mut call = call(Event::Delete, sp);
+        if let Operation::Delete(file) = &mut call.operation {
+            file.ino = Some(ino);
+        }
+        call
+    }
+
+    fn deleted(call: &Call) -> Option<u64> {
+        match &call.operation {
+            Operation::Delete(file) => file.ino,
+            _ => None,
+        }
+    }
+
+    fn create() -> Call {
+        Call {
+            dentry: Some(DENTRY),
+            ..call(Event::Create, 1000)
+        }
+    }
 
     #[test]
     fn another_dentry_at_the_same_address_completes_nothing() {
-        let mut thread = Thread::default();
-        let call = Call {
-            sp: 1000,
-            dentry: Some(DENTRY),
-            ..Call::default()
-        };
-        thread.announce(Event::Create, call);
+        let mut stack = CallStack::default();
+        stack.announce(create());
         let other = Dentry {
-            place: [Some(5), Some(78)],
+            parent: Some(5),
+            hash: Some(78),
             ..DENTRY
         };
-        assert!(thread.complete(Event::Create, other).is_none());
-        assert!(thread.complete(Event::Create, DENTRY).is_some());
+        assert!(stack.complete(Event::Create, other).is_none());
+        assert!(stack.complete(Event::Create, DENTRY).is_some());
     }
 
     #[test]
     fn pairs_nested_calls() {
-        let mut thread = Thread::default();
-        thread.enter(Event::Delete, 0, 1000, 1).known.ino = Some(1);
-        thread.enter(Event::Delete, 0, 900, 1).known.ino = Some(2);
-        assert_eq!(thread.leave(0, 900).unwrap().1.ino, Some(2));
-        assert_eq!(thread.leave(0, 1000).unwrap().1.ino, Some(1));
-        assert!(thread.is_idle());
+        let mut stack = CallStack::default();
+        stack.enter(UNLINK, Entry, delete(1000, 1));
+        stack.enter(UNLINK, Entry, delete(900, 2));
+        assert_eq!(deleted(&stack.leave(UNLINK, 900).unwrap()), Some(2));
+        assert_eq!(deleted(&stack.leave(UNLINK, 1000).unwrap()), Some(1));
+        assert!(stack.is_idle());
     }
 
     #[test]
     fn a_missed_return_pairs_with_nothing() {
-        let mut thread = Thread::default();
-        thread.enter(Event::Delete, 0, 1000, 1).known.ino = Some(1);
-        thread.enter(Event::Delete, 0, 1000, 1).known.ino = Some(2);
-        let missed: Vec<_> = thread.unreturned().map(|call| call.1.ino).collect();
+        let mut stack = CallStack::default();
+        stack.enter(UNLINK, Entry, delete(1000, 1));
+        stack.enter(UNLINK, Entry, delete(1000, 2));
+        let missed: Vec<_> = stack.take_unreturned().iter().map(deleted).collect();
         assert_eq!(missed, [Some(1)]);
-        assert_eq!(thread.leave(0, 1000).unwrap().1.ino, Some(2));
-        assert!(thread.leave(0, 1000).is_none());
+        assert_eq!(deleted(&stack.leave(UNLINK, 1000).unwrap()), Some(2));
+        assert!(stack.leave(UNLINK, 1000).is_none());
         // Another function at the same place proves the end as well.
-        thread.enter(Event::Delete, 0, 1000, 1);
-        thread.enter(Event::Mkdir, 1, 1000, 1);
-        assert!(thread.leave(0, 1000).is_none());
-        assert_eq!(thread.unreturned().count(), 1);
-        thread.end();
-        assert_eq!(thread.unreturned().count(), 1);
+        stack.enter(UNLINK, Entry, call(Event::Delete, 1000));
+        stack.enter(MKDIR, Entry, call(Event::Mkdir, 1000));
+        assert!(stack.leave(UNLINK, 1000).is_none());
+        assert_eq!(stack.take_unreturned().len(), 1);
+        stack.end_all();
+        assert_eq!(stack.take_unreturned().len(), 1);
     }
 
     #[test]
-    fn what_would_have_told_nothing_is_not_missed() {
-        let mut thread = Thread::default();
+    fn a_call_that_makes_no_event_is_not_missed() {
+        let mut stack = CallStack::default();
         // utimes(2) reaches notify_change() as chmod(2) does.
-        thread.enter(Event::Attrib, 0, 1000, 1);
+        stack.enter(Function(0), Entry, call(Event::Attrib, 1000));
         // __sys_connect() and, within it, __sys_connect_file(), whose return was seen.
-        thread.enter(Event::Connect, 1, 1000, 1);
-        thread.enter(Event::Connect, 2, 900, 1);
-        assert!(thread.leave(2, 900).is_some());
-        thread.end();
-        assert_eq!(thread.unreturned().count(), 0);
+        stack.enter(Function(1), Entry, call(Event::Connect, 1000));
+        stack.enter(Function(2), Entry, call(Event::Connect, 900));
+        assert!(stack.leave(Function(2), 900).is_some());
+        stack.end_all();
+        assert_eq!(stack.take_unreturned().len(), 0);
     }
 
     #[test]
     fn a_missed_entry_pairs_with_nothing() {
-        let mut thread = Thread::default();
-        thread.enter(Event::Mkdir, 1, 1200, 1);
-        assert!(thread.leave(0, 1000).is_none());
-        assert!(thread.leave(1, 1200).is_some());
+        let mut stack = CallStack::default();
+        stack.enter(MKDIR, Entry, call(Event::Mkdir, 1200));
+        assert!(stack.leave(MKDIR, 1000).is_none());
+        assert!(stack.leave(MKDIR, 1200).is_some());
     }
 
     #[test]
     fn hooks_of_one_call_meet_in_any_order() {
-        for (first, second) in [(1, 2), (2, 1)] {
-            let mut thread = Thread::default();
-            thread.enter(Event::Rename, 0, 1000, first).known.ino = Some(7);
-            thread.enter(Event::Rename, 0, 1000, second).known.flags = 2;
-            let (_, known) = thread.leave(0, 1000).unwrap();
-            assert_eq!((known.ino, known.flags), (Some(7), 2));
+        for hooks in [[Entry, Old], [Old, Entry]] {
+            let mut stack = CallStack::default();
+            let rename = Function(0);
+            for hook in hooks {
+                let call = stack.enter(rename, hook, call(Event::Rename, 1000));
+                if let Operation::Rename(rename) = &mut call.operation {
+                    match hook {
+                        Old => rename.file.ino = Some(7),
+                        _ => rename.exchange = true,
+                    }
+                }
+            }
+            let call = stack.leave(rename, 1000).unwrap();
+            let Operation::Rename(rename) = call.operation else {
+                panic!("{:?}", call.operation);
+            };
+            assert_eq!((rename.file.ino, rename.exchange), (Some(7), true));
+            assert!(stack.is_idle());
         }
     }
 
     #[test]
     fn a_create_that_failed_is_not_completed_by_another_call() {
-        let mut thread = Thread::default();
-        let call = Call {
-            sp: 1000,
-            dentry: Some(DENTRY),
-            ..Call::default()
-        };
-        thread.announce(Event::Create, call);
-        thread.claim(DENTRY);
-        assert!(thread.complete(Event::Create, DENTRY).is_none());
+        let mut stack = CallStack::default();
+        stack.announce(create());
+        stack.claim(DENTRY);
+        assert!(stack.complete(Event::Create, DENTRY).is_none());
+    }
+
+    #[test]
+    fn an_inner_connect_has_the_descriptor_of_the_outer_one() {
+        let mut stack = CallStack::default();
+        let outer = stack.enter(Function(1), Entry, call(Event::Connect, 1000));
+        outer.operation.socket_call().unwrap().fd = Some(3);
+        stack.enter(Function(2), Entry, call(Event::Connect, 900));
+        let mut inner = stack.leave(Function(2), 900).unwrap();
+        assert_eq!(inner.operation.socket_call().unwrap().fd, Some(3));
     }
 }

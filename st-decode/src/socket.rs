@@ -1,83 +1,80 @@
-//! Sockets: the far end of a connect, the near end of a listener.
+//! Sockets: the remote address of a connect, the local one of a listening socket.
 
-use crate::field::Layout;
+use crate::field::Values;
+use crate::linux::{
+    AF_INET, AF_INET6, SIN6_LEN_RFC2133, SOCK_RAW, SOCKADDR_IN_LENGTH, protocol_name,
+};
 use st_probe::vocabulary::Value;
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-const AF_INET: i64 = 2;
-const AF_INET6: i64 = 10;
-const SOCK_RAW: i64 = 3;
 
 /// A socket with an address.
 #[derive(Debug, Clone, Default)]
 pub struct Socket {
-    /// `tcp`, `udp`, ...
-    pub proto: Option<String>,
+    /// `tcp`, `udp`, ..., or the number of another protocol.
+    pub proto: Option<Cow<'static, str>>,
     /// `inet` or `inet6`.
     pub family: Option<&'static str>,
     /// The address as text.
     pub addr: Option<String>,
-    /// Its port.
+    /// The port of the address.
     pub port: Option<u16>,
     /// How many connections may wait.
     pub backlog: Option<i32>,
 }
 
 impl Socket {
-    /// Adds what a record tells.
-    pub fn learn(&mut self, layout: &Layout, data: &[u8]) {
-        let number = |value| layout.number(data, value);
-        if let Some(protocol) = number(Value::Protocol) {
-            self.proto = Some(proto(protocol, number(Value::Type)));
+    /// Takes what a record tells of the socket; what it does not tell stays as it is.
+    pub fn learn(&mut self, values: &Values) {
+        if let Some(protocol) = values.number(Value::Protocol) {
+            self.proto = Some(proto(protocol, values.number(Value::Type)));
         }
-        self.backlog = number(Value::Backlog)
-            .map(|backlog| backlog as i32)
-            .or(self.backlog);
-        // A local port, in the machine's byte order; 0 until there is one.
-        self.port = number(Value::Num)
-            .filter(|&port| port != 0)
-            .map(|port| port as u16)
-            .or(self.port);
-        let addrlen = number(Value::Addrlen);
-        let (family, needed, address) = match number(Value::Family) {
-            Some(AF_INET) => (
-                "inet",
-                16,
-                layout
-                    .memory::<4>(data, Value::Addr4)
-                    .map(|a| Ipv4Addr::from(a).into()),
-            ),
-            Some(AF_INET6) => (
-                "inet6",
-                24,
-                layout.addr6(data).map(|a| Ipv6Addr::from(a).into()),
-            ),
-            _ => return,
-        };
-        self.family = Some(family);
-        // A shorter address is refused by the kernel; what is behind it is not an address.
-        if addrlen.is_none_or(|length| length >= needed) {
-            self.addr = address.map(|address: IpAddr| address.to_string());
-            if let Some(port) = layout.memory::<2>(data, Value::Port) {
-                self.port = Some(u16::from_be_bytes(port));
+        if let Some(backlog) = values.i32(Value::Backlog) {
+            self.backlog = Some(backlog);
+        }
+        match values.number(Value::Num) {
+            // The socket is not bound yet.
+            Some(0) | None => {}
+            Some(port) => self.port = Some(port as u16),
+        }
+        match values.number(Value::Family) {
+            Some(AF_INET) => {
+                self.family = Some("inet");
+                let address = values.memory(Value::Addr4).map(Ipv4Addr::from);
+                self.set_address(values, address.map(IpAddr::V4), SOCKADDR_IN_LENGTH);
             }
+            Some(AF_INET6) => {
+                self.family = Some("inet6");
+                let address = values.addr6().map(Ipv6Addr::from);
+                self.set_address(values, address.map(IpAddr::V6), SIN6_LEN_RFC2133);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sets address and port, unless the caller's address is shorter than `least` bytes: the
+    /// kernel refuses such an address, and what was fetched is beyond its end.
+    fn set_address(&mut self, values: &Values, address: Option<IpAddr>, least: i64) {
+        if values
+            .number(Value::Addrlen)
+            .is_some_and(|length| length < least)
+        {
+            return;
+        }
+        self.addr = address.map(|address| address.to_string());
+        if let Some(port) = values.memory(Value::Port) {
+            self.port = Some(u16::from_be_bytes(port));
         }
     }
 }
 
-/// The usual name of a protocol: include/uapi/linux/in.h.
-fn proto(protocol: i64, kind: Option<i64>) -> String {
-    match protocol {
-        _ if kind == Some(SOCK_RAW) => "raw",
-        1 => "icmp",
-        6 => "tcp",
-        17 => "udp",
-        33 => "dccp",
-        58 => "icmpv6",
-        132 => "sctp",
-        136 => "udplite",
-        262 => "mptcp",
-        other => return other.to_string(),
+/// What a protocol is called: `raw` for raw sockets, whose protocol is that of the packets.
+fn proto(protocol: i64, kind: Option<i64>) -> Cow<'static, str> {
+    if kind == Some(SOCK_RAW) {
+        return "raw".into();
     }
-    .to_owned()
+    match protocol_name(protocol) {
+        Some(name) => name.into(),
+        None => protocol.to_string().into(),
+    }
 }

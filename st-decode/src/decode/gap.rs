@@ -1,11 +1,11 @@
-//! Gaps in the ring buffers.
+//! Gaps: times in which records of a CPU are missing.
 //!
-//! Until a gap is over, any thread may have been on the CPU whose records are missing, and back
-//! within the same call: a return that was seen may be another call's than the entry before it.
-//! So nothing is told then that takes more than one record, but how much that was.
+//! Within a gap, any thread may have run on the CPU whose records are missing, and have come back
+//! within the same call: a return that was recorded may belong to another call than the entry
+//! before it. So within a gap nothing is told that takes more than one record; what is not told
+//! is counted.
 
 use super::Decoder;
-use crate::pair::Thread;
 use st_probe::record::Lost;
 use st_probe::time::Monotonic;
 use st_probe::vocabulary::Cause;
@@ -16,12 +16,12 @@ use st_probe::wire;
 pub(super) struct Gap {
     since: Monotonic,
     until: Monotonic,
-    /// Calls that may have had something to tell.
+    /// How many calls may have made events.
     pub unpaired: u64,
 }
 
 impl Decoder {
-    /// Takes a `lost` record: a gap begins, or is longer or wider than was known.
+    /// Takes a `lost` record: a gap begins, or the gap lasts longer, or concerns more CPUs.
     pub(super) fn lost(&mut self, lost: &Lost) {
         let unpaired = self.forget();
         let gap = self.gap.get_or_insert(Gap {
@@ -33,7 +33,7 @@ impl Decoder {
         gap.unpaired += unpaired;
     }
 
-    /// Ends the gap, if it is over by now.
+    /// Ends the gap if it is over at `now`; appends how many calls may have made events.
     pub(super) fn end_gap(&mut self, now: Monotonic, out: &mut Vec<u8>) {
         let Some(gap) = self.gap.take_if(|gap| now >= gap.until) else {
             return;
@@ -52,20 +52,22 @@ impl Decoder {
         }
     }
 
-    /// Trusts nothing of what is known of threads: a return may be among what is missing, and
-    /// the end of a process whose number another one has now. How many calls may have had
-    /// something to tell.
+    /// Forgets all calls and processes: the records that are missing may be those of returns, or
+    /// of the end of a process whose pid another process has now. Returns how many calls may have
+    /// made events.
     fn forget(&mut self) -> u64 {
-        self.processes.lost();
-        let threads = self.threads.drain();
-        threads.map(|(_, thread)| Thread::abandon(thread)).sum()
+        self.processes.forget_all();
+        self.calls.forget_all()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pair::{Call, Known};
+    use crate::calls::{CallHook, CallRecord};
+    use crate::field::Layout;
+    use crate::operation::Operation;
+    use crate::pair::{Call, EntryHook, Function};
     use st_probe::record::{Bytes, Raw};
     use st_probe::vocabulary::Event;
 
@@ -73,10 +75,19 @@ mod tests {
     fn counts_the_calls_of_a_gap() {
         let mut decoder = Decoder::default();
         let mut out = Vec::new();
-        let thread = |decoder: &mut Decoder, tid| {
-            let thread = decoder.threads.entry(tid).or_default();
-            thread.enter(Event::Delete, 0, 1000, 1);
-            thread.announce(Event::Create, Call::default());
+        let layout = Layout::default();
+        let begin_calls = |decoder: &mut Decoder, tid| {
+            let record = CallRecord {
+                tid,
+                ts: Monotonic(0),
+                values: layout.values(&[]),
+            };
+            for hook in [
+                CallHook::Entry(Event::Delete, Function(0), EntryHook::Entry),
+                CallHook::Announcement(Event::Create),
+            ] {
+                decoder.calls.learn(hook, &record);
+            }
         };
         let lost = |since, until| Lost {
             since: Monotonic(since),
@@ -84,21 +95,26 @@ mod tests {
             until: Some(Monotonic(until)),
             ..Lost::default()
         };
-        thread(&mut decoder, 1);
+        begin_calls(&mut decoder, 1);
         decoder.lost(&lost(5, 20));
-        thread(&mut decoder, 1);
+        begin_calls(&mut decoder, 1);
         // Of another CPU.
         decoder.lost(&lost(6, 10));
-        thread(&mut decoder, 1);
-        thread(&mut decoder, 2);
+        begin_calls(&mut decoder, 1);
+        begin_calls(&mut decoder, 2);
         let raw = Raw {
             ts: Monotonic(19),
             cpu: 0,
             id: 0,
             data: Bytes::default(),
         };
-        let calls = vec![(Event::Delete, Known::default())];
-        decoder.unreturned(&raw, calls, &mut out);
+        let call = Call {
+            began: Monotonic(0),
+            sp: 0,
+            dentry: None,
+            operation: Operation::begin(Event::Delete).unwrap(),
+        };
+        decoder.unreturned(&raw, vec![call], &mut out);
         decoder.end_gap(Monotonic(19), &mut out);
         assert!(out.is_empty());
         decoder.end_gap(Monotonic(20), &mut out);
@@ -111,6 +127,7 @@ mod tests {
         out.clear();
         // Nothing is left of it.
         decoder.end_gap(Monotonic(21), &mut out);
-        assert!(out.is_empty() && decoder.threads.is_empty());
+        assert!(out.is_empty());
+        assert_eq!(decoder.calls.forget_all(), 0);
     }
 }

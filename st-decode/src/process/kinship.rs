@@ -1,72 +1,92 @@
-//! Whose child a process is, and who inherits it.
+//! Whose child a process is, and who inherits the children of one that ended.
 
-use super::{Process, Processes, Space};
+use super::{PidNamespace, ProcessState, ProcessTable};
 
-/// How many generations are looked through for an heir.
+/// How many generations are searched for the process that inherits.
 const MAX_GENERATIONS: usize = 1 << 10;
 
-impl Processes {
-    /// Makes a process another one's child; if that has just ended, its heir's.
-    pub(super) fn adopt(&mut self, pid: i32, ppid: Option<i32>) {
-        let ended = |ppid: &i32| self.processes.get(ppid).is_some_and(|it| it.ended);
-        let ppid = match ppid.filter(ended) {
-            Some(ended) => self.heir(ended),
+impl ProcessTable {
+    /// Makes a process the child of another one, or of whoever inherits the children of that one
+    /// if it has ended.
+    pub(super) fn set_parent(&mut self, pid: i32, ppid: Option<i32>) {
+        let has_ended = |ppid: &i32| self.processes.get(ppid).is_some_and(|it| it.ended);
+        let ppid = match ppid.filter(has_ended) {
+            Some(ended) => self.find_new_reaper(ended),
             None => ppid,
         };
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
         if let Some(former) = std::mem::replace(&mut process.ppid, ppid) {
-            self.leave(pid, former);
+            self.remove_child(former, pid);
         }
         if let Some(ppid) = ppid {
             self.children.entry(ppid).or_default().insert(pid);
         }
     }
 
-    /// Takes a process from its parent.
-    pub(super) fn leave(&mut self, pid: i32, ppid: i32) {
-        if let Some(siblings) = self.children.get_mut(&ppid) {
-            siblings.remove(&pid);
-            if siblings.is_empty() {
-                self.children.remove(&ppid);
+    /// Takes a process out of the list of its parent's children.
+    fn remove_child(&mut self, parent: i32, child: i32) {
+        if let Some(children) = self.children.get_mut(&parent) {
+            children.remove(&child);
+            if children.is_empty() {
+                self.children.remove(&parent);
             }
         }
     }
 
-    /// Makes the children of a process another one's.
-    pub(super) fn hand_on(&mut self, pid: i32, heir: Option<i32>) {
+    /// Gives the children of a process that has just ended to whoever inherits them.
+    pub(super) fn reparent_children_of_ended(&mut self, pid: i32) {
+        // The process keeps its parent, but is no child whose parent can change any more.
+        if let Some(ppid) = self.processes.get(&pid).and_then(|process| process.ppid) {
+            self.remove_child(ppid, pid);
+        }
+        if !self.children.contains_key(&pid) {
+            return;
+        }
+        // Where the stream does not tell when processes end, other threads of this one may run.
+        let heir = if self.tells_process_ends {
+            self.find_new_reaper(pid)
+        } else {
+            None
+        };
+        self.reparent_children(pid, heir);
+    }
+
+    /// Makes the children of a process those of another one, or of an unknown one.
+    pub(super) fn reparent_children(&mut self, pid: i32, heir: Option<i32>) {
         for child in self.children.remove(&pid).unwrap_or_default() {
-            self.adopt(child, heir);
+            self.set_parent(child, heir);
         }
     }
 
-    /// The first process of a process's pid namespace.
-    fn reaper(&self, process: &Process) -> Option<i32> {
-        match process.space {
-            Space::Unknown => None,
-            Space::Of(pid) => Some(pid),
-            Space::Numbered(number) => self.reapers.get(&number).copied(),
+    /// The init process of the pid namespace that a process is in.
+    fn init(&self, process: &ProcessState) -> Option<i32> {
+        match process.pid_namespace {
+            PidNamespace::Unknown => None,
+            PidNamespace::Init(pid) => Some(pid),
+            PidNamespace::Inode(inode) => self.inits.get(&inode).copied(),
         }
     }
 
-    /// Who inherits the children of a process: kernel/exit.c find_new_reaper().
-    pub(super) fn heir(&self, pid: i32) -> Option<i32> {
+    /// Who inherits the children of a process, if that is known: kernel/exit.c
+    /// find_new_reaper().
+    fn find_new_reaper(&self, pid: i32) -> Option<i32> {
         let process = self.processes.get(&pid)?;
-        let reaper = self.reaper(process)?;
+        let init = self.init(process)?;
         let mut next = process.ppid?;
-        // With the first process of a namespace all others there end.
-        if pid == reaper {
+        // All other processes of a namespace end with its init process.
+        if pid == init {
             return None;
         }
         for _ in 0..MAX_GENERATIONS {
-            // The parent of the first process is in the namespace around.
-            if next == reaper || next == 0 {
-                return Some(reaper);
+            // The parent of the init process is in another namespace.
+            if next == init || next == 0 {
+                return Some(init);
             }
             let ancestor = self.processes.get(&next)?;
-            if self.reaper(ancestor)? != reaper {
-                return Some(reaper);
+            if self.init(ancestor)? != init {
+                return Some(init);
             }
             if ancestor.subreaper? && !ancestor.ended {
                 return Some(next);

@@ -1,5 +1,10 @@
+use super::program::arguments;
 use super::*;
-use st_probe::record::Field;
+use crate::field::Layout;
+use crate::linux::{
+    CLONE_INTO_CGROUP, CLONE_NEWPID, CLONE_PARENT, CLONE_THREAD, SIGNAL_GROUP_EXIT,
+};
+use st_probe::record::{self, ARGV, Field};
 use st_probe::vocabulary::Order;
 
 /// A record with these numbers, of 8 bytes each, and a text.
@@ -29,35 +34,39 @@ fn record(numbers: &[(&str, i64)], text: Option<(&str, &str)>) -> (Layout, Vec<u
     (Layout::new(Order::Little, &fields), data)
 }
 
-/// Processes with what has been told of them.
+/// Processes, with all that has been told of them.
 #[derive(Default)]
 struct World {
-    processes: Processes,
-    told: Vec<Told>,
+    processes: ProcessTable,
+    notices: Vec<Notice>,
+    effects: Vec<Effect>,
 }
 
 impl World {
     fn learn(
         &mut self,
-        point: &str,
+        hook: TaskHook,
         tid: i32,
         numbers: &[(&str, i64)],
         text: Option<(&str, &str)>,
     ) {
         let (layout, data) = record(numbers, text);
-        let told = &mut self.told;
-        self.processes
-            .learn(point, tid, Unix(5), (&layout, &data), told);
+        self.learn_record(hook, tid, &layout, &data);
+    }
+
+    fn learn_record(&mut self, hook: TaskHook, tid: i32, layout: &Layout, data: &[u8]) {
+        let record = TaskRecord {
+            tid,
+            ts: Unix(5),
+            values: layout.values(data),
+        };
+        self.effects.push(self.processes.learn(hook, &record));
+        self.notices.extend(self.processes.take_notices());
     }
 
     fn fork(&mut self, parent: i32, child: i32, flags: i64) {
         let numbers = [("pid", child.into()), ("clone_flags", flags)];
-        self.learn(
-            "task/task_newtask",
-            parent,
-            &numbers,
-            Some(("comm", "made")),
-        );
+        self.learn(TaskHook::NewTask, parent, &numbers, Some(("comm", "made")));
     }
 
     fn execute(&mut self, tid: i32, old: i32) {
@@ -74,27 +83,20 @@ impl World {
         data.extend(b"run\0");
         // The words go on behind the first.
         data.resize(3 * 8 + ARGV, 0);
-        let told = &mut self.told;
-        let record = (&layout, &data[..]);
-        (self.processes).learn("security_bprm_committed_creds", tid, Unix(5), record, told);
+        self.learn_record(TaskHook::ExecCreds, tid, &layout, &data);
         let numbers = [("pid", tid.into()), ("old_pid", old.into())];
-        self.learn("sched/sched_process_exec", tid, &numbers, None);
+        self.learn(TaskHook::Exec, tid, &numbers, None);
     }
 
     fn exit(&mut self, tid: i32) {
-        self.learn(
-            "sched/sched_process_exit",
-            tid,
-            &[("pid", tid.into())],
-            None,
-        );
+        self.learn(TaskHook::Exit, tid, &[("pid", tid.into())], None);
     }
 
     /// The end of a process with one thread.
     fn end(&mut self, pid: i32) {
         self.exit(pid);
         let numbers = [("pid", pid.into()), ("flags", 0), ("code", 0x300)];
-        self.learn("exit_files", pid, &numbers, None);
+        self.learn(TaskHook::ExitFiles, pid, &numbers, None);
     }
 
     fn alive(&mut self, pid: i32, ppid: i32) {
@@ -111,17 +113,18 @@ impl World {
             threads: vec![thread],
             ..record::Process::default()
         };
-        self.processes.alive(&process, &mut self.told);
+        self.processes.add_alive(&process);
+        self.notices.extend(self.processes.take_notices());
     }
 
     /// What the kernel tells when st-probe looks.
     fn inspect(&mut self, pid: i32, subreaper: i64) {
         let numbers = [("pid", pid.into()), ("subreaper", subreaper), ("mm", 0)];
-        self.learn("security_ptrace_access_check", 1, &numbers, None);
+        self.learn(TaskHook::PtraceAccess, 1, &numbers, None);
     }
 
     fn ppid(&self, pid: i32) -> Option<i32> {
-        self.processes.who(pid).ppid
+        self.processes.actor(pid).ppid
     }
 }
 
@@ -141,19 +144,24 @@ fn a_child_is_what_its_parent_is_until_it_executes() {
     let mut world = world();
     world.fork(10, 11, 0);
     let ids = [("uid", 5), ("gid", 6), ("euid", 0), ("egid", 6)];
-    world.learn("commit_creds", 11, &ids, None);
+    world.learn(TaskHook::CommitCreds, 11, &ids, None);
     world.execute(11, 11);
     world.fork(11, 12, 0);
-    let who = world.processes.who(12);
+    let actor = world.processes.actor(12);
     assert_eq!(
-        (who.pid, who.ppid, who.start),
+        (actor.pid, actor.ppid, actor.start),
         (Some(12), Some(11), Some(Unix(5)))
     );
     assert_eq!(
-        (who.uid, who.euid, who.gid, who.egid),
+        (actor.uid, actor.euid, actor.gid, actor.egid),
         (Some(5), Some(0), Some(6), None)
     );
-    let argv: Vec<_> = who.argv.unwrap().iter().map(|word| word.to_vec()).collect();
+    let argv: Vec<_> = actor
+        .argv
+        .unwrap()
+        .iter()
+        .map(|word| word.to_vec())
+        .collect();
     assert_eq!(argv, [&b"run"[..], b"-v"]);
     assert_eq!(world.processes.image(12), world.processes.image(11));
     let ancestors: Vec<_> = world
@@ -170,12 +178,12 @@ fn a_thread_is_of_its_process_and_may_execute_in_its_stead() {
     let mut world = world();
     world.fork(10, 11, 0);
     world.fork(11, 12, CLONE_THREAD);
-    assert_eq!(world.processes.who(12).pid, Some(11));
+    assert_eq!(world.processes.actor(12).pid, Some(11));
     // The first thread ends, the other one takes its number.
     world.exit(11);
     world.execute(11, 12);
-    assert_eq!(world.processes.who(11).pid, Some(11));
-    assert_eq!(world.processes.who(12).pid, None);
+    assert_eq!(world.processes.actor(11).pid, Some(11));
+    assert_eq!(world.processes.actor(12).pid, None);
     assert_eq!(world.ppid(11), Some(10));
 }
 
@@ -197,7 +205,7 @@ fn orphans_go_to_init_or_to_the_nearest_subreaper() {
     assert_eq!(world.ppid(13), Some(1));
     world.fork(11, 14, 0);
     world.fork(14, 15, 0);
-    world.learn("security_task_prctl", 10, &[("value", 1)], None);
+    world.learn(TaskHook::Prctl, 10, &[("value", 1)], None);
     world.end(14);
     assert_eq!(world.ppid(15), Some(10));
     world.end(10);
@@ -207,7 +215,7 @@ fn orphans_go_to_init_or_to_the_nearest_subreaper() {
 #[test]
 fn orphans_stay_in_their_pid_namespace() {
     let mut world = world();
-    world.learn("security_task_prctl", 10, &[("value", 1)], None);
+    world.learn(TaskHook::Prctl, 10, &[("value", 1)], None);
     world.fork(10, 11, CLONE_NEWPID);
     for (parent, child) in [(11, 12), (12, 13)] {
         world.fork(parent, child, 0);
@@ -216,7 +224,7 @@ fn orphans_stay_in_their_pid_namespace() {
             ("ppid", parent.into()),
             ("reaper", 11),
         ];
-        world.learn("wake_up_new_task", parent, &numbers, None);
+        world.learn(TaskHook::WakeUpNewTask, parent, &numbers, None);
     }
     world.end(12);
     assert_eq!(world.ppid(13), Some(11));
@@ -251,7 +259,7 @@ fn a_number_used_again_is_another_process() {
     world.fork(11, 12, 0);
     world.end(11);
     world.fork(1, 11, 0);
-    assert_eq!(world.processes.who(11).argv, None);
+    assert_eq!(world.processes.actor(11).argv, None);
     assert_eq!(world.ppid(12), Some(1));
     world.end(11);
     assert_eq!(world.ppid(12), Some(1));
@@ -267,8 +275,9 @@ fn the_ended_are_known_for_a_while_and_their_images_as_long() {
     world.end(11);
     assert_eq!(world.processes.image(11), Some(image));
     let unloaded = |world: &World| {
-        let told = world.told.iter();
-        told.filter(|told| matches!(told, Told::Unload(it) if *it == image))
+        let notices = world.notices.iter();
+        notices
+            .filter(|notice| matches!(notice, Notice::Unload(it) if *it == image))
             .count()
     };
     for end in [11, 12] {
@@ -277,13 +286,13 @@ fn the_ended_are_known_for_a_while_and_their_images_as_long() {
             world.fork(10, 100 + other, 0);
             world.end(100 + other);
         }
-        assert_eq!(world.processes.who(11).pid, None);
+        assert_eq!(world.processes.actor(11).pid, None);
         if end == 11 {
             world.end(12);
         }
     }
     assert_eq!(unloaded(&world), 1);
-    let Processes {
+    let ProcessTable {
         threads, processes, ..
     } = &world.processes;
     assert!(threads.len().max(processes.len()) <= MAX_ENDED + 3);
@@ -294,20 +303,16 @@ fn an_exit_tells_the_wait_status() {
     let mut world = world();
     world.fork(10, 11, 0);
     world.end(11);
-    assert!(
-        world
-            .told
-            .iter()
-            .any(|told| matches!(told, Told::Exit(0x300)))
-    );
+    let ended = |wait_status| Effect::ProcessEnded { wait_status };
+    assert_eq!(world.effects.last(), Some(&ended(0x300)));
     let numbers = [
         ("pid", 10),
         ("flags", SIGNAL_GROUP_EXIT),
         ("group_code", 9),
         ("code", 0),
     ];
-    world.learn("exit_files", 10, &numbers, None);
-    assert!(matches!(world.told.last(), Some(Told::Exit(9))));
+    world.learn(TaskHook::ExitFiles, 10, &numbers, None);
+    assert_eq!(world.effects.last(), Some(&ended(9)));
 }
 
 #[test]
@@ -323,13 +328,10 @@ fn threads_that_end_together_end_their_process_once() {
             ("group_code", 9),
             ("code", 0),
         ];
-        world.learn("exit_files", tid, &numbers, None);
+        world.learn(TaskHook::ExitFiles, tid, &numbers, None);
     }
-    let exits = world
-        .told
-        .iter()
-        .filter(|told| matches!(told, Told::Exit(_)));
-    assert_eq!(exits.count(), 1);
+    let is_end = |effect: &&Effect| matches!(effect, Effect::ProcessEnded { .. });
+    assert_eq!(world.effects.iter().filter(is_end).count(), 1);
 }
 
 #[test]
@@ -364,9 +366,9 @@ fn what_the_trace_told_is_not_made_less_exact_by_a_look() {
     world.fork(10, 11, 0);
     world.execute(11, 11);
     world.alive(11, 10);
-    let who = world.processes.who(11);
+    let actor = world.processes.actor(11);
     assert_eq!(
-        (who.start, who.argv.map(|argv| argv.len())),
+        (actor.start, actor.argv.map(|argv| argv.len())),
         (Some(Unix(5)), Some(2))
     );
 }
@@ -374,14 +376,14 @@ fn what_the_trace_told_is_not_made_less_exact_by_a_look() {
 #[test]
 fn after_a_loss_nothing_is_known_but_what_comes() {
     let mut world = world();
-    world.processes.lost();
-    let who = world.processes.who(10);
-    assert_eq!((who.pid, who.tid, who.comm), (None, 10, None));
+    world.processes.forget_all();
+    let actor = world.processes.actor(10);
+    assert_eq!((actor.pid, actor.tid, actor.comm), (None, 10, None));
     world.fork(10, 11, 0);
-    let who = world.processes.who(11);
-    assert_eq!((who.pid, who.ppid, who.uid), (Some(11), None, None));
+    let actor = world.processes.actor(11);
+    assert_eq!((actor.pid, actor.ppid, actor.uid), (Some(11), None, None));
     world.alive(10, 1);
-    assert_eq!(world.processes.who(10).pid, Some(10));
+    assert_eq!(world.processes.actor(10).pid, Some(10));
 }
 
 #[test]
@@ -390,19 +392,19 @@ fn cgroups_are_followed_by_hierarchy() {
     let attach = |world: &mut World, root: i64, path: &str| {
         let numbers = [("pid", 10), ("dst_root", root)];
         world.learn(
-            "cgroup/cgroup_attach_task",
+            TaskHook::CgroupAttach,
             1,
             &numbers,
             Some(("dst_path", path)),
         );
-        world.processes.who(10).cgroup.map(|path| path.to_vec())
+        world.processes.actor(10).cgroup.map(|path| path.to_vec())
     };
     assert_eq!(attach(&mut world, 0, "/"), Some(b"/".to_vec()));
     assert_eq!(attach(&mut world, 4, "/four"), Some(b"/four".to_vec()));
     assert_eq!(attach(&mut world, 0, "/two"), Some(b"/two".to_vec()));
     world.fork(10, 11, 0);
     world.fork(10, 12, CLONE_INTO_CGROUP);
-    let cgroup = |pid| world.processes.who(pid).cgroup.map(|path| path.to_vec());
+    let cgroup = |pid| world.processes.actor(pid).cgroup.map(|path| path.to_vec());
     assert_eq!(cgroup(11), Some(b"/two".to_vec()));
     assert_eq!(
         cgroup(12),
@@ -417,7 +419,8 @@ fn arguments_end_where_the_kernel_counts() {
         let mut data = vec![b'x'; ARGV];
         data[..text.len()].copy_from_slice(text);
         let (layout, start) = record(&[("argc", argc), ("a0", 0)], None);
-        let (words, cut) = arguments(&layout, &[&start[..8], &data].concat());
+        let data = [&start[..8], &data].concat();
+        let (words, cut) = arguments(&layout.values(&data));
         (words.iter().map(|word| word.len()).collect::<Vec<_>>(), cut)
     };
     assert_eq!(parse(b"a\0\0bc\0SECRET=1\0", 3), (vec![1, 0, 2], false));

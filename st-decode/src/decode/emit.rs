@@ -1,0 +1,202 @@
+//! The records that the stage appends.
+
+use super::Decoder;
+use crate::event::{Bytes, Dir, EventRecord, Fork, FsPath, Image, Shutdown, Unload};
+use crate::field::Values;
+use crate::linux::{Ending, device_number};
+use crate::operation::{Operation, SocketCall};
+use crate::pair::Call;
+use crate::process::{ImageFile, Notice};
+use crate::socket::Socket;
+use st_probe::record::{Lost, Raw};
+use st_probe::time::{Monotonic, Unix};
+use st_probe::vocabulary::{Cause, Value};
+use st_probe::wire;
+
+impl Decoder {
+    /// Appends the event of an operation that began at `began` and ended with the record `raw`.
+    pub(super) fn emit(
+        &mut self,
+        raw: &Raw,
+        tid: i32,
+        began: Monotonic,
+        operation: &Operation,
+        out: &mut Vec<u8>,
+    ) {
+        let dev = operation.file().and_then(|file| file.dev);
+        let dev = dev.map(device_number);
+        let rdev = operation.rdev().map(device_number);
+        let mut event = EventRecord {
+            event: operation.event(),
+            ts: self.clock.unix(raw.ts),
+            seq: self.seq,
+            cpu: raw.cpu,
+            dev: dev.as_deref(),
+            rdev: rdev.as_deref(),
+            ..EventRecord::default()
+        };
+        // Within a gap nothing is known of processes.
+        if self.gap.is_none() {
+            event.process = self.processes.actor(tid);
+            event.ancestors = self.processes.ancestors(tid);
+            event.unresolved.image = self.processes.image(tid);
+        } else {
+            event.process.tid = tid;
+        }
+        describe(&mut event, operation);
+        if event.unresolved.fs_path.is_some() {
+            event.unresolved.began = Some(self.clock.unix(began));
+        }
+        wire::write(&event, out);
+        self.seq += 1;
+    }
+
+    /// Appends that a record of a call is missing; the record `raw` tells so.
+    pub(super) fn missing(&mut self, raw: &Raw, call: &Call, cause: Cause, out: &mut Vec<u8>) {
+        let lost = Lost {
+            since: call.began,
+            ts: raw.ts,
+            cpu: Some(raw.cpu),
+            count: Some(1),
+            event: Some(call.operation.event()),
+            cause,
+            ..Lost::default()
+        };
+        wire::write(&lost, out);
+        self.lost += 1;
+    }
+
+    /// Appends what later stages must be told of processes. Within a gap nothing is known of
+    /// processes.
+    pub(super) fn write_notices(&mut self, ts: Unix, out: &mut Vec<u8>) {
+        let is_known = self.gap.is_none();
+        for notice in self.processes.take_notices() {
+            if is_known {
+                write_notice(ts, notice, out);
+            }
+        }
+    }
+}
+
+/// Fills in what an event of this kind of operation has.
+fn describe<'a>(event: &mut EventRecord<'a>, operation: &'a Operation) {
+    if let Some(file) = operation.file() {
+        event.ino = file.ino;
+        event.unresolved.fs_path = file.path.as_ref().map(FsPath::from);
+    }
+    match operation {
+        Operation::Create(new) | Operation::Mknod { new, .. } => event.mode = new.mode,
+        Operation::Mkdir(new) => {
+            event.mode = new.mode;
+            event.unresolved.dir = new.file.directory_made();
+        }
+        Operation::Symlink { target, .. } => event.target = target.as_deref().map(Bytes::from),
+        Operation::Delete(_) => {}
+        Operation::Rmdir(file) => {
+            event.unresolved.dir = file.path.as_ref().and_then(|chain| chain.own);
+        }
+        Operation::Rename(rename) => {
+            event.exchange = rename.exchange;
+            event.unresolved.old_fs_path = rename.old_path.as_ref().map(FsPath::from);
+            event.unresolved.dir = rename.dir;
+            event.unresolved.other_dir = rename.other_dir;
+        }
+        Operation::Link(link) => {
+            event.unresolved.old_fs_path = link.old_path.as_ref().map(FsPath::from);
+            event.unresolved.deleted = link.deleted;
+        }
+        Operation::Attrib { deleted, set, .. } => {
+            event.unresolved.deleted = *deleted;
+            event.attrib = *set;
+        }
+        Operation::Connect { call, ret } => {
+            describe_call(event, call);
+            event.ret = *ret;
+        }
+        Operation::Listen(call) => describe_call(event, call),
+        Operation::Unlisten(socket) => describe_socket(event, socket),
+        Operation::Exec => {}
+        Operation::Exit { wait_status } => match Ending::of(*wait_status) {
+            Ending::Exited(status) => event.status = Some(status),
+            Ending::Killed(signal) => event.signal = Some(signal),
+        },
+    }
+}
+
+fn describe_call<'a>(event: &mut EventRecord<'a>, call: &'a SocketCall) {
+    event.fd = call.fd;
+    if let Some(socket) = &call.socket {
+        describe_socket(event, socket);
+    }
+}
+
+fn describe_socket<'a>(event: &mut EventRecord<'a>, socket: &'a Socket) {
+    event.proto = socket.proto.as_deref();
+    event.family = socket.family;
+    event.addr = socket.addr.as_deref();
+    event.port = socket.port;
+    event.backlog = socket.backlog;
+}
+
+fn write_notice(ts: Unix, notice: Notice, out: &mut Vec<u8>) {
+    match notice {
+        Notice::Fork { parent, pid } => wire::write(&Fork { ts, parent, pid }, out),
+        Notice::Unload(image) => wire::write(&Unload { image }, out),
+        Notice::Image { image, file } => write_image(ts, image, file, out),
+    }
+}
+
+fn write_image(ts: Unix, image: u64, file: ImageFile, out: &mut Vec<u8>) {
+    let image = Image {
+        ts,
+        image,
+        ..Image::default()
+    };
+    match file {
+        ImageFile::Path { path, deleted } => {
+            let image = Image {
+                path: Some(path.into()),
+                deleted,
+                ..image
+            };
+            wire::write(&image, out);
+        }
+        ImageFile::Chain {
+            dev,
+            chain,
+            deleted,
+        } => {
+            let image = Image {
+                dev: Some(&device_number(dev)),
+                fs_path: Some(FsPath::from(&chain)),
+                deleted,
+                ..image
+            };
+            wire::write(&image, out);
+        }
+    }
+}
+
+/// Appends where a directory is that a walk looks at.
+pub(super) fn write_directory(ts: Unix, values: &Values, out: &mut Vec<u8>) {
+    let (Some(dev), Some(chain)) = (values.u32(Value::Dev), values.chain()) else {
+        return;
+    };
+    if let Some(dir) = chain.own {
+        let dir = Dir {
+            ts,
+            dev: &device_number(dev),
+            dir,
+            fs_path: FsPath::from(&chain),
+        };
+        wire::write(&dir, out);
+    }
+}
+
+/// Appends that a file system is no longer mounted anywhere.
+pub(super) fn write_shutdown(ts: Unix, values: &Values, out: &mut Vec<u8>) {
+    if let Some(dev) = values.u32(Value::Dev) {
+        let dev = &device_number(dev);
+        wire::write(&Shutdown { ts, dev }, out);
+    }
+}

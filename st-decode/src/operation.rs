@@ -1,0 +1,414 @@
+//! Operations: what the records of a call tell of what it does, by kind.
+
+use crate::event::{Attrib, Inode};
+use crate::field::{Chain, Values};
+use crate::linux::{
+    ATTR_GID, ATTR_MODE, ATTR_UID, EINTR, MAX_ERRNO, RENAME_EXCHANGE, RESTARTS, is_device,
+    is_directory,
+};
+use crate::socket::Socket;
+use st_probe::vocabulary::{Event, Value};
+
+/// What is known of an operation. Each event has its variant.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Operation {
+    Create(NewFile),
+    Mkdir(NewFile),
+    Mknod {
+        new: NewFile,
+        /// The number of the new device; a pipe or a socket has none.
+        rdev: Option<u32>,
+    },
+    Symlink {
+        file: NamedFile,
+        /// The content of the symbolic link.
+        target: Option<Vec<u8>>,
+    },
+    Delete(NamedFile),
+    Rmdir(NamedFile),
+    Rename(Rename),
+    Link(Link),
+    Attrib {
+        file: NamedFile,
+        /// Whether the file's name had been removed before.
+        deleted: bool,
+        /// What is set, if any of it is told.
+        set: Option<Attrib>,
+    },
+    Connect {
+        call: SocketCall,
+        /// As [`crate::event::EventRecord::ret`].
+        ret: Option<i32>,
+    },
+    Listen(SocketCall),
+    Unlisten(Socket),
+    Exec,
+    Exit {
+        /// As of wait(2).
+        wait_status: i32,
+    },
+}
+
+/// The file that an operation is about.
+#[derive(Debug, Default)]
+pub struct NamedFile {
+    /// The device number of its file system.
+    pub dev: Option<u32>,
+    /// Its inode number.
+    pub ino: Option<u64>,
+    /// Its name; rename, link: the name that it gets.
+    pub path: Option<Chain>,
+}
+
+/// A file that create, mkdir or mknod make.
+#[derive(Debug, Default)]
+pub struct NewFile {
+    /// The file. Its inode number is known once it exists.
+    pub file: NamedFile,
+    /// Type and permissions: those that were asked for, then those that it has.
+    pub mode: Option<u32>,
+}
+
+/// A file that is renamed.
+#[derive(Debug, Default)]
+pub struct Rename {
+    /// The file, with its new name.
+    pub file: NamedFile,
+    /// Its old name.
+    pub old_path: Option<Chain>,
+    /// Its inode, if it is a directory.
+    pub dir: Option<Inode>,
+    /// The inode of the directory that has the new name already, if one does.
+    pub other_dir: Option<Inode>,
+    /// Whether the two names are exchanged.
+    pub exchange: bool,
+    /// The address of the inode that the old name has.
+    old_inode: Option<u64>,
+    /// The address of the inode that the new name has; 0 if it has none.
+    new_inode: Option<u64>,
+}
+
+/// A file that gets a further name.
+#[derive(Debug, Default)]
+pub struct Link {
+    /// The file, with its new name.
+    pub file: NamedFile,
+    /// The name that it has.
+    pub old_path: Option<Chain>,
+    /// Whether that name had been removed before, or never existed (O_TMPFILE).
+    pub deleted: bool,
+}
+
+/// A call that is made on a socket.
+#[derive(Debug, Default)]
+pub struct SocketCall {
+    /// The file descriptor, where a system call names one.
+    pub fd: Option<i32>,
+    /// The socket, if it is one of IPv4 or IPv6.
+    pub socket: Option<Socket>,
+}
+
+impl Operation {
+    /// An operation of which nothing is known but its event. `None`: no call makes this event.
+    pub fn begin(event: Event) -> Option<Self> {
+        Some(match event {
+            Event::Create => Self::Create(NewFile::default()),
+            Event::Mkdir => Self::Mkdir(NewFile::default()),
+            Event::Mknod => Self::Mknod {
+                new: NewFile::default(),
+                rdev: None,
+            },
+            Event::Symlink => Self::Symlink {
+                file: NamedFile::default(),
+                target: None,
+            },
+            Event::Delete => Self::Delete(NamedFile::default()),
+            Event::Rmdir => Self::Rmdir(NamedFile::default()),
+            Event::Rename => Self::Rename(Rename::default()),
+            Event::Link => Self::Link(Link::default()),
+            Event::Attrib => Self::Attrib {
+                file: NamedFile::default(),
+                deleted: false,
+                set: None,
+            },
+            Event::Connect => Self::Connect {
+                call: SocketCall::default(),
+                ret: None,
+            },
+            Event::Listen => Self::Listen(SocketCall::default()),
+            Event::Unlisten | Event::Exec | Event::Exit | Event::Other => return None,
+        })
+    }
+
+    /// The event that the operation makes.
+    pub fn event(&self) -> Event {
+        match self {
+            Self::Create(_) => Event::Create,
+            Self::Mkdir(_) => Event::Mkdir,
+            Self::Mknod { .. } => Event::Mknod,
+            Self::Symlink { .. } => Event::Symlink,
+            Self::Delete(_) => Event::Delete,
+            Self::Rmdir(_) => Event::Rmdir,
+            Self::Rename(_) => Event::Rename,
+            Self::Link(_) => Event::Link,
+            Self::Attrib { .. } => Event::Attrib,
+            Self::Connect { .. } => Event::Connect,
+            Self::Listen(_) => Event::Listen,
+            Self::Unlisten(_) => Event::Unlisten,
+            Self::Exec => Event::Exec,
+            Self::Exit { .. } => Event::Exit,
+        }
+    }
+
+    /// The file that the operation is about, if it is one on a file.
+    pub fn file(&self) -> Option<&NamedFile> {
+        match self {
+            Self::Create(new) | Self::Mkdir(new) | Self::Mknod { new, .. } => Some(&new.file),
+            Self::Symlink { file, .. } | Self::Attrib { file, .. } => Some(file),
+            Self::Delete(file) | Self::Rmdir(file) => Some(file),
+            Self::Rename(rename) => Some(&rename.file),
+            Self::Link(link) => Some(&link.file),
+            Self::Connect { .. } | Self::Listen(_) | Self::Unlisten(_) => None,
+            Self::Exec | Self::Exit { .. } => None,
+        }
+    }
+
+    /// The number of the device that mknod makes.
+    pub fn rdev(&self) -> Option<u32> {
+        match self {
+            Self::Mknod { rdev, .. } => *rdev,
+            _ => None,
+        }
+    }
+
+    /// The call on a socket, if the operation is one.
+    pub fn socket_call(&mut self) -> Option<&mut SocketCall> {
+        match self {
+            Self::Connect { call, .. } | Self::Listen(call) => Some(call),
+            _ => None,
+        }
+    }
+
+    /// Takes an entry record.
+    pub fn learn_entry(&mut self, values: &Values) {
+        match self {
+            Self::Create(new) | Self::Mkdir(new) => new.learn(values),
+            Self::Mknod { new, rdev } => {
+                new.learn(values);
+                if new.mode.is_some_and(is_device) {
+                    *rdev = values.u32(Value::Rdev);
+                }
+            }
+            Self::Symlink { file, .. } | Self::Delete(file) | Self::Rmdir(file) => {
+                file.learn(values);
+            }
+            Self::Rename(rename) => rename.learn_new_name(values),
+            Self::Link(link) => link.file.learn(values),
+            Self::Attrib { file, deleted, .. } => {
+                file.learn(values);
+                *deleted = values.is_unhashed_below_root();
+            }
+            Self::Connect { call, .. } | Self::Listen(call) => call.fd = values.i32(Value::Fd),
+            Self::Unlisten(_) | Self::Exec | Self::Exit { .. } => {}
+        }
+    }
+
+    /// Takes a record of the old name.
+    pub fn learn_old_name(&mut self, values: &Values) {
+        match self {
+            Self::Rename(rename) => rename.learn_old_name(values),
+            Self::Link(link) => {
+                link.old_path = values.chain();
+                link.file.ino = values.u64(Value::Ino);
+                link.deleted = values.is_unhashed();
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes a record of a symbolic link's content.
+    pub fn learn_target(&mut self, values: &Values) {
+        if let Self::Symlink { target, .. } = self {
+            *target = values.text(Value::Target).map(<[u8]>::to_vec);
+        }
+    }
+
+    /// Takes a record from further inside the call.
+    pub fn learn_detail(&mut self, values: &Values) {
+        match self {
+            Self::Attrib { set, .. } => *set = Some(attributes(values)),
+            Self::Connect { call, .. } | Self::Listen(call) => {
+                call.socket.get_or_insert_default().learn(values);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes a record of the inode that the dentry of the call gets.
+    pub fn learn_inode(&mut self, values: &Values) {
+        let ino = values.u64(Value::Ino);
+        match self {
+            Self::Create(new) | Self::Mkdir(new) | Self::Mknod { new, .. } => {
+                new.file.ino = ino;
+                new.mode = values.u32(Value::Mode);
+            }
+            Self::Symlink { file, .. } => file.ino = ino,
+            Self::Link(link) => link.file.ino = ino,
+            _ => {}
+        }
+    }
+
+    /// Whether the call makes an event if it succeeds, by what is known of it before its return.
+    pub fn makes_event(&self) -> bool {
+        match self {
+            // A socket of another family. Or one call within another one of the same event: the
+            // inner call makes the event.
+            Self::Connect { call, .. } | Self::Listen(call) => call.socket.is_some(),
+            // Only times or the size are set.
+            Self::Attrib { set, .. } => set.is_some(),
+            _ => true,
+        }
+    }
+
+    /// The operation as its call's return value makes it. `None`: there is no event.
+    pub fn returned(mut self, value: i64) -> Option<Self> {
+        if !self.makes_event() {
+            return None;
+        }
+        let failed = (-MAX_ERRNO..0).contains(&value);
+        match &mut self {
+            Self::Connect { ret, .. } if RESTARTS.contains(&value) => *ret = Some(-EINTR),
+            Self::Connect { ret, .. } => *ret = Some(value as i32),
+            _ if failed => return None,
+            // Two names of one file: rename(2) succeeds and does nothing.
+            Self::Rename(rename) if rename.old_inode == rename.new_inode => return None,
+            _ => {}
+        }
+        Some(self)
+    }
+}
+
+impl NamedFile {
+    /// The inode of a directory that mkdir made: it is in the same subvolume as its parent.
+    pub fn directory_made(&self) -> Option<Inode> {
+        let parent = self.path.as_ref().and_then(|chain| chain.parent);
+        Some(Inode {
+            subvolume: parent.and_then(|parent| parent.subvolume),
+            ino: self.ino?,
+        })
+    }
+
+    fn learn(&mut self, values: &Values) {
+        self.dev = values.u32(Value::Dev);
+        self.path = values.chain();
+        // A link's inode number is in the record of the old name, which may come first.
+        self.ino = values.u64(Value::Ino).or(self.ino);
+    }
+}
+
+impl NewFile {
+    fn learn(&mut self, values: &Values) {
+        self.file.learn(values);
+        self.mode = values.u32(Value::Mode);
+    }
+}
+
+impl Rename {
+    fn learn_new_name(&mut self, values: &Values) {
+        self.file.dev = values.u32(Value::Dev);
+        self.file.path = values.chain();
+        self.exchange = values.u32(Value::Flags).unwrap_or(0) & RENAME_EXCHANGE != 0;
+        self.new_inode = values.u64(Value::Inode);
+        // Without an inode, the kernel had nothing to read the mode and the number from.
+        if self.new_inode != Some(0) {
+            self.other_dir = directory(values, self.file.path.as_ref());
+        }
+    }
+
+    fn learn_old_name(&mut self, values: &Values) {
+        self.old_path = values.chain();
+        self.file.ino = values.u64(Value::Ino);
+        self.old_inode = values.u64(Value::Inode);
+        self.dir = directory(values, self.old_path.as_ref());
+    }
+}
+
+/// The inode that a chain leads to, if the record tells that it is a directory.
+fn directory(values: &Values, chain: Option<&Chain>) -> Option<Inode> {
+    match values.u32(Value::Mode) {
+        Some(mode) if is_directory(mode) => chain?.own,
+        _ => None,
+    }
+}
+
+/// What a record of security_inode_setattr() tells to be set.
+fn attributes(values: &Values) -> Attrib {
+    let valid = values.number(Value::Valid).unwrap_or(0);
+    let set = |flag: i64, value: Value| {
+        if valid & flag == 0 {
+            return None;
+        }
+        values.u32(value)
+    };
+    Attrib {
+        mode: set(ATTR_MODE, Value::Mode),
+        uid: set(ATTR_UID, Value::Uid),
+        gid: set(ATTR_GID, Value::Gid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(socket: Option<Socket>) -> Operation {
+        Operation::Connect {
+            call: SocketCall { fd: None, socket },
+            ret: None,
+        }
+    }
+
+    #[test]
+    fn a_connect_has_its_result() {
+        for (value, result) in [(0, 0), (-111, -111), (-512, -EINTR), (-516, -EINTR)] {
+            let connect = connect(Some(Socket::default()));
+            match connect.returned(value) {
+                Some(Operation::Connect { ret, .. }) => assert_eq!(ret, Some(result)),
+                other => panic!("{value}: {other:?}"),
+            }
+        }
+        assert!(connect(None).returned(0).is_none());
+    }
+
+    #[test]
+    fn other_operations_make_an_event_if_they_succeed() {
+        let delete = || Operation::begin(Event::Delete).unwrap();
+        assert!(delete().returned(-2).is_none());
+        assert!(delete().returned(0).is_some());
+        // A pointer to a struct dentry, as vfs_mkdir() returns one in 7.3.
+        let mkdir = Operation::begin(Event::Mkdir).unwrap();
+        assert!(mkdir.returned(-0x1234_5678_9abc).is_some());
+    }
+
+    #[test]
+    fn a_rename_of_two_names_of_one_file_makes_no_event() {
+        for (new_inode, expected) in [(Some(7), false), (Some(8), true), (Some(0), true)] {
+            let rename = Operation::Rename(Rename {
+                old_inode: Some(7),
+                new_inode,
+                ..Rename::default()
+            });
+            assert_eq!(rename.returned(0).is_some(), expected);
+        }
+    }
+
+    #[test]
+    fn each_event_of_a_call_begins_as_itself() {
+        for &event in Event::ALL {
+            if let Some(operation) = Operation::begin(event) {
+                assert_eq!(operation.event(), event);
+            }
+        }
+    }
+}
