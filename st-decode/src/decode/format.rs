@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn every_hook_of_st_probe_has_a_meaning() {
         for row in hooks() {
-            let meaning = Meaning::of(row.subject, row.role, row.place(), Function(0));
+            let meaning = Meaning::of(row.subject, row.role, row.point.name(), Function(0));
             // st-probe and st-pathtree read these.
             let is_read_elsewhere = matches!(
                 row.subject,
