@@ -52,7 +52,7 @@ impl Stage for Decoder {
 
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
         self.formats = format::formats(header);
-        self.clock = Clock::of(header);
+        self.clock = header.clock();
         let process_end = Meaning::Task(TaskHook::ExitFiles);
         let mut formats = self.formats.iter().flatten();
         let tells_process_ends = formats.any(|format| format.meaning == process_end);

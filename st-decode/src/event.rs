@@ -4,7 +4,6 @@
 //! Each record is a map whose first key is `t`, the record's kind, with the fields of the struct
 //! by name. A field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
 
-use crate::field::Chain;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use st_probe::record::{Bytes, Ids};
@@ -130,16 +129,6 @@ pub struct FsPath<'a> {
     /// Inode of the uppermost directory that the path names, where it is not whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top: Option<Inode>,
-}
-
-impl<'a> From<&'a Chain> for FsPath<'a> {
-    fn from(chain: &'a Chain) -> Self {
-        Self {
-            path: Bytes::from(&chain.path[..]),
-            parent: chain.parent,
-            top: chain.top,
-        }
-    }
 }
 
 /// An inode of a file system. In the stream it is a number. On btrfs, where inode numbers repeat

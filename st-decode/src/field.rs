@@ -1,6 +1,6 @@
 //! Values in the kernel's records, found by the formats that the header carries.
 
-use crate::event::Inode;
+use crate::event::{Bytes, FsPath, Inode};
 use crate::linux::BTRFS_SUPER_MAGIC;
 use st_probe::record;
 use st_probe::vocabulary::{Order, Series, Value};
@@ -35,6 +35,16 @@ pub struct Chain {
     pub top: Option<Inode>,
     /// The file's own inode, if the file exists.
     pub own: Option<Inode>,
+}
+
+impl<'a> From<&'a Chain> for FsPath<'a> {
+    fn from(chain: &'a Chain) -> Self {
+        Self {
+            path: Bytes::from(&chain.path[..]),
+            parent: chain.parent,
+            top: chain.top,
+        }
+    }
 }
 
 /// Where the values are in the records of one hook.

@@ -141,7 +141,7 @@ impl Stage for Text {
     const LINES: bool = true;
 
     fn begin(&mut self, header: &Header, _: &[u8], _: &mut Vec<u8>) {
-        self.clock = Clock::of(header);
+        self.clock = header.clock();
     }
 
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {

@@ -166,7 +166,7 @@ impl Stage for PathTree {
     const AFTER: &'static [&'static str] = &["st-probe", "st-decode"];
 
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
-        self.clock = Clock::of(header);
+        self.clock = header.clock();
         self.resolver.begin(self.clock);
         let traced = |subject| header.hooks.iter().any(|hook| hook.subject == subject);
         self.follows = followed().all(traced);

@@ -112,7 +112,7 @@ impl Snapshot {
             send: self.send.take(),
             taken: header.snapshot && follows,
             answers: header.answers,
-            clock: Clock::of(header),
+            clock: header.clock(),
             ..Self::default()
         };
     }

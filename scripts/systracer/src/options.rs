@@ -5,6 +5,7 @@ use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use st_format::text::Show;
+use st_probe::args;
 use st_probe::cli::{BUFFER_SIZE, BUFFER_SIZES};
 use st_probe::stage::USAGE;
 use st_probe::vocabulary::{Class, Event};
@@ -170,9 +171,7 @@ fn message(refused: &clap::Error) -> String {
              For more information, try '--help'.\n"
         );
     }
-    let text = refused.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    format!("systracer: {text}")
+    args::message("systracer", refused)
 }
 
 /// The word that is no option, nor the value of one, if that is what is wrong.

@@ -61,8 +61,8 @@ fn end(command: &clap::Command, error: &clap::Error) -> ! {
     error.exit()
 }
 
-/// An error as all of SysTracer's programs tell theirs: `st-filter: invalid value ...`.
-fn message(program: &str, error: &clap::Error) -> String {
+/// A usage error as all of SysTracer's programs tell theirs: `st-filter: invalid value ...`.
+pub fn message(program: &str, error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     format!("{program}: {text}")

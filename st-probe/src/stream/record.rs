@@ -51,7 +51,7 @@
 //!
 //! The kinds that later stages add are told in `st_decode::event` and `st_pathtree::event`.
 
-use crate::stream::time::{Monotonic, Unix};
+use crate::stream::time::{Clock, Monotonic, Unix};
 use crate::stream::vocabulary::{Cause, Event, Order, Role, Subject, Why};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
@@ -110,6 +110,13 @@ pub struct Header {
     /// The process that runs the command which st-probe was given, if any.
     #[serde(default)]
     pub child: Option<i32>,
+}
+
+impl Header {
+    /// Converts the times of this stream's records, which are of CLOCK_MONOTONIC.
+    pub fn clock(&self) -> Clock {
+        Clock::new(self.monotonic, self.realtime)
+    }
 }
 
 /// A source of [`Raw`] records: a function of the kernel that is probed, or a static tracepoint.

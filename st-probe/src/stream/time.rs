@@ -1,7 +1,6 @@
 //! Instants of two clocks, one type for each so that they cannot be mixed up, and the
 //! conversion from one to the other.
 
-use crate::stream::record::Header;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -51,8 +50,8 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Converts instants of CLOCK_MONOTONIC to CLOCK_REALTIME: a stream's header tells both clocks
-/// at one instant.
+/// Converts instants of CLOCK_MONOTONIC to CLOCK_REALTIME: see
+/// [`crate::record::Header::clock`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Clock {
     /// CLOCK_REALTIME less CLOCK_MONOTONIC, in nanoseconds.
@@ -60,10 +59,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The conversion for the stream with this header.
-    pub fn of(header: &Header) -> Self {
+    /// The conversion where both clocks showed these at one instant.
+    pub fn new(monotonic: Monotonic, realtime: Unix) -> Self {
         Self {
-            offset: header.realtime.0.wrapping_sub(header.monotonic.0) as i64,
+            offset: realtime.0.wrapping_sub(monotonic.0) as i64,
         }
     }
 
@@ -79,11 +78,7 @@ mod tests {
 
     #[test]
     fn the_clocks_run_before_and_after_the_header() {
-        let clock = Clock::of(&Header {
-            monotonic: Monotonic(500),
-            realtime: Unix(10_000),
-            ..Header::default()
-        });
+        let clock = Clock::new(Monotonic(500), Unix(10_000));
         for (monotonic, unix) in [(500, 10_000), (600, 10_100), (400, 9_900)] {
             assert_eq!(clock.unix(Monotonic(monotonic)), Unix(unix));
         }
