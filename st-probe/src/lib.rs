@@ -25,6 +25,17 @@
 //! - Bytes from outside reach a terminal through st-format's `escape` only.
 //! - What is missing is counted, what is not known is absent: nothing is guessed.
 //!
+//! # How to add
+//!
+//! - An event: [`kernel::hooks`] tells the steps.
+//! - An architecture: a row of the table in [`stream::arch`], and a recording in `tests/recordings`.
+//! - A kind of record: a struct in the module of the stage that outputs it ([`record`],
+//!   `st_decode::event`, `st_pathtree::event`), with its specification. Later stages pass it on
+//!   unread. A stage that is the last to need it drops it; st-format's JSON shows every kind but
+//!   those of its list.
+//! - An output format: a module of st-format whose type implements [`stage::Stage`], and a case of
+//!   `Output` in its command line. It is a pure function of the stream.
+//!
 //! # Glossary
 //!
 //! | word | meaning | type |

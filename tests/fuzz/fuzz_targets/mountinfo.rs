@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use st_pathtree::event::Status;
-use st_pathtree::record::{Bytes, Mounts};
 use st_pathtree::mount::DirRename;
+use st_pathtree::record::{Bytes, Mounts};
 use st_pathtree::resolve::{Question, Resolver};
 use st_pathtree::time::{Clock, Monotonic, Unix};
 use st_pathtree::tree::Found;
@@ -52,7 +52,11 @@ fuzz_target!(|input: &[u8]| {
         };
         ask(&resolver);
         let renames = [(root, Some(point)), (point, None)];
-        resolver.renamed(Unix(9), dev, &renames.map(|(from, to)| DirRename { from, to }));
+        resolver.renamed(
+            Unix(9),
+            dev,
+            &renames.map(|(from, to)| DirRename { from, to }),
+        );
         ask(&resolver);
     }
 });
