@@ -4,7 +4,6 @@
 
 use super::{MAX_RECORD, Malformed};
 use rmp::Marker;
-use std::num::NonZeroU8;
 
 /// A value, or the beginning of one: what an array or a map contains follows it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,62 +42,62 @@ pub fn split(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
         Marker::Null => Some((Value::Nil, rest)),
         Marker::False => Some((Value::Bool(false), rest)),
         Marker::True => Some((Value::Bool(true), rest)),
-        Marker::U8 => unsigned(1, rest),
-        Marker::U16 => unsigned(2, rest),
-        Marker::U32 => unsigned(4, rest),
-        Marker::U64 => unsigned(8, rest),
-        Marker::I8 => signed(1, rest),
-        Marker::I16 => signed(2, rest),
-        Marker::I32 => signed(4, rest),
-        Marker::I64 => signed(8, rest),
+        Marker::U8 => unsigned::<1>(rest),
+        Marker::U16 => unsigned::<2>(rest),
+        Marker::U32 => unsigned::<4>(rest),
+        Marker::U64 => unsigned::<8>(rest),
+        Marker::I8 => signed::<1>(rest),
+        Marker::I16 => signed::<2>(rest),
+        Marker::I32 => signed::<4>(rest),
+        Marker::I64 => signed::<8>(rest),
         Marker::F32 => {
-            let (bits, rest) = number(4, rest)?;
+            let (bits, rest) = number::<4>(rest)?;
             Some((Value::Float32(f32::from_bits(bits as u32)), rest))
         }
         Marker::F64 => {
-            let (bits, rest) = number(8, rest)?;
+            let (bits, rest) = number::<8>(rest)?;
             Some((Value::Float64(f64::from_bits(bits)), rest))
         }
         Marker::FixStr(len) => content(Value::Str, len.into(), rest),
-        Marker::Str8 => sized(Value::Str, 1, rest),
-        Marker::Str16 => sized(Value::Str, 2, rest),
-        Marker::Str32 => sized(Value::Str, 4, rest),
-        Marker::Bin8 => sized(Value::Bin, 1, rest),
-        Marker::Bin16 => sized(Value::Bin, 2, rest),
-        Marker::Bin32 => sized(Value::Bin, 4, rest),
+        Marker::Str8 => sized::<1>(Value::Str, rest),
+        Marker::Str16 => sized::<2>(Value::Str, rest),
+        Marker::Str32 => sized::<4>(Value::Str, rest),
+        Marker::Bin8 => sized::<1>(Value::Bin, rest),
+        Marker::Bin16 => sized::<2>(Value::Bin, rest),
+        Marker::Bin32 => sized::<4>(Value::Bin, rest),
         Marker::FixExt1 => ext(1, rest),
         Marker::FixExt2 => ext(2, rest),
         Marker::FixExt4 => ext(4, rest),
         Marker::FixExt8 => ext(8, rest),
         Marker::FixExt16 => ext(16, rest),
-        Marker::Ext8 => sized_ext(1, rest),
-        Marker::Ext16 => sized_ext(2, rest),
-        Marker::Ext32 => sized_ext(4, rest),
+        Marker::Ext8 => sized_ext::<1>(rest),
+        Marker::Ext16 => sized_ext::<2>(rest),
+        Marker::Ext32 => sized_ext::<4>(rest),
         Marker::FixArray(count) => Some((Value::Array(count.into()), rest)),
-        Marker::Array16 => counted(Value::Array, 2, rest),
-        Marker::Array32 => counted(Value::Array, 4, rest),
+        Marker::Array16 => counted::<2>(Value::Array, rest),
+        Marker::Array32 => counted::<4>(Value::Array, rest),
         Marker::FixMap(count) => Some((Value::Map(count.into()), rest)),
-        Marker::Map16 => counted(Value::Map, 2, rest),
-        Marker::Map32 => counted(Value::Map, 4, rest),
+        Marker::Map16 => counted::<2>(Value::Map, rest),
+        Marker::Map32 => counted::<4>(Value::Map, rest),
         Marker::Reserved => None,
     }
 }
 
-/// A big-endian number of `size` bytes.
-fn number(size: usize, bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (digits, rest) = bytes.split_at_checked(size)?;
+/// A big-endian number of `SIZE` bytes.
+fn number<const SIZE: usize>(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (digits, rest) = bytes.split_first_chunk::<SIZE>()?;
     let number = digits.iter().fold(0, |n, &b| n << 8 | u64::from(b));
     Some((number, rest))
 }
 
-fn unsigned(size: usize, bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
-    let (number, rest) = number(size, bytes)?;
+fn unsigned<const SIZE: usize>(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
+    let (number, rest) = number::<SIZE>(bytes)?;
     Some((Value::Unsigned(number), rest))
 }
 
-fn signed(size: usize, bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
-    let (number, rest) = number(size, bytes)?;
-    let unused = 64 - 8 * size;
+fn signed<const SIZE: usize>(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
+    let (number, rest) = number::<SIZE>(bytes)?;
+    let unused = 64 - 8 * SIZE;
     Some((Value::Signed((number << unused) as i64 >> unused), rest))
 }
 
@@ -112,13 +111,12 @@ fn content<'a>(
     Some((make(content), rest))
 }
 
-/// A value whose content follows its length of `size` bytes.
-fn sized<'a>(
+/// A value whose content follows its length of `SIZE` bytes.
+fn sized<'a, const SIZE: usize>(
     make: fn(&'a [u8]) -> Value<'a>,
-    size: usize,
     bytes: &'a [u8],
 ) -> Option<(Value<'a>, &'a [u8])> {
-    let (len, rest) = number(size, bytes)?;
+    let (len, rest) = number::<SIZE>(bytes)?;
     content(make, len, rest)
 }
 
@@ -127,19 +125,18 @@ fn ext(len: u64, bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     content(Value::Ext, len, bytes.get(1..)?)
 }
 
-/// An extension value whose length of `size` bytes precedes its type and content.
-fn sized_ext(size: usize, bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
-    let (len, rest) = number(size, bytes)?;
+/// An extension value whose length of `SIZE` bytes precedes its type and content.
+fn sized_ext<const SIZE: usize>(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
+    let (len, rest) = number::<SIZE>(bytes)?;
     ext(len, rest)
 }
 
-/// An array or map whose number of values or entries takes `size` bytes.
-fn counted<'a>(
+/// An array or map whose number of values or entries takes `SIZE` bytes.
+fn counted<'a, const SIZE: usize>(
     make: fn(u64) -> Value<'a>,
-    size: usize,
     bytes: &'a [u8],
 ) -> Option<(Value<'a>, &'a [u8])> {
-    let (count, rest) = number(size, bytes)?;
+    let (count, rest) = number::<SIZE>(bytes)?;
     Some((make(count), rest))
 }
 
@@ -185,94 +182,32 @@ pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     Measure::default().resume(bytes)
 }
 
-/// What a marker tells of the length of a value.
-///
-/// It has 8 bytes, also in an `Option`, so that indexing [`SHAPES`] takes one instruction.
-#[derive(Clone, Copy)]
-#[repr(align(8))]
-struct Shape {
-    /// How many bytes the value has at least, its marker included.
-    bytes: NonZeroU8,
-    /// How many other values it contains at least.
-    values: u8,
-    /// How many bytes after the marker are a number, by which the value is longer.
-    number: u8,
-    /// By how many bytes for each one of that number.
-    bytes_each: u8,
-    /// By how many values for each one of that number.
-    values_each: u8,
-}
-
-impl Shape {
-    const fn fixed(bytes: u8, values: u8) -> Self {
-        Self {
-            bytes: NonZeroU8::new(bytes).expect("the marker is a byte"),
-            values,
-            number: 0,
-            bytes_each: 0,
-            values_each: 0,
-        }
-    }
-
-    /// A number of bytes follows the marker, and then so many and `more` bytes.
-    const fn of_bytes(number: u8, more: u8) -> Self {
-        Self {
-            bytes_each: 1,
-            number,
-            ..Self::fixed(1 + number + more, 0)
-        }
-    }
-
-    /// A number follows the marker, and then `each` values for each one of it.
-    const fn of_values(number: u8, each: u8) -> Self {
-        Self {
-            values_each: each,
-            number,
-            ..Self::fixed(1 + number, 0)
-        }
-    }
-
-    /// The shape of values with this marker; `None` if there is no such marker.
-    const fn of(marker: Marker) -> Option<Self> {
-        Some(match marker {
-            Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null => Self::fixed(1, 0),
-            Marker::False | Marker::True => Self::fixed(1, 0),
-            Marker::U8 | Marker::I8 => Self::fixed(2, 0),
-            Marker::U16 | Marker::I16 => Self::fixed(3, 0),
-            Marker::U32 | Marker::I32 | Marker::F32 => Self::fixed(5, 0),
-            Marker::U64 | Marker::I64 | Marker::F64 => Self::fixed(9, 0),
-            Marker::FixExt1 => Self::fixed(3, 0),
-            Marker::FixExt2 => Self::fixed(4, 0),
-            Marker::FixExt4 => Self::fixed(6, 0),
-            Marker::FixExt8 => Self::fixed(10, 0),
-            Marker::FixExt16 => Self::fixed(18, 0),
-            Marker::FixStr(len) => Self::fixed(1 + len, 0),
-            Marker::Str8 | Marker::Bin8 => Self::of_bytes(1, 0),
-            Marker::Str16 | Marker::Bin16 => Self::of_bytes(2, 0),
-            Marker::Str32 | Marker::Bin32 => Self::of_bytes(4, 0),
-            Marker::Ext8 => Self::of_bytes(1, 1),
-            Marker::Ext16 => Self::of_bytes(2, 1),
-            Marker::Ext32 => Self::of_bytes(4, 1),
-            Marker::FixArray(count) => Self::fixed(1, count),
-            Marker::Array16 => Self::of_values(2, 1),
-            Marker::Array32 => Self::of_values(4, 1),
-            Marker::FixMap(count) => Self::fixed(1, 2 * count),
-            Marker::Map16 => Self::of_values(2, 2),
-            Marker::Map32 => Self::of_values(4, 2),
-            Marker::Reserved => return None,
-        })
-    }
-}
-
-/// The shapes of values by their first bytes.
-static SHAPES: [Option<Shape>; 256] = {
-    let mut shapes = [None; 256];
+/// The bytes of a value, its marker included, and how many values follow them that it contains,
+/// by its marker, if that tells both; else no bytes.
+static FIXED: [(u8, u8); 256] = {
+    let mut lengths = [(0, 0); 256];
     let mut byte = 0;
     while byte < 256 {
-        shapes[byte] = Shape::of(Marker::from_u8(byte as u8));
+        lengths[byte] = match Marker::from_u8(byte as u8) {
+            Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null => (1, 0),
+            Marker::False | Marker::True => (1, 0),
+            Marker::U8 | Marker::I8 => (2, 0),
+            Marker::U16 | Marker::I16 => (3, 0),
+            Marker::U32 | Marker::I32 | Marker::F32 => (5, 0),
+            Marker::U64 | Marker::I64 | Marker::F64 => (9, 0),
+            Marker::FixExt1 => (3, 0),
+            Marker::FixExt2 => (4, 0),
+            Marker::FixExt4 => (6, 0),
+            Marker::FixExt8 => (10, 0),
+            Marker::FixExt16 => (18, 0),
+            Marker::FixStr(len) => (1 + len, 0),
+            Marker::FixArray(count) => (1, count),
+            Marker::FixMap(count) => (1, 2 * count),
+            _ => (0, 0),
+        };
         byte += 1;
     }
-    shapes
+    lengths
 };
 
 /// How far a value has been measured, so that the bytes of one that comes in many reads are
@@ -300,22 +235,35 @@ impl Measure {
             let Some(&byte) = bytes.get(at) else {
                 break;
             };
-            let Some(shape) = &SHAPES[usize::from(byte)] else {
-                return Err(Malformed::NotARecord);
-            };
-            if shape.number == 0 {
-                at += usize::from(shape.bytes.get());
-                owed += u64::from(shape.values);
+            let (fixed, values) = FIXED[usize::from(byte)];
+            if fixed > 0 {
+                at += usize::from(fixed);
+                owed += u64::from(values);
                 owed -= 1;
                 continue;
             }
-            let Some((number, _)) = number(shape.number.into(), &bytes[at + 1..]) else {
+            let rest = &bytes[at + 1..];
+            let marker = Marker::from_u8(byte);
+            let (size, number) = match marker {
+                Marker::Str8 | Marker::Bin8 | Marker::Ext8 => (1, number::<1>(rest)),
+                Marker::Str16 | Marker::Bin16 | Marker::Ext16 => (2, number::<2>(rest)),
+                Marker::Array16 | Marker::Map16 => (2, number::<2>(rest)),
+                Marker::Str32 | Marker::Bin32 | Marker::Ext32 => (4, number::<4>(rest)),
+                Marker::Array32 | Marker::Map32 => (4, number::<4>(rest)),
+                _ => return Err(Malformed::NotARecord),
+            };
+            let Some((number, _)) = number else {
                 break;
             };
-            at += usize::from(shape.bytes.get());
-            owed += number * u64::from(shape.values_each);
+            let (content, values) = match marker {
+                Marker::Ext8 | Marker::Ext16 | Marker::Ext32 => (number + 1, 0),
+                Marker::Array16 | Marker::Array32 => (0, number),
+                Marker::Map16 | Marker::Map32 => (0, 2 * number),
+                _ => (number, 0),
+            };
+            at += 1 + size;
+            owed += values;
             owed -= 1;
-            let content = number * u64::from(shape.bytes_each);
             // Each value owed takes one byte at least.
             if at as u64 + content + owed > MAX_RECORD as u64 {
                 return Err(Malformed::TooLong);
