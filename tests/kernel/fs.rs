@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::ffi::OsString;
 use std::fs;
@@ -94,9 +95,14 @@ impl Kind {
             Self::Xfs => image(
                 &root,
                 "mkfs.xfs",
-                &["-q", "-c", "options=/usr/share/xfsprogs/mkfs/lts_5.10.conf"],
+                &[
+                    "-q",
+                    "-K",
+                    "-c",
+                    "options=/usr/share/xfsprogs/mkfs/lts_5.10.conf",
+                ],
             ),
-            Self::Btrfs => image(&root, "mkfs.btrfs", &["-q"]),
+            Self::Btrfs => image(&root, "mkfs.btrfs", &["-q", "-K"]),
             Self::Overlay => Layers::new("/overlay")?.mount(&root),
         }
     }
@@ -225,14 +231,18 @@ fn is_looked_at(at: &Path) -> bool {
     files("/proc".into()).any(|process| files(process.path().join("fd")).any(is_there))
 }
 
-/// Makes a file system on a sparse image and mounts it.
+/// Makes a file system on an image and mounts it.
+///
+/// The image has all of its blocks, and keeps them: a case fills the disk that it is on, and what
+/// the kernel then cannot write back is an I/O error, after which btrfs takes no more writes.
 fn image(at: &Path, mkfs: &str, arguments: &[&str]) -> Result<()> {
     let image = format!("/var/tmp/{mkfs}.image");
-    fs::File::create(&image)?.set_len(400 << 20)?;
+    let file = fs::File::create(&image)?;
+    fallocate(&file, FallocateFlags::empty(), 0, 400 << 20).context("no room for an image")?;
     run(Command::new(mkfs).args(arguments).arg(&image))
         .context("this needs the Debian disk: scripts/vm --disk")?;
     run(Command::new("mount")
-        .args(["-o", "loop"])
+        .args(["-o", "loop,nodiscard"])
         .arg(&image)
         .arg(at))
 }

@@ -73,7 +73,7 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
             },
             fs_path: FsPath {
                 path: Bytes::from(if ino == 1 { b"/" } else { &name[..] }),
-                parent: inode(ino - 1).filter(|_| ino > 1),
+                parent: if ino == 1 { None } else { inode(ino - 1) },
                 top: None,
             },
         };

@@ -121,9 +121,11 @@ fn split_step(text: &str) -> Result<(Step<'_>, &str), &str> {
         Ok((Step::Dot(member), after))
     } else if let Some(rest) = text.strip_prefix('[') {
         let (index, after) = rest.split_once(']').ok_or(rest)?;
-        let is_number = index.bytes().all(|byte| byte.is_ascii_digit());
-        let index = index.parse().ok().filter(|_| is_number);
-        Ok((Step::Element(index.ok_or(rest)?), after))
+        // The parser of numbers takes a sign, too.
+        if !index.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(rest);
+        }
+        Ok((Step::Element(index.parse().map_err(|_| rest)?), after))
     } else {
         Err(text)
     }
