@@ -331,7 +331,8 @@ words! {
     pub enum Cause {
         /// The ring buffer was full: st-probe was not fast enough.
         RingBuffer = "ring buffer",
-        /// The ring buffer was full while st-probe waited for the reader of its output.
+        /// The ring buffer was full, and for most of that time st-probe waited for the reader of its
+        /// output.
         SlowReader = "slow reader",
         /// The kernel did not run a probe, since another one was running, or could not write the
         /// record of a probe, since an interrupt came in between.
