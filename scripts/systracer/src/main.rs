@@ -12,6 +12,8 @@ mod programs;
 mod recorder;
 mod recording;
 mod status;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 use st_probe::stage::FAILED;

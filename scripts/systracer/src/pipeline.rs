@@ -18,19 +18,20 @@ use crate::recorder::Recorder;
 use crate::recording::Recording;
 use crate::{say, status};
 use anyhow::{Context, Result};
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use nix::unistd::pipe2;
 use st_probe::stage::FAILED;
 use st_probe::sys::capabilities;
+use st_probe::sys::poll::poll;
 use st_probe::sys::signals::Signals;
 use std::fs::File;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 /// Runs the pipeline that the options ask for; returns the exit status.
 pub fn run(options: &Options) -> Result<u8> {
@@ -221,11 +222,7 @@ impl Pipeline {
     fn wait(&mut self, other: Option<PollFd>) -> Result<PollFlags> {
         let signals = PollFd::new(self.signals.fd(), PollFlags::POLLIN);
         let mut awaited: Vec<_> = [signals].into_iter().chain(other).collect();
-        match poll(&mut awaited, PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => return Ok(PollFlags::empty()),
-            Err(error) => return Err(error).context("cannot wait"),
-        }
+        poll(&mut awaited, Duration::MAX).context("cannot wait")?;
         let other = awaited.get(1).and_then(PollFd::revents);
         for caught in self.signals.take() {
             if caught.signal != Signal::SIGCHLD {

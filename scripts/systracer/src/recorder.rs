@@ -147,8 +147,10 @@ fn is_passing(kind: ErrorKind) -> bool {
 mod tests {
     use super::*;
     use nix::unistd::pipe2;
+    use st_probe::sys::poll::poll;
     use std::fs;
     use std::thread;
+    use std::time::Duration;
 
     /// A recorder, the end that it reads from, the one that it writes to, and the recording's path.
     fn recorder(name: &str) -> (Recorder, File, File, PathBuf) {
@@ -164,7 +166,7 @@ mod tests {
     /// Turns until it is done.
     fn finish(recorder: &mut Recorder) {
         while let Some(awaited) = recorder.awaited() {
-            nix::poll::poll(&mut [awaited], nix::poll::PollTimeout::NONE).unwrap();
+            poll(&mut [awaited], Duration::MAX).unwrap();
             recorder.turn().unwrap();
         }
     }

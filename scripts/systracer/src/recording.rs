@@ -106,33 +106,18 @@ fn make(folder: &OwnedFd, name: &OsStr) -> nix::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Folder;
     use std::fs;
     use std::io::Write;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-    /// A folder of its own for a test; dropping it removes it.
-    struct Folder(PathBuf);
-
     impl Folder {
-        fn new(name: &str) -> Self {
-            let name = format!("systracer-record-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
         fn names(&self) -> Vec<String> {
             let entries = fs::read_dir(&self.0).unwrap();
             let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
             let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap())).collect();
             names.sort();
             names
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 
@@ -145,7 +130,7 @@ mod tests {
 
     #[test]
     fn only_its_owner_can_read_it() {
-        let folder = Folder::new("mode");
+        let folder = Folder::new();
         let path = folder.0.join("file");
         let (told, mut file) = Recording::create(&path, false).unwrap().begin().unwrap();
         file.write_all(b"x").unwrap();
@@ -157,7 +142,7 @@ mod tests {
 
     #[test]
     fn nothing_recorded_leaves_nothing() {
-        let folder = Folder::new("nothing");
+        let folder = Folder::new();
         drop(Recording::create(&folder.0.join("file"), false).unwrap());
         assert!(folder.names().is_empty());
         fs::write(folder.0.join("old"), "old").unwrap();
@@ -168,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_file_that_exists_is_replaced_only_if_asked_for() {
-        let folder = Folder::new("replaced");
+        let folder = Folder::new();
         let path = folder.0.join("file");
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
@@ -190,7 +175,7 @@ mod tests {
 
     #[test]
     fn it_goes_through_no_symbolic_link_and_into_no_device() {
-        let folder = Folder::new("links");
+        let folder = Folder::new();
         fs::write(folder.0.join("secret"), "secret").unwrap();
         symlink("secret", folder.0.join("link")).unwrap();
         symlink("nowhere", folder.0.join("dangling")).unwrap();

@@ -81,20 +81,11 @@ fn resolve(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Folder;
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    /// A folder of its own for a test; dropping it removes it.
-    struct Folder(PathBuf);
-
     impl Folder {
-        fn new(name: &str) -> Self {
-            let name = format!("systracer-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            fs::create_dir(&path).unwrap();
-            Self(path.canonicalize().unwrap())
-        }
-
         fn dir(&self, path: impl AsRef<Path>) {
             fs::create_dir_all(self.0.join(path)).unwrap();
         }
@@ -106,15 +97,9 @@ mod tests {
         }
     }
 
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
     #[test]
     fn dots_and_slashes_go() {
-        let folder = Folder::new("dots");
+        let folder = Folder::new();
         folder.dir("a/b");
         for path in ["a/b", "a//b/", "./a/./b/.", "a/b/../b", "a/../a/b"] {
             assert_eq!(folder.resolve(path), Path::new("a/b"), "{path}");
@@ -125,7 +110,7 @@ mod tests {
 
     #[test]
     fn symbolic_links_are_followed() {
-        let folder = Folder::new("links");
+        let folder = Folder::new();
         folder.dir("a/b/c");
         symlink("a/b", folder.0.join("link")).unwrap();
         symlink(folder.0.join("link"), folder.0.join("twice")).unwrap();
@@ -145,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_stays() {
-        let folder = Folder::new("missing");
+        let folder = Folder::new();
         folder.dir("a");
         symlink("nowhere", folder.0.join("dangling")).unwrap();
         symlink("circle", folder.0.join("circle")).unwrap();
@@ -172,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_path_need_not_be_text() {
-        let folder = Folder::new("bytes");
+        let folder = Folder::new();
         let name = OsStr::from_bytes(b"\xff=\n");
         folder.dir(name);
         symlink(name, folder.0.join("link")).unwrap();
@@ -188,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_relative_path_is_below_the_current_directory() {
-        let folder = Folder::new("relative");
+        let folder = Folder::new();
         folder.dir("a");
         let parse = |value: &str| {
             let value = OsStr::new(value);

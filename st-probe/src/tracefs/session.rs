@@ -120,24 +120,7 @@ impl Session {
         for event in Event::ALL.iter().filter(|event| events.contains(event)) {
             session.add(Subject::Event(*event), &btf, arch);
         }
-        let inode = Subject::Service(Service::Inode);
-        let create = Subject::Event(Event::Create);
-        if let Some(inodes) = session
-            .unavailable
-            .iter()
-            .find(|unavailable| unavailable.event == inode)
-        {
-            let why = inodes.why.clone();
-            session
-                .unavailable
-                .retain(|unavailable| unavailable.event != inode && unavailable.event != create);
-            session.hooks.retain(|hook| hook.subject != create);
-            if events.contains(&Event::Create) {
-                session
-                    .unavailable
-                    .push(record::Unavailable { event: create, why });
-            }
-        }
+        session.give_up_creates_without_inodes(events);
         let tells = |hook: &record::Hook| match hook.subject {
             Subject::Service(Service::Process) => {
                 events.iter().any(|event| event.class() == Class::Process)
@@ -176,6 +159,25 @@ impl Session {
         }
         self.hooks.extend(defined);
         self.absent.extend(absent);
+    }
+
+    /// Makes `create` unavailable if the hooks of new inodes are, which tell that one has
+    /// succeeded. Of the other events that make inodes they tell only more.
+    fn give_up_creates_without_inodes(&mut self, events: &[Event]) {
+        let inode = Subject::Service(Service::Inode);
+        let create = Subject::Event(Event::Create);
+        let mut unavailable = self.unavailable.iter();
+        let Some(inodes) = unavailable.find(|unavailable| unavailable.event == inode) else {
+            return;
+        };
+        let why = inodes.why.clone();
+        self.unavailable
+            .retain(|unavailable| ![inode, create].contains(&unavailable.event));
+        self.hooks.retain(|hook| hook.subject != create);
+        if events.contains(&Event::Create) {
+            self.unavailable
+                .push(record::Unavailable { event: create, why });
+        }
     }
 
     /// Defines one hook and reads back how its records look.
