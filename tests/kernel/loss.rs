@@ -43,6 +43,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("loss/stopped-st-probe", |report| {
             stopped(report, "st-probe")
         }),
+        Case::new("loss/stopped-in-write", stopped_in_write),
         Case::new("loss/returns", returns),
         Case::new("loss/target", target),
         Case::new("loss/switched-off", switched_off),
@@ -130,10 +131,30 @@ fn unread(report: &mut Report) -> Result<()> {
     let work = work(&place.dir, |files| files >= MANY)?;
     let most = memory(probe.group())?;
     probe.signal(Signal::SIGINT)?;
-    let reader = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        out.read_to_end(&mut bytes).map(|_| bytes)
-    });
+    let reader = thread::spawn(move || read_all(&mut out));
+    let bytes = ended(report, probe, reader)?;
+    let stream = Stream::read(&bytes, &work.tids)?;
+    stream.check(report, &work);
+    if !caused(&stream, Cause::SlowReader) {
+        report
+            .problems
+            .push(format!("the causes are {:?}", stream.lost));
+    }
+    bounded(report, "st-probe", most);
+    Ok(())
+}
+
+fn read_all(out: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    out.read_to_end(&mut bytes).map(|_| bytes)
+}
+
+/// What `reader` has read of st-probe's output, which must end well.
+fn ended(
+    report: &mut Report,
+    probe: Program,
+    reader: thread::JoinHandle<std::io::Result<Vec<u8>>>,
+) -> Result<Vec<u8>> {
     wait_until(
         || "its output does not end".to_owned(),
         || Ok(reader.is_finished()),
@@ -145,24 +166,41 @@ fn unread(report: &mut Report) -> Result<()> {
             .problems
             .push(format!("st-probe ended: {}: {}", output.status, output.err));
     }
-    let stream = Stream::read(&bytes, &work.tids)?;
-    stream.check(report, &work);
-    if stream.end.lost == 0 {
-        report
-            .problems
-            .push("nothing was lost: this tests nothing".to_owned());
-    }
-    if !stream
-        .lost
-        .iter()
-        .any(|lost| lost.cause == Cause::SlowReader)
-    {
+    Ok(bytes)
+}
+
+fn caused(stream: &Stream, cause: Cause) -> bool {
+    stream.lost.iter().any(|lost| lost.cause == cause)
+}
+
+/// Somebody stops st-probe while it waits for its reader, who then reads all that there is: not
+/// the reader is slow.
+fn stopped_in_write(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("stopped-in-write")?;
+    let mut command = Command::new("st-probe");
+    command.args(["--event", "create,delete", "--buffer-size", SMALL]);
+    let (probe, mut out) = Program::start_uncollected(&mut command)?;
+    probe.wait_err("it said that it is tracing", says_tracing)?;
+    let pid = probe.group();
+    work(&place.dir, |_| waits_for_reader(pid))?;
+    stop(pid)?;
+    let reader = thread::spawn(move || read_all(&mut out));
+    let work = work(&place.dir, |files| files >= MANY)?;
+    kill(pid, Signal::SIGCONT)?;
+    probe.signal(Signal::SIGINT)?;
+    let stream = Stream::read(&ended(report, probe, reader)?, &work.tids)?;
+    if !caused(&stream, Cause::RingBuffer) || caused(&stream, Cause::SlowReader) {
         report
             .problems
             .push(format!("the causes are {:?}", stream.lost));
     }
-    bounded(report, "st-probe", most);
     Ok(())
+}
+
+/// Whether a process waits for the reader of a pipe: proc_pid_wchan(5).
+fn waits_for_reader(pid: Pid) -> bool {
+    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    place.ends_with("pipe_write")
 }
 
 /// The most memory that a process had, in KiB: VmHWM in proc_pid_status(5).

@@ -17,6 +17,9 @@ static REQUESTS: AtomicUsize = AtomicUsize::new(0);
 /// When the last signal of such a request came: milliseconds of CLOCK_MONOTONIC.
 static LAST: AtomicI64 = AtomicI64::new(i64::MIN);
 
+/// How often SIGCONT has come.
+static CONTINUED: AtomicUsize = AtomicUsize::new(0);
+
 /// Signals this close together are one request: a Ctrl-C may come from the terminal and from
 /// systracer, which passes it on.
 const TOGETHER: Duration = Duration::from_millis(500);
@@ -52,6 +55,10 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut li
     }
 }
 
+extern "C" fn note_continued(_: libc::c_int) {
+    CONTINUED.fetch_add(1, Ordering::Relaxed);
+}
+
 const CAUGHT: [Signal; 9] = [
     Signal::SIGCHLD,
     Signal::SIGINT,
@@ -83,7 +90,8 @@ impl Signals {
     /// Catches SIGCHLD and every signal that a user or the system sends to end a program;
     /// SIGHUP only if it is not ignored: nohup(1) ignores it.
     ///
-    /// They interrupt a write that waits for its reader, so that the writer can give up.
+    /// They interrupt a write that waits for its reader, so that the writer can give up. SIGCONT is
+    /// counted.
     pub fn catch() -> Result<Self> {
         let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let (reader, writer) = pipe2(flags).context("cannot make a pipe")?;
@@ -101,6 +109,14 @@ impl Signals {
                 ignore(signal).context("cannot ignore SIGHUP")?;
             }
         }
+        let action = SigAction::new(
+            SigHandler::Handler(note_continued),
+            SaFlags::SA_RESTART,
+            SigSet::empty(),
+        );
+        // SAFETY: the handler does nothing but count.
+        #[allow(unsafe_code)]
+        unsafe { sigaction(Signal::SIGCONT, &action) }.context("cannot catch SIGCONT")?;
         Ok(Self {
             pipe: reader.into(),
         })
@@ -124,6 +140,11 @@ impl Signals {
     /// Whether a second request to end has come: the user does not want to wait.
     pub fn urgent() -> bool {
         REQUESTS.load(Ordering::Relaxed) > 1
+    }
+
+    /// How often somebody has let this process go on who had stopped it.
+    pub fn continued() -> usize {
+        CONTINUED.load(Ordering::Relaxed)
     }
 
     /// Readable when signals have come that [`Signals::take`] has not returned yet.

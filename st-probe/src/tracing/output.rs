@@ -85,15 +85,16 @@ impl<W: Write> Output<W> {
     /// Writes what is to be written, and waits for the reader as long as it takes. Writes nothing
     /// once the reader has gone. Fails if an urgent signal comes while it waits.
     pub fn flush(&mut self) -> Result<()> {
-        self.flush_by(clock::now, Signals::urgent)
+        self.flush_by(clock::now, Signals::urgent, Signals::continued)
     }
 
     fn flush_by(
         &mut self,
         mut now: impl FnMut() -> Result<Monotonic>,
         urgent: impl Fn() -> bool,
+        continued: impl Fn() -> usize,
     ) -> Result<()> {
-        let from = now()?;
+        let (from, continued_before) = (now()?, continued());
         let mut rest = &self.pending[..];
         while !rest.is_empty() && !self.reader_gone {
             match self.to.write(rest) {
@@ -113,7 +114,9 @@ impl<W: Write> Output<W> {
         }
         self.pending.clear();
         let write = Span { from, to: now()? };
-        if write.length() > STALL {
+        // Of a write in which somebody had stopped this process, it is not known how long it waited
+        // for the reader.
+        if write.length() > STALL && continued() == continued_before {
             self.stall = write;
         }
         Ok(())
@@ -123,6 +126,7 @@ impl<W: Write> Output<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
     use std::collections::VecDeque;
 
     /// Takes three bytes at a time, or fails as it is told.
@@ -168,7 +172,7 @@ mod tests {
     fn writes_all_of_it_once() {
         let mut output = output(&[]);
         for _ in 0..2 {
-            output.flush_by(clock(NO_TIME), || false).unwrap();
+            output.flush_by(clock(NO_TIME), || false, || 0).unwrap();
             assert_eq!(output.to.read, b"records");
         }
         assert!(!output.reader_gone());
@@ -177,29 +181,29 @@ mod tests {
     #[test]
     fn a_reader_that_has_gone_is_no_failure() {
         let mut output = output(&[io::ErrorKind::BrokenPipe]);
-        output.flush_by(clock(NO_TIME), || false).unwrap();
+        output.flush_by(clock(NO_TIME), || false, || 0).unwrap();
         assert!(output.reader_gone());
         output.push_encoded(b"more");
-        output.flush_by(clock(NO_TIME), || false).unwrap();
+        output.flush_by(clock(NO_TIME), || false, || 0).unwrap();
         assert!(output.to.read.is_empty());
     }
 
     #[test]
     fn a_signal_does_not_end_a_write_unless_it_is_urgent() {
         let mut output = output(&[io::ErrorKind::Interrupted; 2]);
-        output.flush_by(clock(NO_TIME), || false).unwrap();
+        output.flush_by(clock(NO_TIME), || false, || 0).unwrap();
         assert_eq!(output.to.read, b"records");
         output.to.errors.push_back(io::ErrorKind::Interrupted);
         output.push_encoded(b"more");
-        assert!(output.flush_by(clock(NO_TIME), || true).is_err());
+        assert!(output.flush_by(clock(NO_TIME), || true, || 0).is_err());
         assert!(output.reader_gone());
     }
 
     #[test]
     fn a_write_that_fails_is_not_tried_again() {
         let mut output = output(&[io::ErrorKind::StorageFull]);
-        assert!(output.flush_by(clock(NO_TIME), || false).is_err());
-        output.flush_by(clock(NO_TIME), || false).unwrap();
+        assert!(output.flush_by(clock(NO_TIME), || false, || 0).is_err());
+        output.flush_by(clock(NO_TIME), || false, || 0).unwrap();
         assert!(output.to.read.is_empty());
     }
 
@@ -207,15 +211,29 @@ mod tests {
     fn a_long_write_is_a_stall() {
         let mut output = output(&[]);
         let stall = STALL.as_nanos() as u64;
-        output.flush_by(clock([7, 7 + stall]), || false).unwrap();
+        output
+            .flush_by(clock([7, 7 + stall]), || false, || 0)
+            .unwrap();
         assert_eq!(output.stall(), Span::default());
-        output.flush_by(clock([9, 10 + stall]), || false).unwrap();
+        output
+            .flush_by(clock([9, 10 + stall]), || false, || 0)
+            .unwrap();
         let expected = Span {
             from: Monotonic(9),
             to: Monotonic(10 + stall),
         };
         assert_eq!(output.stall(), expected);
-        output.flush_by(clock([900, 901]), || false).unwrap();
+        output.flush_by(clock([900, 901]), || false, || 0).unwrap();
         assert_eq!(output.stall(), expected);
+    }
+
+    #[test]
+    fn a_write_in_which_it_was_stopped_is_no_stall() {
+        let mut output = output(&[]);
+        let stall = STALL.as_nanos() as u64;
+        let times = Cell::new(0);
+        let continued = || times.replace(times.get() + 1);
+        (output.flush_by(clock([9, 10 + stall]), || false, continued)).unwrap();
+        assert_eq!(output.stall(), Span::default());
     }
 }
