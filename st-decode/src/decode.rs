@@ -34,6 +34,8 @@ pub struct Decoder {
     lost: u64,
     /// The events on processes that are wanted.
     wanted: Vec<Event>,
+    /// As [`Header::events`].
+    asked_for: Vec<Event>,
 }
 
 impl Decoder {
@@ -60,6 +62,7 @@ impl Stage for Decoder {
         self.calls = Calls::new(header.stack_delta);
         self.gap = None;
         self.lost = 0;
+        self.asked_for.clone_from(&header.events);
         self.records_targets = header.hooks.iter().any(|hook| hook.role == Role::Target);
         stage::pass_header(header, record, Self::NAME, out);
     }
@@ -124,6 +127,10 @@ impl Decoder {
         let Some(call) = ended.succeeded else {
             return;
         };
+        let event = call.operation.event();
+        if !self.asked_for.is_empty() && !self.asked_for.contains(&event) {
+            return;
+        }
         if let Some(gap) = &mut self.gap {
             gap.unpaired += 1;
             return;

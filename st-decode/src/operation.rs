@@ -35,6 +35,8 @@ pub enum Operation {
         deleted: bool,
         /// What is set, if any of it is told.
         set: Option<Attrib>,
+        /// The mode before, if what is set is an ACL: it is told only where the mode changes.
+        old_mode: Option<u32>,
     },
     Connect {
         call: SocketCall,
@@ -96,8 +98,12 @@ pub struct Link {
     pub file: NamedFile,
     /// The name that it has.
     pub old_path: Option<Chain>,
-    /// Whether that name had been removed before, or never existed (O_TMPFILE).
+    /// Whether that name had been removed before.
     pub deleted: bool,
+    /// How many names it has: none if it was made by O_TMPFILE.
+    names: Option<u32>,
+    /// Type and permissions.
+    mode: Option<u32>,
 }
 
 /// A call that is made on a socket.
@@ -131,6 +137,7 @@ impl Operation {
                 file: NamedFile::default(),
                 deleted: false,
                 set: None,
+                old_mode: None,
             },
             Event::Connect => Self::Connect {
                 call: SocketCall::default(),
@@ -205,9 +212,15 @@ impl Operation {
             }
             Self::Rename(rename) => rename.learn_new_name(values),
             Self::Link(link) => link.file.learn(values),
-            Self::Attrib { file, deleted, .. } => {
+            Self::Attrib {
+                file,
+                deleted,
+                old_mode,
+                ..
+            } => {
                 file.learn(values);
                 *deleted = values.is_unhashed_below_root();
+                *old_mode = values.u32(Value::Mode);
             }
             Self::Connect { call, .. } | Self::Listen(call) => call.fd = values.i32(Value::Fd),
             Self::Unlisten(_) | Self::Exec | Self::Exit { .. } => {}
@@ -222,6 +235,8 @@ impl Operation {
                 link.old_path = values.chain();
                 link.file.ino = values.u64(Value::Ino);
                 link.deleted = values.is_unhashed();
+                link.names = values.u32(Value::Nlink);
+                link.mode = values.u32(Value::Mode);
             }
             _ => {}
         }
@@ -237,6 +252,8 @@ impl Operation {
     /// Takes a record from further inside the call.
     pub fn learn_detail(&mut self, values: &Values) {
         match self {
+            // An ACL is made ready for a new file, too, within a call that sets a mode.
+            Self::Attrib { old_mode: None, .. } if values.number(Value::Valid).is_none() => {}
             Self::Attrib { set, .. } => *set = Some(attributes(values)),
             Self::Connect { call, .. } | Self::Listen(call) => {
                 call.socket.get_or_insert_default().learn(values);
@@ -283,9 +300,21 @@ impl Operation {
             _ if failed => return None,
             // Two names of one file: rename(2) succeeds and does nothing.
             Self::Rename(rename) if rename.old_inode == rename.new_inode => return None,
+            Self::Attrib {
+                set: Some(set),
+                old_mode: Some(old_mode),
+                ..
+            } if set.mode == Some(*old_mode) => return None,
             _ => {}
         }
-        Some(self)
+        Some(match self {
+            // The file begins to be somewhere.
+            Self::Link(link) if link.names == Some(0) => Self::Create(NewFile {
+                file: link.file,
+                mode: link.mode,
+            }),
+            other => other,
+        })
     }
 }
 
@@ -342,9 +371,9 @@ fn directory(values: &Values, chain: Option<&Chain>) -> Option<Inode> {
     }
 }
 
-/// What a record of security_inode_setattr() tells to be set.
+/// What a record of security_inode_setattr() tells to be set, or one of an ACL that has been set.
 fn attributes(values: &Values) -> Attrib {
-    let valid = values.number(Value::Valid).unwrap_or(0);
+    let valid = values.number(Value::Valid).unwrap_or(ATTR_MODE);
     let set = |flag: i64, value: Value| {
         if valid & flag == 0 {
             return None;
@@ -400,6 +429,40 @@ mod tests {
                 ..Rename::default()
             });
             assert_eq!(rename.returned(0).is_some(), expected);
+        }
+    }
+
+    #[test]
+    fn an_acl_makes_an_event_if_the_mode_changes() {
+        let attrib = |old_mode| Operation::Attrib {
+            file: NamedFile::default(),
+            deleted: false,
+            set: Some(Attrib {
+                mode: Some(0o100640),
+                ..Attrib::default()
+            }),
+            old_mode,
+        };
+        assert!(attrib(Some(0o100640)).returned(0).is_none());
+        assert!(attrib(Some(0o100600)).returned(0).is_some());
+        assert!(attrib(Some(0o100600)).returned(-1).is_none());
+        // What chmod(2) sets is told even if it was so before.
+        assert!(attrib(None).returned(0).is_some());
+    }
+
+    #[test]
+    fn a_first_name_creates_a_file() {
+        for (names, event) in [(0, Event::Create), (1, Event::Link)] {
+            let link = Operation::Link(Link {
+                names: Some(names),
+                mode: Some(0o100600),
+                ..Link::default()
+            });
+            let told = link.returned(0).unwrap();
+            assert_eq!(told.event(), event);
+            if let Operation::Create(new) = told {
+                assert_eq!(new.mode, Some(0o100600));
+            }
         }
     }
 

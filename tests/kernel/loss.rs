@@ -197,10 +197,12 @@ fn stopped_in_write(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Whether a process waits for the reader of a pipe: proc_pid_wchan(5).
+/// Whether a process waits within write(2): proc_pid_syscall(5), which tells of no call while the
+/// process runs.
 fn waits_for_reader(pid: Pid) -> bool {
-    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    place.ends_with("pipe_write")
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call.split(' ').next().unwrap_or_default();
+    number == libc::SYS_write.to_string()
 }
 
 /// The most memory that a process had, in KiB: VmHWM in proc_pid_status(5).

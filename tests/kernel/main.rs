@@ -15,6 +15,7 @@
 //! `--inside` is for itself: see [`inside`].
 #![deny(unsafe_code)]
 
+mod acls;
 mod attributes;
 mod cleanup;
 mod compare;
@@ -28,6 +29,7 @@ mod full;
 mod inside;
 mod kills;
 mod listening;
+mod listing;
 mod log;
 mod loss;
 mod mounts;
@@ -143,6 +145,7 @@ fn cases() -> Vec<Case> {
         spaces::cases(),
         container::cases(),
         programs::cases(),
+        listing::cases(),
         random::cases(),
         watches::cases(),
         options::cases(),

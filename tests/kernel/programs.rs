@@ -27,7 +27,7 @@ struct Row {
 }
 
 /// Some hundred files of every kind, in directories, with odd names and modes among them.
-const SOURCE: &str = r#"
+pub const SOURCE: &str = r#"
 mkdir source
 cp -a /usr/include/linux/netfilter* /usr/include/net /usr/lib/python3.*/json source
 cd source

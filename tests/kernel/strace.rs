@@ -29,7 +29,7 @@ const OPTIONS: [&str; 6] = [
 const CALLS: &str = "?open,?creat,openat,?openat2,?mkdir,mkdirat,?mknod,mknodat,?unlink,\
     unlinkat,?rmdir,?rename,?renameat,renameat2,?link,linkat,?symlink,symlinkat,?chmod,\
     fchmod,fchmodat,?fchmodat2,?chown,?lchown,fchown,fchownat,bind,chdir,fchdir,chroot,\
-    umask,prctl,?fork,?vfork,clone,?clone3,execve,?execveat";
+    umask,setxattr,lsetxattr,fsetxattr,prctl,?fork,?vfork,clone,?clone3,execve,?execveat";
 
 /// Where the log goes: not below a watched directory.
 const LOG: &str = "/tmp/strace.log";

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockaddrLike;
 use nix::unistd::ForkResult;
 use nix::{NixPath, Result};
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::{self, NonNull};
@@ -44,6 +45,26 @@ pub fn accept(socket: BorrowedFd) -> Result<OwnedFd> {
     // SAFETY: no memory is passed; the descriptor is new.
     let fd = unsafe { libc::accept(socket.as_raw_fd(), ptr::null_mut(), ptr::null_mut()) };
     Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// setxattr(2).
+pub fn set_xattr(path: &Path, name: &str, value: &[u8]) -> Result<()> {
+    let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+    let (value, length) = (value.as_ptr().cast(), value.len());
+    // SAFETY: path and name are NUL-terminated, the value has this length, and all outlive the call.
+    let result = path.with_nix_path(|path| unsafe {
+        libc::setxattr(path.as_ptr(), name.as_ptr(), value, length, 0)
+    })?;
+    Errno::result(result).map(drop)
+}
+
+/// removexattr(2).
+pub fn remove_xattr(path: &Path, name: &str) -> Result<()> {
+    let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: path and name are NUL-terminated and outlive the call.
+    let result =
+        path.with_nix_path(|path| unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) })?;
+    Errno::result(result).map(drop)
 }
 
 /// setpriority(2): lets whatever else wants to run go before the calling thread, and before those

@@ -1,5 +1,7 @@
 //! What another witness saw programs do below a directory, and which events that must give.
 
+mod operand;
+
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, json};
 use std::collections::HashMap;
@@ -7,10 +9,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::acls::permissions_of;
 use crate::fs::Place;
 use crate::log::{Expected, set_bytes};
 use crate::strace::{self, Call};
 use crate::tree::{File, Tree};
+use operand::Operand;
 
 /// Follows calls, and expects events of those that change something.
 #[derive(Debug)]
@@ -42,15 +46,6 @@ struct Process {
     dir: PathBuf,
     umask: u32,
     open: HashMap<i32, strace::File>,
-}
-
-/// A file that a call is about.
-#[derive(Debug)]
-struct Operand {
-    path: PathBuf,
-    deleted: bool,
-    /// The index of the argument that follows.
-    next: usize,
 }
 
 impl Witness {
@@ -97,6 +92,7 @@ impl Witness {
             "rename" | "renameat" | "renameat2" => self.rename(call),
             "chmod" | "fchmod" | "fchmodat" | "fchmodat2" => self.chmod(call),
             "chown" | "lchown" | "fchown" | "fchownat" => self.chown(call),
+            "setxattr" | "lsetxattr" | "fsetxattr" => self.set_xattr(call),
             "chdir" | "fchdir" => {
                 let operand = self.operand(call, 0, true)?;
                 self.process(call)?.dir = operand.path;
@@ -152,56 +148,6 @@ impl Witness {
         let thread = self.threads.get_mut(&call.tid);
         thread.context("the thread is known")?.comm = comm;
         Ok(())
-    }
-
-    /// The file that the arguments from `index` on name: by a path, by a path relative to
-    /// a descriptor, or by a descriptor alone.
-    fn operand(&self, call: &Call, index: usize, follow: bool) -> Result<Operand> {
-        let process = &self.processes[&self.threads[&call.tid].process];
-        if let Some(path) = call.string(index)? {
-            return self.named(process, &process.dir, &path, follow, index + 1);
-        }
-        let file = call.file(index)?;
-        let known = !file.path.as_os_str().as_bytes().ends_with(b" (deleted)");
-        if call.has(index, "AT_FDCWD") && known && file.path != process.dir {
-            bail!("the witness lost track of where it works: {process:?}");
-        }
-        match call.string(index + 1)? {
-            Some(path) if !path.as_os_str().is_empty() => {
-                self.named(process, &file.path, &path, follow, index + 2)
-            }
-            path => Ok(Operand {
-                path: file.path,
-                deleted: file.deleted,
-                next: index + 1 + usize::from(path.is_some()),
-            }),
-        }
-    }
-
-    fn named(
-        &self,
-        process: &Process,
-        base: &Path,
-        path: &Path,
-        follow: bool,
-        next: usize,
-    ) -> Result<Operand> {
-        if let Ok(fd) = path.strip_prefix("/proc/self/fd") {
-            let fd = fd.to_str().and_then(|fd| fd.parse().ok());
-            let file = fd.and_then(|fd: i32| process.open.get(&fd));
-            if let Some(file) = file.filter(|_| follow) {
-                return Ok(Operand {
-                    path: file.path.clone(),
-                    deleted: file.deleted,
-                    next,
-                });
-            }
-        }
-        Ok(Operand {
-            path: self.tree.resolve(base, path, follow)?,
-            deleted: false,
-            next,
-        })
     }
 
     fn open(&mut self, call: &Call) -> Result<()> {
@@ -328,8 +274,15 @@ impl Witness {
             return Ok(());
         }
         let file = self.index(&old)?;
-        let expected = self.expect(call, "link", &path, false);
-        set_old_path(&mut expected.fields, &old.path, old.deleted);
+        if old.deleted {
+            // Of a file whose names are gone link(2) makes none: it was made without one.
+            let mode = self.tree.file(file).mode;
+            let expected = self.expect(call, "create", &path, false);
+            expected.fields.insert("mode".into(), mode.into());
+        } else {
+            let expected = self.expect(call, "link", &path, false);
+            set_old_path(&mut expected.fields, &old.path);
+        }
         self.tree.name(path, file);
         Ok(())
     }
@@ -362,7 +315,7 @@ impl Witness {
         }
         let exchange = call.has(new.next, "RENAME_EXCHANGE");
         let expected = self.expect(call, "rename", &new.path, false);
-        set_old_path(&mut expected.fields, &old.path, false);
+        set_old_path(&mut expected.fields, &old.path);
         if exchange {
             expected.fields.insert("exchange".into(), true.into());
             return self.tree.exchange(&old.path, &new.path);
@@ -395,6 +348,37 @@ impl Witness {
         file.mode = file.mode & libc::S_IFMT | call.mode(operand.next)? & 0o7777;
         let attrib = json!({"mode": file.mode});
         let expected = self.expect(call, "attrib", &operand.path, operand.deleted);
+        expected.fields.insert("attrib".into(), attrib);
+        Ok(())
+    }
+
+    /// An ACL sets the mode, and is an event if that becomes another one.
+    fn set_xattr(&mut self, call: &Call) -> Result<()> {
+        let operand = self.operand(call, 0, call.name != "lsetxattr")?;
+        if !self.tree.holds(&operand.path) {
+            return Ok(());
+        }
+        let name = call
+            .string(operand.next)?
+            .context("an attribute has a name")?;
+        if name != Path::new("system.posix_acl_access") {
+            self.operations += 1;
+            return Ok(());
+        }
+        let value = call
+            .string(operand.next + 1)?
+            .context("an ACL has a value")?;
+        let permissions = permissions_of(value.as_os_str().as_bytes())?;
+        let index = self.index(&operand)?;
+        let file = self.tree.file(index);
+        let mode = file.mode & !0o777 | permissions;
+        if mode == file.mode {
+            self.operations += 1;
+            return Ok(());
+        }
+        file.mode = mode;
+        let expected = self.expect(call, "attrib", &operand.path, operand.deleted);
+        let attrib = json!({"mode": mode});
         expected.fields.insert("attrib".into(), attrib);
         Ok(())
     }
@@ -476,9 +460,9 @@ fn status(deleted: bool) -> &'static str {
     if deleted { "deleted" } else { "complete" }
 }
 
-fn set_old_path(fields: &mut Map<String, serde_json::Value>, path: &Path, deleted: bool) {
+fn set_old_path(fields: &mut Map<String, serde_json::Value>, path: &Path) {
     set_bytes(fields, "old_path", path.as_os_str().as_bytes());
-    fields.insert("old_path_status".into(), status(deleted).into());
+    fields.insert("old_path_status".into(), status(false).into());
 }
 
 /// A new owner takes set-id bits away from what is no directory: chown(2).

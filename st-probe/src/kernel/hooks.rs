@@ -39,6 +39,7 @@
 //!    fetched. `st-probe --check --event NAME` tells what a kernel lacks: run it on each.
 //! 6. The README's table of events gets a line.
 
+mod acls;
 mod directories;
 mod files;
 mod processes;
@@ -111,6 +112,8 @@ pub enum Condition {
     NotIn(Value, &'static [u64]),
     /// It is more than this.
     Above(Value, u64),
+    /// It is this string.
+    Is(Value, &'static str),
 }
 
 impl Condition {
@@ -122,6 +125,7 @@ impl Condition {
             Self::In(value, numbers) => format!("({})", compare(value, "==", numbers, " || ")),
             Self::NotIn(value, numbers) => compare(value, "!=", numbers, " && "),
             Self::Above(value, number) => format!("{value} > {number}"),
+            Self::Is(value, text) => format!("{value} == \"{text}\""),
         }
     }
 }
@@ -149,6 +153,8 @@ pub struct HookRow {
     pub conditions: &'static [Condition],
     /// Whether it may be absent, see the [module](self).
     pub optional: bool,
+    /// On a kernel that has this function, no operation that the hook is for passes its point.
+    pub superseded_by: Option<&'static str>,
 }
 
 const fn row(subject: Subject, role: Role, point: Point, fetch: &'static [Fetch]) -> HookRow {
@@ -160,6 +166,7 @@ const fn row(subject: Subject, role: Role, point: Point, fetch: &'static [Fetch]
         chain: None,
         conditions: &[],
         optional: false,
+        superseded_by: None,
     }
 }
 
@@ -245,6 +252,15 @@ impl HookRow {
         Self { optional, ..self }
     }
 
+    /// Only on kernels that lack this function, and optional: on the others it would only cost.
+    const fn before(self, function: &'static str) -> Self {
+        let superseded_by = Some(function);
+        Self {
+            superseded_by,
+            ..self.optional()
+        }
+    }
+
     /// Its conditions as an event filter; empty if there are none.
     pub fn condition(&self) -> String {
         let conditions = self.conditions.iter().map(|condition| condition.filter());
@@ -273,6 +289,7 @@ impl HookRow {
 pub fn hooks() -> impl Iterator<Item = &'static HookRow> {
     [
         files::HOOKS,
+        acls::HOOKS,
         sockets::HOOKS,
         directories::HOOKS,
         processes::HOOKS,
@@ -318,6 +335,7 @@ mod tests {
             "magic != 1346981957 && magic != 1397703499 && magic != 151263540",
             "mode & 0x4000 && !(mode & 0xa000)",
             "(family == 2 || family == 10) && (sk_family == 2 || sk_family == 10) && addrlen > 1",
+            "name == \"system.posix_acl_access\"",
         ] {
             assert!(filters.iter().any(|other| other == filter), "{filter}");
         }
@@ -327,16 +345,18 @@ mod tests {
     fn conditions_are_about_what_is_fetched() {
         for hook in hooks() {
             let fetched = |wanted: Value| {
-                let is =
-                    |fetch: &Fetch| matches!(fetch, Fetch::Number(value, _) if *value == wanted);
-                hook.fetch.iter().any(is)
+                hook.fetch.iter().any(|fetch| match fetch {
+                    Fetch::Number(value, _) | Fetch::String(value, _) => *value == wanted,
+                    _ => false,
+                })
             };
             for condition in hook.conditions {
                 let (Condition::AnyOf(value, _)
                 | Condition::NoneOf(value, _)
                 | Condition::In(value, _)
                 | Condition::NotIn(value, _)
-                | Condition::Above(value, _)) = *condition;
+                | Condition::Above(value, _)
+                | Condition::Is(value, _)) = *condition;
                 assert!(fetched(value), "{} does not fetch {value}", hook.name());
             }
         }

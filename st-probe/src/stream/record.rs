@@ -95,6 +95,11 @@ pub struct Header {
     pub stack_delta: u64,
     /// The hooks in force.
     pub hooks: Vec<Hook>,
+    /// The events that were asked for. Hooks of one may tell others, too, which are not wanted:
+    /// those of `link` tell a `create` where a file gets its first name. Absent: all that are
+    /// told are wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
     /// Events that were asked for but cannot be traced on this kernel.
     pub unavailable: Vec<Unavailable>,
     /// Whether st-probe walks the directories below some, at the start and after each

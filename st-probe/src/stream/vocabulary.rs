@@ -105,7 +105,7 @@ pub use values::{Series, Value};
 words! {
     /// What happened to a file, a socket or a process.
     pub enum Event {
-        /// A regular file was created.
+        /// A regular file was created, or got its first name.
         Create = "create",
         /// A directory was created.
         Mkdir = "mkdir",

@@ -40,7 +40,9 @@ pub struct Session {
     on: BTreeSet<PathBuf>,
     /// The hooks in force.
     pub hooks: Vec<record::Hook>,
-    /// The events that cannot be traced.
+    /// The events that were asked for.
+    pub events: Vec<Event>,
+    /// Those of them that cannot be traced.
     pub unavailable: Vec<record::Unavailable>,
     /// The optional hooks that are not in force, of what can be traced.
     pub absent: Vec<Absent>,
@@ -93,6 +95,7 @@ impl Session {
             too_deep: usize::MAX,
             on: BTreeSet::new(),
             hooks: Vec::new(),
+            events: events.to_vec(),
             unavailable: Vec::new(),
             absent: Vec::new(),
         };
@@ -117,7 +120,10 @@ impl Session {
                 session.add(Subject::Service(*service), &btf, arch);
             }
         }
-        for event in Event::ALL.iter().filter(|event| events.contains(event)) {
+        // A file that has no name yet is created by link(2).
+        let first_names = events.contains(&Event::Create).then_some(Event::Link);
+        let told = |event: &&Event| events.contains(event) || first_names == Some(**event);
+        for event in Event::ALL.iter().filter(told) {
             session.add(Subject::Event(*event), &btf, arch);
         }
         session.give_up_creates_without_inodes(events);
@@ -140,7 +146,10 @@ impl Session {
     /// Defines all hooks of an event, or notes why it is not available.
     fn add(&mut self, event: Subject, btf: &Btf, arch: Arch) {
         let (mut defined, mut absent) = (Vec::new(), Vec::new());
-        for row in hooks().filter(|row| row.subject == event) {
+        let is_superseded =
+            |row: &HookRow| (row.superseded_by).is_some_and(|name| btf.function(name).is_some());
+        let rows = hooks().filter(|row| row.subject == event && !is_superseded(row));
+        for row in rows {
             let failure = match self.define(row, btf, arch) {
                 Ok(hook) => {
                     defined.push(hook);

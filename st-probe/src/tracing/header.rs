@@ -35,6 +35,7 @@ pub fn header(session: &Session, walks: &Walks, cpus: u32, child: Option<Pid>) -
         monotonic,
         realtime,
         hooks: session.hooks.clone(),
+        events: session.events.clone(),
         unavailable: session.unavailable.clone(),
         snapshot: walks.has_roots(),
         answers: walks.answers(),

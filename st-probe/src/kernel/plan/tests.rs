@@ -41,6 +41,7 @@ fn row(point: Point, fetch: &'static [Fetch]) -> HookRow {
         chain: None,
         conditions: &[],
         optional: false,
+        superseded_by: None,
     }
 }
 

@@ -34,6 +34,10 @@ words! {
         Mode = "mode",
         /// The number of the device that is made.
         Rdev = "rdev",
+        /// How many names the file of the inode has.
+        Nlink = "nlink",
+        /// The name of an extended attribute.
+        Name = "name",
         /// Flags of the call.
         Flags = "flags",
         /// 0 if the dentry is not hashed.
@@ -66,7 +70,7 @@ words! {
         Num = "num",
         /// An IPv4 address, in network byte order.
         Addr4 = "addr4",
-        /// The type of a socket.
+        /// The type of a socket, or of an ACL.
         Type = "type",
         /// The protocol of a socket.
         Protocol = "protocol",
