@@ -74,6 +74,9 @@ pub struct EventRecord<'a> {
     /// connect: 0, or a negative errno(3); EINPROGRESS is not a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ret: Option<i32>,
+    /// connect: a send opened the connection (MSG_FASTOPEN in sendto(2)).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fastopen: bool,
     /// exit: the exit status, unless a signal killed the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u8>,

@@ -6,7 +6,7 @@ use crate::linux::{
     ATTR_GID, ATTR_MODE, ATTR_UID, EINTR, MAX_ERRNO, RENAME_EXCHANGE, RESTARTS, is_device,
     is_directory,
 };
-use crate::socket::Socket;
+use crate::socket::{Socket, SocketCall};
 use st_probe::vocabulary::{Event, Value};
 
 /// What is known of an operation. Each event has its variant.
@@ -104,15 +104,6 @@ pub struct Link {
     names: Option<u32>,
     /// Type and permissions.
     mode: Option<u32>,
-}
-
-/// A call that is made on a socket.
-#[derive(Debug, Default)]
-pub struct SocketCall {
-    /// The file descriptor, where a system call names one.
-    pub fd: Option<i32>,
-    /// The socket, if it is one of IPv4 or IPv6.
-    pub socket: Option<Socket>,
 }
 
 impl Operation {
@@ -222,7 +213,7 @@ impl Operation {
                 *deleted = values.is_unhashed_below_root();
                 *old_mode = values.u32(Value::Mode);
             }
-            Self::Connect { call, .. } | Self::Listen(call) => call.fd = values.i32(Value::Fd),
+            Self::Connect { call, .. } | Self::Listen(call) => call.learn_entry(values),
             Self::Unlisten(_) | Self::Exec | Self::Exit { .. } => {}
         }
     }
@@ -393,7 +384,10 @@ mod tests {
 
     fn connect(socket: Option<Socket>) -> Operation {
         Operation::Connect {
-            call: SocketCall { fd: None, socket },
+            call: SocketCall {
+                socket,
+                ..SocketCall::default()
+            },
             ret: None,
         }
     }

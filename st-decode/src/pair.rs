@@ -142,7 +142,9 @@ impl CallStack {
     }
 
     /// Ends the call that was entered at `sp`, if its entry is known. A call on a socket has the
-    /// file descriptor of the call of the same event around it, if it names none itself.
+    /// file descriptor of the call of the same event around it, if it names none itself. Of two
+    /// sends that open a connection the outer one makes the event: that of an MPTCP socket may
+    /// open one of a TCP socket within (net/mptcp/protocol.c, mptcp_connect() in Linux 6.2 to 6.5).
     pub fn leave(&mut self, function: Function, sp: u64) -> Option<Call> {
         while self.open.last().is_some_and(|last| last.call.sp < sp) {
             self.end_innermost();
@@ -154,8 +156,12 @@ impl CallStack {
         let mut call = self.open.pop()?.call;
         let event = call.operation.event();
         if let Some(inner) = call.operation.socket_call() {
-            let outer = self.innermost(event).and_then(Operation::socket_call);
-            inner.fd = inner.fd.or(outer.and_then(|outer| outer.fd));
+            if let Some(outer) = self.innermost(event).and_then(Operation::socket_call) {
+                inner.fd = inner.fd.or(outer.fd);
+                if inner.by_send && outer.by_send {
+                    inner.socket = None;
+                }
+            }
         }
         Some(call)
     }
@@ -229,6 +235,7 @@ impl CallStack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::socket::Socket;
     use EntryHook::{Entry, Old};
 
     const DENTRY: Dentry = Dentry {
@@ -372,5 +379,20 @@ mod tests {
         stack.enter(Function(2), Entry, call(Event::Connect, 900));
         let mut inner = stack.leave(Function(2), 900).unwrap();
         assert_eq!(inner.operation.socket_call().unwrap().fd, Some(3));
+    }
+
+    #[test]
+    fn of_two_sends_that_open_a_connection_the_outer_one_makes_the_event() {
+        let mut stack = CallStack::default();
+        for sp in [1000, 900] {
+            let call = stack.enter(Function(1), Entry, call(Event::Connect, sp));
+            let call = call.operation.socket_call().unwrap();
+            (call.socket, call.by_send) = (Some(Socket::default()), true);
+        }
+        let made = [900, 1000].map(|sp| {
+            let call = stack.leave(Function(1), sp).unwrap();
+            call.operation.returned(-115).is_some()
+        });
+        assert_eq!(made, [false, true]);
     }
 }

@@ -23,6 +23,29 @@ pub struct Socket {
     pub backlog: Option<i32>,
 }
 
+/// A call that is made on a socket.
+#[derive(Debug, Default)]
+pub struct SocketCall {
+    /// The file descriptor, where a system call names one.
+    pub fd: Option<i32>,
+    /// The socket, if it is one of IPv4 or IPv6.
+    pub socket: Option<Socket>,
+    /// Whether it is a send that opens the connection.
+    pub by_send: bool,
+}
+
+impl SocketCall {
+    /// Takes an entry record.
+    pub fn learn_entry(&mut self, values: &Values) {
+        self.fd = values.i32(Value::Fd);
+        // Other calls tell the socket further inside.
+        if values.number(Value::IsSendmsg).is_some() {
+            self.by_send = true;
+            self.socket.get_or_insert_default().learn(values);
+        }
+    }
+}
+
 impl Socket {
     /// Takes what a record tells of the socket; what it does not tell stays as it is.
     pub fn learn(&mut self, values: &Values) {
@@ -76,5 +99,34 @@ fn proto(protocol: i64, kind: Option<i64>) -> Cow<'static, str> {
     match protocol_name(protocol) {
         Some(name) => name.into(),
         None => protocol.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::Layout;
+    use st_probe::record::Field;
+    use st_probe::vocabulary::Order;
+
+    #[test]
+    fn a_send_that_opens_a_connection_tells_its_address() {
+        let field = |(number, name): (u16, &str)| Field {
+            name: name.into(),
+            offset: 4 * number,
+            size: 4,
+            signed: false,
+            ctype: "u32".into(),
+        };
+        let names = ["is_sendmsg", "addrlen", "family", "port", "addr4"];
+        let fields: Vec<_> = (0..).zip(names).map(field).collect();
+        let numbers = [[1, 0, 0, 0], [16, 0, 0, 0], [2, 0, 0, 0], [1, 187, 0, 0]];
+        let data = [&numbers.concat()[..], &[192, 0, 2, 1]].concat();
+        let layout = Layout::new(Order::Little, &fields);
+        let mut call = SocketCall::default();
+        call.learn_entry(&layout.values(&data));
+        let socket = call.socket.as_ref().unwrap();
+        assert_eq!(socket.addr.as_deref(), Some("192.0.2.1"));
+        assert_eq!((socket.port, call.by_send), (Some(443), true));
     }
 }

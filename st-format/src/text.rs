@@ -13,7 +13,7 @@
 //! | link | `EXISTING -> NEW` |
 //! | symlink | `PATH -> CONTENT` |
 //! | attrib | `PATH rwxr-xr-x (0755) uid=0 gid=0`: what was set |
-//! | connect | `tcp 192.0.2.1:443`, and the error's name if there is one |
+//! | connect | `tcp 192.0.2.1:443`, `fastopen` if a send opened it, and the error's name if there is one |
 //! | listen | `tcp [2001:db8::1]:443 backlog 128` |
 //! | unlisten | `tcp 192.0.2.1:443` |
 //! | exec | `PATH argv=[make -j2] uid=0` |
@@ -247,6 +247,9 @@ fn details(line: &mut Line, event: &EventRecord) {
         }
         Event::Connect => {
             endpoint(line, event);
+            if event.fastopen {
+                line.put(Style::Plain, format_args!("fastopen"));
+            }
             result(line, event.ret.unwrap_or(0));
         }
         Event::Listen => {

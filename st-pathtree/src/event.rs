@@ -151,6 +151,8 @@ pub struct EventRecord<'a> {
     pub port: Option<u16>,
     pub backlog: Option<i32>,
     pub ret: Option<i32>,
+    #[serde(default)]
+    pub fastopen: bool,
     pub status: Option<u8>,
     pub signal: Option<u8>,
 }

@@ -7,7 +7,7 @@ use crate::log::Expected;
 
 /// The fields of an event that are compared: one that is not expected must be absent.
 /// Others (`seq`, `cpu`, and what later versions add) say nothing of what was done.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 24] = [
     "event",
     "path",
     "path_bytes",
@@ -30,6 +30,7 @@ const FIELDS: [&str; 23] = [
     "port",
     "backlog",
     "ret",
+    "fastopen",
     "mnt_ns",
 ];
 

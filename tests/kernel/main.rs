@@ -23,6 +23,7 @@ mod container;
 mod deed;
 mod disturb;
 mod failures;
+mod fastopen;
 mod files;
 mod fs;
 mod full;
@@ -138,6 +139,7 @@ fn cases() -> Vec<Case> {
         failures::cases(),
         full::cases(),
         sockets::cases(),
+        fastopen::cases(),
         listening::cases(),
         names::cases(),
         paths::cases(),

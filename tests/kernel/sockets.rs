@@ -128,12 +128,13 @@ pub fn port_of(socket: &OwnedFd) -> Result<u16> {
         .context("an IP socket has a port")
 }
 
-fn connect_to(socket: &OwnedFd, address: &SockaddrStorage) -> nix::Result<()> {
+/// connect(2).
+pub fn connect_to(socket: &OwnedFd, address: &SockaddrStorage) -> nix::Result<()> {
     connect(socket.as_raw_fd(), address)
 }
 
 /// A listener that is there before: its `listen` is an event of its own.
-fn listener(log: &mut Log, local: &Local) -> Result<(OwnedFd, u16)> {
+pub fn listener(log: &mut Log, local: &Local) -> Result<(OwnedFd, u16)> {
     let (listener, port) = local.bound(SockType::Stream)?;
     let ((), span) = log.run(|| sys::listen(listener.as_fd(), 8))?;
     let mut fields = local.fields(&listener, "tcp", port);
@@ -208,7 +209,8 @@ fn tcp(log: &mut Log) -> Result<()> {
     Ok(())
 }
 
-fn writable(socket: &OwnedFd) -> Result<()> {
+/// Waits until a socket can be written to: it has connected, or failed to.
+pub fn writable(socket: &OwnedFd) -> Result<()> {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
     wait_until(
         || "the connection does not come".to_owned(),
@@ -289,7 +291,8 @@ fn uring_udp(report: &mut Report) -> Result<()> {
     })
 }
 
-fn lacks_uring(report: &mut Report, error: Errno) -> Result<()> {
+/// What a case does where io_uring cannot be had.
+pub fn lacks_uring(report: &mut Report, error: Errno) -> Result<()> {
     if matches!(error, Errno::ENOSYS | Errno::EPERM) {
         report
             .notes

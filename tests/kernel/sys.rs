@@ -40,6 +40,30 @@ pub fn ask_for_hours(socket: BorrowedFd) -> Result<()> {
     .map(drop)
 }
 
+/// Lets a listening socket take data with a connection request: TCP_FASTOPEN in tcp(7). So many
+/// such requests may wait.
+pub fn take_data_early(socket: BorrowedFd, count: i32) -> Result<()> {
+    // SAFETY: the count is valid for the given length.
+    Errno::result(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_FASTOPEN,
+            (&raw const count).cast(),
+            size_of_val(&count) as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// socket(2) with the protocol IPPROTO_MPTCP, which nix does not know.
+pub fn mptcp_socket(family: libc::c_int) -> Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: no memory is passed; the descriptor is new.
+    let fd = unsafe { libc::socket(family, kind, libc::IPPROTO_MPTCP) };
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// accept(2): nix's returns a bare number.
 pub fn accept(socket: BorrowedFd) -> Result<OwnedFd> {
     // SAFETY: no memory is passed; the descriptor is new.
@@ -154,6 +178,7 @@ const IORING_OFF_SQ_RING: i64 = 0;
 const IORING_OFF_CQ_RING: i64 = 0x800_0000;
 const IORING_OFF_SQES: i64 = 0x1000_0000;
 const IORING_ENTER_GETEVENTS: u32 = 1;
+const IORING_OP_SENDMSG: u8 = 9;
 const IORING_OP_CONNECT: u8 = 16;
 
 /// Memory shared with the kernel; unmapped when dropped.
@@ -232,16 +257,58 @@ impl Uring {
 
     /// Connects a socket, waits for the completion, and returns its result.
     pub fn connect(&mut self, socket: BorrowedFd, address: &dyn SockaddrLike) -> Result<i32> {
+        // SAFETY: the kernel copies the address on submission.
+        unsafe {
+            self.submit(Submission {
+                opcode: IORING_OP_CONNECT,
+                fd: socket.as_raw_fd(),
+                off: address.len().into(),
+                addr: address.as_ptr() as u64,
+                ..Submission::default()
+            })
+        }
+    }
+
+    /// Sends to an address as sendmsg(2) does, waits for the completion, and returns its result.
+    pub fn send(
+        &mut self,
+        socket: BorrowedFd,
+        data: &[u8],
+        address: &dyn SockaddrLike,
+        flags: libc::c_int,
+    ) -> Result<i32> {
+        let mut vector = libc::iovec {
+            iov_base: data.as_ptr().cast_mut().cast(),
+            iov_len: data.len(),
+        };
+        // SAFETY: all zero is an empty message.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_name = address.as_ptr().cast_mut().cast();
+        message.msg_namelen = address.len();
+        (message.msg_iov, message.msg_iovlen) = (&raw mut vector, 1);
+        // SAFETY: the message and what it points to outlive the call, which waits until the kernel
+        // is done with them.
+        unsafe {
+            self.submit(Submission {
+                opcode: IORING_OP_SENDMSG,
+                fd: socket.as_raw_fd(),
+                addr: (&raw const message) as u64,
+                len: 1,
+                op_flags: flags as u32,
+                ..Submission::default()
+            })
+        }
+    }
+
+    /// Hands a request to the kernel, waits for the completion, and returns its result.
+    ///
+    /// # Safety
+    ///
+    /// What the request points to must be valid until it is complete.
+    unsafe fn submit(&mut self, entry: Submission) -> Result<i32> {
         let (sq, cq) = (&self.params.sq_off, &self.params.cq_off);
         let tail = self.submissions.atomic(sq.tail);
         let index = tail.load(Ordering::Relaxed) & (self.params.sq_entries - 1);
-        let entry = Submission {
-            opcode: IORING_OP_CONNECT,
-            fd: socket.as_raw_fd(),
-            off: address.len().into(),
-            addr: address.as_ptr() as u64,
-            ..Submission::default()
-        };
         // SAFETY: the index is below sq_entries; the kernel reads it only once `tail` moves.
         unsafe {
             self.entries
@@ -253,7 +320,7 @@ impl Uring {
             .store(index, Ordering::Relaxed);
         tail.fetch_add(1, Ordering::Release);
 
-        // SAFETY: the kernel copies the address on submission, within this call.
+        // SAFETY: the caller sees to what the request points to; no signal mask is passed.
         Errno::result(unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,

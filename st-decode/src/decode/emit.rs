@@ -4,10 +4,10 @@ use super::Decoder;
 use crate::event::{Bytes, Dir, EventRecord, Fork, FsPath, Image, Shutdown, Unload};
 use crate::field::Values;
 use crate::linux::{Ending, device_number};
-use crate::operation::{Operation, SocketCall};
+use crate::operation::Operation;
 use crate::pair::Call;
 use crate::process::{ImageFile, Notice};
-use crate::socket::Socket;
+use crate::socket::{Socket, SocketCall};
 use st_probe::record::{Lost, Raw};
 use st_probe::time::{Monotonic, Unix};
 use st_probe::vocabulary::{Cause, Value};
@@ -112,6 +112,7 @@ fn describe<'a>(event: &mut EventRecord<'a>, operation: &'a Operation) {
         Operation::Connect { call, ret } => {
             describe_call(event, call);
             event.ret = *ret;
+            event.fastopen = call.by_send;
         }
         Operation::Listen(call) => describe_call(event, call),
         Operation::Unlisten(socket) => describe_socket(event, socket),

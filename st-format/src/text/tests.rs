@@ -212,6 +212,15 @@ fn connect_shows_where_and_what_came_of_it() {
     assert_eq!(result(Some(-999)), "tcp 192.0.2.1:443 -999");
     assert_eq!(result(Some(5)), "tcp 192.0.2.1:443 5");
     assert_eq!(result(Some(i32::MIN)), "tcp 192.0.2.1:443 -2147483648");
+    let fastopen = |ret| {
+        shown(&EventRecord {
+            ret: Some(ret),
+            fastopen: true,
+            ..socket(Event::Connect, "192.0.2.1", 443)
+        })
+    };
+    assert_eq!(fastopen(0), "tcp 192.0.2.1:443 fastopen");
+    assert_eq!(fastopen(-115), "tcp 192.0.2.1:443 fastopen EINPROGRESS");
     assert_eq!(
         shown(&socket(Event::Connect, "2001:db8::1", 443)),
         "tcp [2001:db8::1]:443"

@@ -336,6 +336,8 @@ mod tests {
             "mode & 0x4000 && !(mode & 0xa000)",
             "(family == 2 || family == 10) && (sk_family == 2 || sk_family == 10) && addrlen > 1",
             "name == \"system.posix_acl_access\"",
+            "(is_sendmsg == 1) && (state == 1) && (family == 2 || family == 10) && \
+             (sk_family == 2 || sk_family == 10) && addrlen > 1",
         ] {
             assert!(filters.iter().any(|other| other == filter), "{filter}");
         }

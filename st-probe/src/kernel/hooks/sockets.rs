@@ -12,6 +12,16 @@ const TO_INTERNET: &[Condition] = &[
 ];
 /// The socket is of IPv4 or IPv6.
 const OF_INTERNET: &[Condition] = &[Condition::In(Value::Family, FAMILIES)];
+/// The same, and a send is to open the connection: `sock->state` is SS_UNCONNECTED
+/// (include/uapi/linux/net.h). After a connect(2) with TCP_FASTOPEN_CONNECT, which has been told,
+/// it is SS_CONNECTING.
+const BY_SEND: &[Condition] = &[
+    Condition::In(Value::IsSendmsg, &[1]),
+    Condition::In(Value::State, &[1]),
+    Condition::In(Value::Family, FAMILIES),
+    Condition::In(Value::SkFamily, FAMILIES),
+    Condition::Above(Value::Addrlen, 1),
+];
 /// AF_INET and AF_INET6.
 const FAMILIES: &[u64] = &[2, 10];
 
@@ -46,6 +56,32 @@ pub const HOOKS: &[HookRow] = &[
     .filter(TO_INTERNET),
     leave(Event::Connect, "__sys_connect_file").optional(),
     leave(Event::Connect, "__sys_connect"),
+    // net/ipv4/af_inet.c: a send with MSG_FASTOPEN opens the connection itself, by
+    // tcp_sendmsg_fastopen() (net/ipv4/tcp.c). connect(2) comes here, too.
+    entry(
+        Event::Connect,
+        "__inet_stream_connect",
+        &[
+            Stack,
+            Number(Value::IsSendmsg, "is_sendmsg"),
+            Number(Value::State, "sock->state"),
+            Number(Value::Addrlen, "addr_len"),
+            Number(Value::SkFamily, "sock->sk->__sk_common.skc_family"),
+            Number(Value::Family, "(sockaddr)uaddr->sa_family"),
+            Number(Value::Port, "(sockaddr_in)uaddr->sin_port"),
+            Number(Value::Addr4, "(sockaddr_in)uaddr->sin_addr.s_addr"),
+            Words(
+                Series::Addr6,
+                "(sockaddr_in6)uaddr->sin6_addr.in6_u.u6_addr32",
+                4,
+            ),
+            Number(Value::Type, "sock->sk->sk_type"),
+            Number(Value::Protocol, "sock->sk->sk_protocol"),
+        ],
+    )
+    .filter(BY_SEND)
+    .optional(),
+    leave(Event::Connect, "__inet_stream_connect").optional(),
     // net/socket.c: listen(2) calls the first of these functions, io_uring (from Linux 6.11 on)
     // the second. An unbound socket gets its port between security_socket_listen() and inet_hash()
     // (net/ipv4/inet_hashtables.c).

@@ -56,6 +56,10 @@ words! {
         Target = "target",
         /// A file descriptor.
         Fd = "fd",
+        /// Whether a send opens a connection: TCP fast open.
+        IsSendmsg = "is_sendmsg",
+        /// The state of a socket: SS_UNCONNECTED and others in include/uapi/linux/net.h.
+        State = "state",
         /// How many connections may wait.
         Backlog = "backlog",
         /// How many bytes an address has.
