@@ -202,6 +202,8 @@ fn many_processes_alive() {
                     tid: pid as i32,
                     comm: text("alive".into()),
                     ids: None,
+                    loginuid: None,
+                    session: None,
                 }],
                 ..Process::default()
             };

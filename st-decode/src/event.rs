@@ -278,6 +278,13 @@ pub struct Actor<'a> {
     /// ... and group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egid: Option<u32>,
+    /// The user who logged in, whoever the thread has become since: auditd's `auid`
+    /// (kernel/audit.c, audit_set_loginuid). Absent, too, if nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loginuid: Option<u32>,
+    /// The number of that login: auditd's `ses`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u32>,
     /// The thread's name.
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub comm: Option<Bytes<'a>>,

@@ -6,11 +6,13 @@
 mod alive;
 mod cgroup;
 mod kinship;
+mod login;
 mod program;
 mod task;
 
 use crate::event::{Actor, Ancestor, Bytes, Ids};
 use cgroup::Cgroups;
+use login::{Login, Setting};
 use program::Program;
 use st_probe::time::Unix;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -30,6 +32,9 @@ struct ThreadState {
     pid: Option<i32>,
     comm: Option<Vec<u8>>,
     ids: Option<Ids>,
+    login: Login,
+    /// The call that sets `login`, if one is under way.
+    setting: Option<Setting>,
     ended: bool,
 }
 
@@ -160,6 +165,8 @@ impl ProcessTable {
             actor.euid = (ids.euid != ids.uid).then_some(ids.euid);
             actor.egid = (ids.egid != ids.gid).then_some(ids.egid);
         }
+        actor.loginuid = thread.login.loginuid;
+        actor.session = thread.login.session;
         let process = thread.pid.and_then(|pid| self.processes.get(&pid));
         let Some(process) = process else {
             return actor;

@@ -46,6 +46,10 @@ struct Args {
     #[arg(long, value_name = "UID")]
     uid: Vec<u32>,
 
+    /// The number of the user who logged in
+    #[arg(long, value_name = "UID")]
+    loginuid: Vec<u32>,
+
     /// The path of the file that the process executes, as with --path
     #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
         .try_map(|pattern| PathPattern::new(pattern.as_bytes())))]
@@ -88,6 +92,7 @@ impl From<Args> for Filter {
             events: args.event,
             pids: args.pid,
             uids: args.uid,
+            loginuids: args.loginuid,
             comms: args.comm,
             exes: args.exe,
             containers: args.container,
@@ -175,6 +180,7 @@ mod tests {
             (["--pid", "init"], "init"),
             (["--tree", "make"], "'command'"),
             (["--uid", "root"], "root"),
+            (["--loginuid", "-1"], "-1"),
         ] {
             let error = parse(&args).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{args:?}");

@@ -19,6 +19,8 @@ pub struct Expression {
     pub pids: Vec<i32>,
     /// The real user.
     pub uids: Vec<u32>,
+    /// The user who logged in.
+    pub loginuids: Vec<u32>,
     /// The name of the thread.
     pub comms: Vec<Glob>,
     /// The path of the file that the process executes.
@@ -56,6 +58,10 @@ impl Expression {
             &self.uids,
             || event.process.uid,
             |wanted, uid| wanted == uid,
+        ) && any(
+            &self.loginuids,
+            || event.process.loginuid,
+            |wanted, loginuid| wanted == loginuid,
         ) && any(
             &self.ports,
             || event.port,
@@ -134,6 +140,7 @@ mod tests {
                 tid: 41,
                 comm: Some(Bytes::from(&b"git"[..])),
                 uid: Some(1000),
+                loginuid: Some(500),
                 exe: Some(Bytes::from(&b"/usr/bin/git"[..])),
                 container: Some(Bytes::from(&b"0123abcd"[..])),
                 ..Actor::default()
@@ -232,6 +239,7 @@ mod tests {
     fn users_executables_and_containers() {
         let expression = Expression {
             uids: vec![0, 1000],
+            loginuids: vec![500],
             exes: vec![path("/usr/bin/*")],
             containers: vec!["0123".into()],
             ..Expression::default()
@@ -241,6 +249,10 @@ mod tests {
         for other in [
             Expression {
                 uids: vec![0],
+                ..expression.clone()
+            },
+            Expression {
+                loginuids: vec![1000],
                 ..expression.clone()
             },
             Expression {

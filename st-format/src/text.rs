@@ -48,6 +48,8 @@ const WHO_WIDTH: usize = 24;
 pub enum Show {
     /// `uid=1000`, the real user, and `euid=0` if the effective user is another one.
     Uid,
+    /// `loginuid=1000 session=3`, the user who logged in, and the number of that login.
+    Loginuid,
     /// `exe=/usr/bin/make`, the path of the file that it executes.
     Exe,
     /// `argv=[make -j2]`, its arguments; `...` if there are more.
@@ -285,13 +287,11 @@ fn details(line: &mut Line, event: &EventRecord) {
 fn process(line: &mut Line, event: &EventRecord, show: Show) {
     let process = &event.process;
     match show {
-        Show::Uid => {
-            for (name, id) in [("uid", process.uid), ("euid", process.euid)] {
-                if let Some(id) = id {
-                    line.put(Style::Plain, format_args!("{name}={id}"));
-                }
-            }
-        }
+        Show::Uid => numbers(line, [("uid", process.uid), ("euid", process.euid)]),
+        Show::Loginuid => numbers(
+            line,
+            [("loginuid", process.loginuid), ("session", process.session)],
+        ),
         Show::Exe => {
             if let Some(exe) = &process.exe {
                 line.named_path("exe=", exe, process.exe_status);
@@ -320,6 +320,15 @@ fn process(line: &mut Line, event: &EventRecord, show: Show) {
                     escape::word(container, out);
                 });
             }
+        }
+    }
+}
+
+/// Appends the numbers that are known, with their names: `uid=1000`.
+fn numbers(line: &mut Line, numbers: [(&str, Option<u32>); 2]) {
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            line.put(Style::Plain, format_args!("{name}={number}"));
         }
     }
 }

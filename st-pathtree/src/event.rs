@@ -95,6 +95,8 @@ pub struct Actor<'a> {
     pub gid: Option<u32>,
     pub euid: Option<u32>,
     pub egid: Option<u32>,
+    pub loginuid: Option<u32>,
+    pub session: Option<u32>,
     #[serde(borrow)]
     pub comm: Option<Bytes<'a>>,
     #[serde(borrow)]

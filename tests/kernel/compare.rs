@@ -124,7 +124,7 @@ fn differences(expected: &Expected, got: &Got) -> Vec<String> {
     for (name, expected) in &expected.who {
         compare(&format!("process.{name}"), expected, got.process(name));
     }
-    for name in ["exe_status", "euid", "container"] {
+    for name in ["exe_status", "euid", "loginuid", "session", "container"] {
         if !expected.who.is_empty() && !expected.who.contains_key(name) {
             compare(&format!("process.{name}"), &Value::Null, got.process(name));
         }

@@ -22,6 +22,12 @@ use crate::sys;
 /// a number follow.
 pub const OPTION: &str = "--deed";
 
+/// The file by which a process says who logged in, and that by which a thread does.
+const LOGIN: &str = "/proc/self/loginuid";
+const THREAD_LOGIN: &str = "/proc/thread-self/loginuid";
+/// Who has logged in in a process that is there before anything is traced.
+const BEFORE: u32 = 2345;
+
 /// What a memfd is called.
 pub const MEMFD: &str = "nameless";
 
@@ -29,6 +35,9 @@ pub const MEMFD: &str = "nameless";
 pub fn run(words: &[OsString]) -> Result<()> {
     if *words == ["wait"] {
         return wait();
+    }
+    if *words == ["wait-logged-in"] {
+        return wait_logged_in();
     }
     let [deed, path, rest @ ..] = words else {
         bail!("a deed and a path are needed");
@@ -56,6 +65,66 @@ pub fn run(words: &[OsString]) -> Result<()> {
             })
         }
         "thread-executes" => in_thread(|| execute_again(path)),
+        "log-in" => {
+            log_in(LOGIN, number()?)?;
+            make(path, &[])
+        }
+        "log-in-and-fork" => {
+            log_in(LOGIN, number()?)?;
+            if let ForkResult::Child = sys::fork()? {
+                return make(path, &[]);
+            }
+            wait_for_children()
+        }
+        "log-in-and-execute" => {
+            log_in(LOGIN, number()?)?;
+            execute_again(path)
+        }
+        "log-in-and-become" => {
+            let user = number()?;
+            log_in(LOGIN, user)?;
+            become_user(user)?;
+            // Once set it takes a privilege to set it again. The file is the user's own.
+            prctl::set_dumpable(true)?;
+            if log_in(LOGIN, user + 1).is_ok() {
+                bail!("a user without privileges has logged in again");
+            }
+            make(path, &[])
+        }
+        "log-in-again" => {
+            let user = number()?;
+            log_in(LOGIN, user)?;
+            log_in(LOGIN, user + 1)?;
+            make(path, &[])
+        }
+        "log-out" => {
+            log_in(LOGIN, number()?)?;
+            log_in(LOGIN, u32::MAX)?;
+            make(path, &[])
+        }
+        "log-in-before-thread" => {
+            log_in(LOGIN, number()?)?;
+            in_thread(|| make(path, &[]))
+        }
+        "thread-logs-in" => {
+            let user = number()?;
+            in_thread(|| {
+                log_in(THREAD_LOGIN, user)?;
+                make(path, &[])
+            })
+        }
+        "log-in-beside-thread" => {
+            let user = number()?;
+            in_thread(|| log_in(THREAD_LOGIN, user))?;
+            make(path, &[])
+        }
+        "thread-logs-in-and-executes" => {
+            let user = number()?;
+            in_thread(|| {
+                log_in(THREAD_LOGIN, user)?;
+                execute_again(path)
+            })
+        }
         "orphan" => orphan(|| make(path, &[])),
         "adopted" => {
             prctl::set_child_subreaper(true)?;
@@ -163,6 +232,14 @@ fn facts() -> Result<Map<String, Value>> {
         "cgroup": cgroup,
     });
     let facts = facts.as_object_mut().context("an object")?;
+    for (name, file) in [("loginuid", "loginuid"), ("session", "sessionid")] {
+        let number = fs::read_to_string(Path::new("/proc/thread-self").join(file))?;
+        let number: u32 = number.trim_end().parse()?;
+        // The kernel's number of nobody.
+        if number != u32::MAX {
+            facts.insert(name.into(), number.into());
+        }
+    }
     for (name, id, line) in [("euid", "uid", "Uid:"), ("egid", "gid", "Gid:")] {
         let effective = Value::from(number(line, 1)?);
         if facts[id] != effective {
@@ -170,6 +247,11 @@ fn facts() -> Result<Map<String, Value>> {
         }
     }
     Ok(facts.clone())
+}
+
+/// Says who logged in, as login(1) does.
+fn log_in(file: &str, user: u32) -> Result<()> {
+    fs::write(file, user.to_string()).with_context(|| format!("cannot write {user} to {file}"))
 }
 
 fn become_user(user: u32) -> Result<()> {
@@ -226,6 +308,41 @@ fn wait() -> Result<()> {
         return run(&words);
     }
     wait_for_children()
+}
+
+/// Logs in, and waits to be told a deed and a path, which it does itself. A second thread of it has
+/// logged in as somebody else.
+fn wait_logged_in() -> Result<()> {
+    log_in(LOGIN, BEFORE)?;
+    let (ready, other) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        let (go, told) = std::sync::mpsc::channel::<String>();
+        let worker = scope.spawn(move || -> Result<()> {
+            log_in(THREAD_LOGIN, BEFORE + 1)?;
+            ready.send(())?;
+            let path = told.recv()?;
+            make(Path::new(&path), &[])
+        });
+        other.recv()?;
+        println!();
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line)?;
+        let (deed, path) = line
+            .trim_end()
+            .split_once(' ')
+            .context("a deed and a path")?;
+        if deed == "by-thread" {
+            go.send(path.to_owned())?;
+        } else {
+            make(Path::new(path), &[])?;
+        }
+        drop(go);
+        match worker.join().ok().context("the thread panicked")? {
+            // It was not told anything.
+            Err(_) if deed != "by-thread" => Ok(()),
+            result => result,
+        }
+    })
 }
 
 /// Waits until a process is ready to be told something.

@@ -32,6 +32,7 @@ mod kills;
 mod listening;
 mod listing;
 mod log;
+mod login;
 mod loss;
 mod mounts;
 mod names;
@@ -154,6 +155,7 @@ fn cases() -> Vec<Case> {
         systracer::cases(),
         processes::cases(),
         who::cases(),
+        login::cases(),
         replay::cases(),
         disturb::cases(),
         loss::cases(),

@@ -7,13 +7,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::compare::{self, Got};
 use crate::deed::{MEMFD, OPTION};
 use crate::files::errno;
 use crate::fs::{Kind, Place};
-use crate::log::Log;
+use crate::log::{Expected, Log};
 use crate::patience::wait_until;
 use crate::program::Program;
 use crate::trace::{Trace, below, one, watch};
@@ -28,6 +28,18 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 /// How many directories somebody else makes.
 const OTHERS: u32 = 100;
 const CGROUPS: &str = "/sys/fs/cgroup";
+
+impl Expected {
+    /// Expects it of the thread that these facts are about.
+    fn done_by(&mut self, facts: &Value) -> Result<()> {
+        let number = |name: &str| facts[name].as_i64().map(|number| number as i32);
+        self.pid = number("pid");
+        self.tid = number("tid").context("a thread")?;
+        self.comm = facts["comm"].as_str().map(str::to_owned);
+        self.who = facts.as_object().context("an object")?.clone();
+        Ok(())
+    }
+}
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
@@ -67,7 +79,7 @@ fn deeds(report: &mut Report) -> Result<()> {
 }
 
 /// Traces what one thread does in a directory that anybody may write to.
-fn traced(
+pub fn traced(
     report: &mut Report,
     name: &str,
     work: impl FnOnce(&mut Log, &Trace) -> Result<()>,
@@ -76,7 +88,8 @@ fn traced(
     one(report, &place, below([&place.dir]), work)
 }
 
-fn place(name: &str) -> Result<Place> {
+/// A directory that anybody may write to.
+pub fn place(name: &str) -> Result<Place> {
     let place = Kind::Tmpfs.place(&format!("who-{name}"))?;
     fs::set_permissions(&place.dir, fs::Permissions::from_mode(0o1777))?;
     Ok(place)
@@ -90,7 +103,7 @@ fn copy(dir: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// Has a deed done: its name and what it is to be told; expects its event, by whom it says.
-fn deed(log: &mut Log, program: &Path, words: &[&str], user: Option<u32>) -> Result<Value> {
+pub fn deed(log: &mut Log, program: &Path, words: &[&str], user: Option<u32>) -> Result<Value> {
     let mut command = Command::new(program);
     let path = log.path(format!("{}-{}", words[0], log.expected.len()));
     command
@@ -108,12 +121,7 @@ fn expect(log: &mut Log, path: &Path, mut command: Command) -> Result<Value> {
     let (output, span) = log.run(|| errno(command.stderr(Stdio::inherit()).output()))?;
     let facts: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("{command:?} printed {:?}", output.stdout))?;
-    let expected = log.expect_made(span, "mkdir", path)?;
-    let number = |name: &str| facts[name].as_i64().map(|number| number as i32);
-    expected.pid = number("pid");
-    expected.tid = number("tid").context("a thread")?;
-    expected.comm = facts["comm"].as_str().map(str::to_owned);
-    expected.who = facts.as_object().context("an object")?.clone();
+    log.expect_made(span, "mkdir", path)?.done_by(&facts)?;
     Ok(facts)
 }
 
@@ -199,42 +207,45 @@ fn executable_gone(log: &mut Log) -> Result<()> {
 fn before(report: &mut Report) -> Result<()> {
     let place = place("before")?;
     let program = copy(Path::new("/var/tmp"), "who (deleted)")?;
-    let start = |program: &Path| {
-        let mut command = Command::new(program);
-        command.args([OPTION, "wait"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
-    };
-    let mut removed = start(&program)?;
-    let mut adopting = start(Path::new("kernel-tests"))?;
-    for child in [&mut removed, &mut adopting] {
-        crate::deed::await_ready(child)?;
-    }
+    let removed = waiting(&program, "wait")?;
+    let adopting = waiting(Path::new("kernel-tests"), "wait")?;
     fs::remove_file(&program)?;
     one(report, &place, below([&place.dir]), |log, _| {
         for (mut child, words) in [(removed, "make"), (adopting, "orphan")] {
-            let path = log.path(words);
-            let (facts, span) = {
-                let mut facts = None;
-                let ((), span) = log.run(|| {
-                    facts = Some(crate::deed::tell(&mut child, words, &path));
-                    Ok(())
-                })?;
-                (facts.context("it was told")??, span)
-            };
-            let expected = log.expect_made(span, "mkdir", &path)?;
-            let number = |name: &str| facts[name].as_i64().map(|number| number as i32);
-            (expected.pid, expected.tid) = (number("pid"), number("tid").context("a thread")?);
-            expected.comm = facts["comm"].as_str().map(str::to_owned);
-            expected.who = facts.as_object().context("an object")?.clone();
+            let who = &mut told(log, &mut child, words)?.who;
             if words == "make" {
-                expected
-                    .who
-                    .insert("exe".into(), program.to_string_lossy().into());
-                expected.who.insert("exe_status".into(), "deleted".into());
+                who.insert("exe".into(), program.to_string_lossy().into());
+                who.insert("exe_status".into(), "deleted".into());
             }
         }
         Ok(())
     })
+}
+
+/// Tells a process that waits for it what to do; expects its event, by whom it says.
+pub fn told<'a>(log: &'a mut Log, child: &mut Child, deed: &str) -> Result<&'a mut Expected> {
+    let path = log.path(format!("{deed}-{}", log.expected.len()));
+    let mut facts = None;
+    let ((), span) = log.run(|| {
+        facts = Some(crate::deed::tell(child, deed, &path));
+        Ok(())
+    })?;
+    let facts = facts.context("it was told")??;
+    let expected = log.expect_made(span, "mkdir", &path)?;
+    expected.done_by(&facts)?;
+    Ok(expected)
+}
+
+/// A process that waits to be told something.
+pub fn waiting(program: &Path, deed: &str) -> Result<Child> {
+    let mut command = Command::new(program);
+    command.args([OPTION, deed]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    crate::deed::await_ready(&mut child)?;
+    Ok(child)
 }
 
 /// Into a cgroup that is a container's, by being moved there and by beginning there.

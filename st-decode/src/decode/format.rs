@@ -40,7 +40,7 @@ impl Meaning {
             (Subject::Event(Event::Unlisten), Role::Instant) => Some(Self::Unlisten),
             (Subject::Event(event), _) => CallHook::of(event, role, function).map(Self::Call),
             (Subject::Service(service), _) => match service {
-                Service::Process | Service::Alive => TaskHook::at(point).map(Self::Task),
+                Service::Process | Service::Alive => TaskHook::at(point, role).map(Self::Task),
                 Service::Inode => Some(Self::Call(CallHook::NewInode)),
                 Service::Directory => Some(Self::Directory),
                 Service::Shutdown => Some(Self::Shutdown),

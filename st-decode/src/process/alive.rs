@@ -1,6 +1,7 @@
 //! Processes that st-probe found alive.
 
 use super::cgroup::Cgroups;
+use super::login::Login;
 use super::program::{ImageFile, Program};
 use super::{PidNamespace, ProcessState, ProcessTable, ThreadState};
 use st_probe::record;
@@ -11,6 +12,7 @@ impl ProcessTable {
     pub fn add_alive(&mut self, found: &record::Process) {
         // The task hooks have told more exactly of a process that began meanwhile.
         if self.is_fully_known(found.pid) {
+            self.add_logins(found);
             return;
         }
         for thread in &found.threads {
@@ -18,6 +20,8 @@ impl ProcessTable {
                 pid: Some(found.pid),
                 comm: Some(thread.comm.to_vec()),
                 ids: thread.ids,
+                login: Login::from(thread),
+                setting: None,
                 ended: false,
             };
             self.threads.insert(thread.tid, state);

@@ -9,7 +9,7 @@ use crate::linux::{
     SIGNAL_GROUP_EXIT,
 };
 use st_probe::time::Unix;
-use st_probe::vocabulary::Value;
+use st_probe::vocabulary::{Role, Value};
 use std::rc::Rc;
 
 /// A hook that tells of processes and threads.
@@ -41,13 +41,19 @@ pub enum TaskHook {
     /// A process begins in another cgroup than its parent's: kernel/cgroup/cgroup.c, before
     /// `NewTask`.
     CgroupPostFork,
+    /// A thread is about to set who logged in: kernel/audit.c audit_set_loginuid().
+    SetLoginuid,
+    /// It has done so, or failed.
+    LoginuidSet,
 }
 
 impl TaskHook {
     /// The hook at a kernel function or static tracepoint, by the name that
-    /// [`st_probe::record::Hook::point`] has. `None`: a hook of a later version.
-    pub fn at(point: &str) -> Option<Self> {
+    /// [`st_probe::record::Hook::point`] has, and its role. `None`: a hook of a later version.
+    pub fn at(point: &str, role: Role) -> Option<Self> {
         Some(match point {
+            "audit_set_loginuid" if role == Role::Return => Self::LoginuidSet,
+            "audit_set_loginuid" => Self::SetLoginuid,
             "task/task_newtask" => Self::NewTask,
             "wake_up_new_task" => Self::WakeUpNewTask,
             "task/task_rename" => Self::Rename,
@@ -79,7 +85,7 @@ pub struct TaskRecord<'a> {
 impl TaskRecord<'_> {
     /// The thread or process that the record is about, by [`Value::Pid`]; the thread that ran
     /// through the hook if the record has no such value.
-    fn subject(&self) -> i32 {
+    pub(super) fn subject(&self) -> i32 {
         self.values.i32(Value::Pid).unwrap_or(self.tid)
     }
 }
@@ -100,6 +106,8 @@ impl ProcessTable {
             TaskHook::PtraceAccess => self.ptrace_access(record),
             TaskHook::CgroupAttach => self.cgroup_attach(record),
             TaskHook::CgroupPostFork => self.cgroup_post_fork(record),
+            TaskHook::SetLoginuid => self.set_loginuid(record),
+            TaskHook::LoginuidSet => self.loginuid_set(record),
         }
         Effect::Nothing
     }
@@ -115,6 +123,8 @@ impl ProcessTable {
             pid: if is_thread { parent } else { Some(child) },
             comm: record.values.text(Value::Comm).map(<[u8]>::to_vec),
             ids: caller.and_then(|caller| caller.ids),
+            login: caller.map(|caller| caller.login).unwrap_or_default(),
+            setting: None,
             ended: false,
         };
         self.threads.insert(child, thread);
@@ -163,6 +173,7 @@ impl ProcessTable {
 
     fn wake_up_new_task(&mut self, record: &TaskRecord) {
         let tid = record.subject();
+        self.inherit_login(record);
         if !self.is_leader(tid) {
             return;
         }
@@ -200,10 +211,13 @@ impl ProcessTable {
     fn exec(&mut self, record: &TaskRecord) -> Effect {
         let pid = record.subject();
         let old_tid = record.values.i32(Value::OldPid).filter(|&old| old != pid);
-        if let Some(old_tid) = old_tid {
-            self.threads.remove(&old_tid);
-        }
         self.ensure_leader(pid);
+        if let Some(old_tid) = old_tid {
+            let former = self.threads.remove(&old_tid);
+            if let Some(leader) = self.threads.get_mut(&pid) {
+                leader.login = former.map(|former| former.login).unwrap_or_default();
+            }
+        }
         Effect::Executed { old_tid }
     }
 

@@ -1,3 +1,5 @@
+mod login;
+
 use super::program::arguments;
 use super::*;
 use crate::field::Layout;
@@ -100,10 +102,16 @@ impl World {
     }
 
     fn alive(&mut self, pid: i32, ppid: i32) {
+        self.alive_after_login(pid, ppid, None);
+    }
+
+    fn alive_after_login(&mut self, pid: i32, ppid: i32, loginuid: Option<u32>) {
         let thread = record::Thread {
             tid: pid,
             comm: b"old"[..].into(),
             ids: Some(Ids::default()),
+            loginuid,
+            session: loginuid.map(|_| 1),
         };
         let process = record::Process {
             pid,

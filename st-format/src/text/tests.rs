@@ -232,6 +232,23 @@ fn connect_shows_where_and_what_came_of_it() {
 }
 
 #[test]
+fn who_logged_in_is_shown_on_request() {
+    let event = EventRecord {
+        process: Actor {
+            loginuid: Some(1000),
+            session: Some(3),
+            ..Actor::default()
+        },
+        ..at(Event::Delete, "/a")
+    };
+    let mut out = Vec::new();
+    Text::new(false, vec![Show::Loginuid]).event(&event, b"delete", &mut out);
+    let line = String::from_utf8(out).unwrap();
+    assert!(line.ends_with(" /a loginuid=1000 session=3\n"), "{line}");
+    assert_eq!(shown(&event), "/a");
+}
+
+#[test]
 fn listeners() {
     let listen = EventRecord {
         backlog: Some(128),

@@ -19,6 +19,7 @@
 //! | `dentry->d_inode` | the same | a member of the struct that a pointer points to |
 //! | `(sockaddr_in)address->sin_port` | `((struct sockaddr_in *)address)->sin_port` | the parameter is taken for a pointer to this struct |
 //! | `new->uid.val` | the same | a member of a struct in memory |
+//! | `loginuid.val` | the same | the first member of a struct that is the parameter itself, in its register |
 //! | `words[2]` | the same | an element of an array in memory |
 //! | `inode^btrfs_inode.vfs_inode->root` | `container_of(inode, struct btrfs_inode, vfs_inode)->root` | a member of the struct around the one that a pointer points to |
 //!
@@ -26,7 +27,7 @@
 //! last member may be a bit field.
 
 use crate::kernel::btf::{Btf, Function, Shape};
-use crate::stream::arch::Arch;
+use crate::stream::arch::{Arch, LONG};
 use std::fmt;
 
 /// An expression, taken apart.
@@ -166,7 +167,7 @@ pub enum Reason {
     Member(String),
     /// What is in front of `->` and this member is no pointer.
     Pointer(String),
-    /// What is in front of `.` or `[` is in a register.
+    /// What is in front of `.` or `[` is in a register, and no struct whose first member is wanted.
     Memory,
     /// What is in front of `[` is no array.
     Array,
@@ -311,13 +312,20 @@ impl Scope<'_> {
                 }
                 // What is in memory already is only further on there.
                 Step::Dot(member) => {
-                    let inner = offsets.last_mut().ok_or(Reason::Memory)?;
-                    let Shape::Struct(structure) = self.shape(kind) else {
-                        return Err(Reason::Member(member.to_owned()));
+                    let inner = offsets.last_mut();
+                    let structure = match (self.shape(kind), &inner) {
+                        (Shape::Struct(structure), _) => structure,
+                        (_, Some(_)) => return Err(Reason::Member(member.to_owned())),
+                        (_, None) => return Err(Reason::Memory),
                     };
+                    let fits = self.btf.size(structure).is_some_and(|size| size <= LONG);
                     let offset;
                     (offset, kind) = self.member(structure, member)?;
-                    *inner += offset;
+                    match inner {
+                        Some(inner) => *inner += offset,
+                        None if offset == 0 && fits => {}
+                        None => return Err(Reason::Memory),
+                    }
                 }
                 Step::Element(index) => {
                     let inner = offsets.last_mut().ok_or(Reason::Memory)?;

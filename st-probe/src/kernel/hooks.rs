@@ -76,6 +76,12 @@ pub enum Fetch {
     Return,
     /// A number or pointer.
     Number(Value, &'static str),
+    /// The same, left out on a kernel that lacks what the expression names.
+    Optional(Value, &'static str),
+    /// A number of 4 bytes in a variable of the kernel, by the variable's symbol. Left out if the
+    /// kernel does not find it: symbols of variables need CONFIG_KALLSYMS_ALL. Several variables
+    /// may have the symbol: whoever reads the number must see whether it is the right one.
+    Variable(Value, &'static str),
     /// So many elements of an array, from its first one on: one value, in words.
     Words(Series, &'static str, usize),
     /// The NUL-terminated string that a pointer points to.
@@ -309,8 +315,9 @@ mod tests {
             let mut expressions: Vec<&str> = Vec::new();
             for fetch in row.fetch {
                 match *fetch {
-                    Fetch::Stack | Fetch::Return => {}
+                    Fetch::Stack | Fetch::Return | Fetch::Variable(..) => {}
                     Fetch::Number(_, text)
+                    | Fetch::Optional(_, text)
                     | Fetch::Words(_, text, _)
                     | Fetch::String(_, text)
                     | Fetch::Flag(_, text)

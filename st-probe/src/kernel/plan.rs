@@ -26,8 +26,8 @@ const SUBVOLUME: &str = "->d_inode^btrfs_inode.vfs_inode->root->root_key.objecti
 /// A probe to define.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Probe {
-    /// To be tried in this order, the most names first: the kernel may refuse those with many.
-    /// None for a static tracepoint, which is there already.
+    /// To be tried in this order, the most names first: the kernel may refuse those with many, and
+    /// those that fetch a variable. None for a static tracepoint, which is there already.
     pub definitions: Vec<Definition>,
 }
 
@@ -124,10 +124,19 @@ pub fn plan(row: &HookRow, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, 
         },
     };
     let mut line = format!("{kind}:{group}/{} {name}", row.name());
+    let mut without_variables = line.clone();
     for fetch in row.fetch {
-        line += &planner.arguments(*fetch)?;
+        let arguments = planner.arguments(*fetch)?;
+        line += &arguments;
+        if !matches!(fetch, Fetch::Variable(..)) {
+            without_variables += &arguments;
+        }
     }
     let definitions = match row.chain {
+        None if line != without_variables => vec![
+            Definition::new(0, line),
+            Definition::new(0, without_variables),
+        ],
         None => vec![Definition::new(0, line)],
         Some(Chain::Dentry(dentry)) => planner.dentry_chain(dentry, line)?,
         Some(Chain::Cgroup(node)) => planner.cgroup_chain(node, line)?,
@@ -156,6 +165,11 @@ impl Planner<'_> {
             Fetch::Stack => format!(" {}=$stack", Value::Sp),
             Fetch::Return => format!(" {}=$retval:{}", Value::Ret, self.result()),
             Fetch::Number(value, expression) => format!(" {value}={}", self.number(expression)?),
+            Fetch::Optional(value, expression) => match self.number(expression) {
+                Err(Error::Lacking(_)) => String::new(),
+                number => format!(" {value}={}", number?),
+            },
+            Fetch::Variable(value, symbol) => format!(" {value}=@{symbol}:u32"),
             Fetch::Words(series, expression, count) => self.words(series, expression, count)?,
             Fetch::String(value, expression) => format!(" {value}={}", self.string(expression)?),
             Fetch::Flag(value, expression) => format!(" {value}={}", self.flag(expression)?),

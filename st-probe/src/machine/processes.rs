@@ -1,6 +1,6 @@
 //! Reads processes: what proc(5) tells of each.
 
-use crate::stream::record::{ARGV, Bytes, Cgroup, Process, Thread};
+use crate::stream::record::{ARGV, AUDIT_UNSET, Bytes, Cgroup, Process, Thread};
 use crate::stream::time::{Monotonic, Unix};
 use crate::sys::proc::{Proc, ProcPid};
 use anyhow::{Context, Result};
@@ -58,6 +58,8 @@ impl ProcessReader {
                 tid,
                 comm: status.comm.into(),
                 ids: Some(status.ids),
+                loginuid: None,
+                session: None,
             });
         }
         let start = folder.stat().ok().and_then(|stat| stat.start());
@@ -70,6 +72,12 @@ impl ProcessReader {
         // their files are read.
         if exe.is_none() && process.argv.is_none() {
             return Some(process);
+        }
+        for thread in &mut process.threads {
+            let number = |file| folder.thread_number(thread.tid, file);
+            let set = |number: Option<u32>| number.filter(|&number| number != AUDIT_UNSET);
+            thread.loginuid = set(number("loginuid"));
+            thread.session = set(number("sessionid"));
         }
         let is_ours = self.mnt_ns.is_some() && folder.mnt_ns().ok() == self.mnt_ns;
         if let (Some(exe), true) = (exe, is_ours) {
@@ -174,6 +182,10 @@ mod tests {
         let folder = folder();
         process(&folder);
         status(&folder, 7, 8, "worker", "8\t2");
+        for (tid, loginuid, session) in [(7, "1000", "3"), (8, "4294967295", "4294967295")] {
+            folder.write(format!("7/task/{tid}/loginuid"), loginuid);
+            folder.write(format!("7/task/{tid}/sessionid"), session);
+        }
         let mut process = read(&folder).unwrap();
         assert_eq!((process.ts, process.pid), (Monotonic(5), 7));
         assert_eq!((process.ppid, process.first), (Some(3), true));
@@ -204,6 +216,11 @@ mod tests {
             egid: 5,
         };
         assert_eq!(process.threads[0].ids, Some(ids));
+        let logins = process.threads.iter();
+        let logins: Vec<_> = logins
+            .map(|thread| (thread.loginuid, thread.session))
+            .collect();
+        assert_eq!(logins, [(Some(1000), Some(3)), (None, None)]);
     }
 
     #[test]

@@ -282,7 +282,19 @@ pub struct Thread<'a> {
     /// Its users and groups.
     #[serde(default)]
     pub ids: Option<Ids>,
+    /// The user who logged in, as the initial user namespace numbers users:
+    /// `/proc/PID/task/TID/loginuid`, kernel/audit.c. Absent: nobody has, or the kernel does not
+    /// keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loginuid: Option<u32>,
+    /// The number of that login: `/proc/PID/task/TID/sessionid`. Absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u32>,
 }
+
+/// The number of nobody and of no login: AUDIT_UID_UNSET, AUDIT_SID_UNSET
+/// (include/uapi/linux/audit.h).
+pub const AUDIT_UNSET: u32 = u32::MAX;
 
 /// The users and groups of a thread, as the initial user namespace numbers them:
 /// credentials(7).

@@ -85,6 +85,13 @@ impl ProcPid {
         Status::parse(&fs::read(self.path(format!("task/{tid}/status"))).ok()?)
     }
 
+    /// The number in a file of a thread that holds one: its `loginuid` or its `sessionid`. `None`
+    /// if the thread is gone, or the kernel does not keep it (fs/proc/base.c, CONFIG_AUDIT).
+    pub fn thread_number(&self, tid: i32, file: &str) -> Option<u32> {
+        let text = fs::read_to_string(self.path(format!("task/{tid}/{file}"))).ok()?;
+        text.trim_end().parse().ok()
+    }
+
     /// The open descriptors.
     pub fn descriptors(&self) -> io::Result<Vec<i32>> {
         numbers(&self.path("fd"))

@@ -233,7 +233,9 @@ impl Session {
                 }
                 Err(error) => {
                     refused = Some(error);
-                    too_deep = Some(definition.depth);
+                    if definition.names > 0 {
+                        too_deep = Some(definition.depth);
+                    }
                 }
             }
         }

@@ -88,12 +88,13 @@ fn kernel() -> Btf {
     btf.bit_fields("outer", 72, &members);
     let pointer = btf.pointer(inner);
     let void = btf.pointer(0);
+    let small = btf.structure("small", 8, &[("first", 0, int), ("second", 4, int)]);
     let parameters = [
         ("mode", int),
         ("inner", pointer),
         ("address", void),
-        ("d", int),
-        ("e", int),
+        ("small", small),
+        ("large", inner),
         ("f", int),
         ("seventh", int),
     ];
@@ -120,6 +121,7 @@ fn an_operand_is_behind_pointers_from_a_register() {
     let flag = Form::Bits { width: 3, shift: 5 };
     for (text, place, form) in [
         ("mode", "%di", Form::Number(4)),
+        ("small.first", "%cx", Form::Number(4)),
         ("address", "%dx", Form::Number(8)),
         ("inner->id", "+4(%si)", Form::Number(4)),
         ("inner->words", "+8(%si)", Form::Other),
@@ -153,6 +155,9 @@ fn says_what_the_kernel_lacks() {
         ("mode->x", "pointer before ->x"),
         ("inner->words->x", "pointer before ->x"),
         ("inner.id", "memory behind a register"),
+        ("small.second", "memory behind a register"),
+        ("small.third", "third"),
+        ("large.id", "memory behind a register"),
         ("mode[0]", "memory behind a register"),
         ("inner->id[0]", "array"),
         ("inner->tables[1]", "element size"),

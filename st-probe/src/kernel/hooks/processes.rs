@@ -1,9 +1,9 @@
 //! Hooks that tell who the processes are.
 
-use super::Fetch::{Flag, Number, User};
-use super::Point::{Enter, Tracepoint};
-use super::{Condition, HookRow, service};
-use crate::stream::vocabulary::{Service, Value};
+use super::Fetch::{Flag, Number, Optional, Return, User, Variable};
+use super::Point::{Enter, Leave, Tracepoint};
+use super::{Condition, HookRow, row, service};
+use crate::stream::vocabulary::{Role, Service, Subject, Value};
 
 /// The last thread of its process ends; also a thread that ends at the same time.
 const LAST: &[Condition] = &[Condition::In(Value::Live, &[0])];
@@ -58,7 +58,29 @@ pub const HOOKS: &[HookRow] = &[
                 Value::Reaper,
                 "p->nsproxy->pid_ns_for_children->child_reaper->tgid",
             ),
+            // Without CONFIG_AUDIT there are none.
+            Optional(Value::Loginuid, "p->loginuid.val"),
+            Optional(Value::Session, "p->sessionid"),
         ],
+    )
+    .optional(),
+    // kernel/audit.c: a thread writes its /proc/PID/loginuid, and gets the next number of a
+    // session, which is a counter there. Only that function changes it: whoever finds that it has
+    // grown by one knows that the number is the thread's.
+    service(
+        Service::Process,
+        Enter("audit_set_loginuid"),
+        &[
+            Number(Value::Loginuid, "loginuid.val"),
+            Variable(Value::Session, "session_id"),
+        ],
+    )
+    .optional(),
+    row(
+        Subject::Service(Service::Process),
+        Role::Return,
+        Leave("audit_set_loginuid"),
+        &[Return, Variable(Value::Session, "session_id")],
     )
     .optional(),
     // kernel/cred.c: who the process is. Every exec calls this, too.

@@ -68,6 +68,26 @@ fn fetches_by_name() {
 }
 
 #[test]
+fn what_may_be_absent_is_left_out() {
+    let fetch = &[
+        Fetch::Optional(Value::Mode, "mode"),
+        Fetch::Optional(Value::Num, "dentry->d_sb"),
+        Fetch::Variable(Value::Session, "counter"),
+        Fetch::Stack,
+    ];
+    let lines = lines(row(Point::Enter("do_it"), fetch), &kernel(false)).unwrap();
+    let expected = ["session=@counter:u32 sp=$stack", "sp=$stack"].map(|end| {
+        (
+            0,
+            format!("p:group/mkdir_entry_do_it do_it mode=%di:u32 {end}"),
+        )
+    });
+    assert_eq!(lines, expected);
+    let malformed = Box::leak(Box::new([Fetch::Optional(Value::Mode, "mode->")]));
+    assert!(self::lines(row(Point::Enter("do_it"), malformed), &kernel(false)).is_err());
+}
+
+#[test]
 fn asks_for_the_deepest_chain_first() {
     let row = HookRow {
         chain: Some(Chain::Dentry("dentry")),

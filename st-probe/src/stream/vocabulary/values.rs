@@ -52,6 +52,10 @@ words! {
         Euid = "euid",
         /// An effective group.
         Egid = "egid",
+        /// The user who logged in: `loginuid`.
+        Loginuid = "loginuid",
+        /// The number of a login: `sessionid`.
+        Session = "session",
         /// The content of a symbolic link.
         Target = "target",
         /// A file descriptor.
