@@ -38,7 +38,7 @@ def events(text):
     named = [(old, new)] if arrow else [(None, path) for path in paths.split()]
     for old, path in named:
         for kind in kinds.split(","):
-            files = {"fs_path": {"path": path.encode()}}
+            files = {"at": 1 << 62, "fs_path": {"path": path.encode()}}
             if old:
                 files["old_fs_path"] = {"path": old.encode()}
             event = {"event": kind, "dev": device or "8:1", "unresolved": files}
@@ -71,7 +71,7 @@ ids = enumerate(options["--mount"], 1)
 table = "".join(f"{number} {number > 1:d} {mount} rw - x x rw\n" for number, mount in ids)
 stream = pack(frame["header"]) + pack({**frame["mounts"], "mountinfo": table.encode()})
 for seq, (event, _) in enumerate(made):
-    common = {"t": "event", "ts": 1 << 62, "seq": seq, "cpu": 0, "process": {"tid": 1}}
+    common = {"t": "event", "ts": 1, "seq": seq, "cpu": 0, "process": {"tid": 1}}
     stream += pack({**common, **event})
 stream += pack(frame["end"])
 

@@ -11,7 +11,7 @@ use crate::process::{Effect, ProcessTable, TaskHook, TaskRecord};
 use crate::socket::Socket;
 use format::{Meaning, RawFormat};
 use gap::Gap;
-use st_probe::record::{End, Header, Lost, Process, Raw};
+use st_probe::record::{ClockSet, End, Header, Lost, Process, Raw};
 use st_probe::stage::{self, RecordError, Stage};
 use st_probe::time::{Clock, Monotonic};
 use st_probe::vocabulary::{Cause, Event, Role, Value};
@@ -22,6 +22,7 @@ use st_probe::wire;
 pub struct Decoder {
     /// By [`st_probe::record::Hook::id`].
     formats: Vec<Option<RawFormat>>,
+    /// The realtime clock as it is set at this point of the stream.
     clock: Clock,
     processes: ProcessTable,
     calls: Calls,
@@ -85,6 +86,10 @@ impl Stage for Decoder {
                 self.lost(&lost);
                 out.extend_from_slice(record);
             }
+            "clock" => {
+                self.clock = wire::read::<ClockSet>(record)?.clock();
+                out.extend_from_slice(record);
+            }
             "end" => self.end(record, out)?,
             _ => out.extend_from_slice(record),
         }
@@ -117,8 +122,8 @@ impl Decoder {
                 socket.learn(&values);
                 self.emit(raw, tid, raw.ts, &Operation::Unlisten(socket), out);
             }
-            Meaning::Directory => emit::write_directory(self.clock.unix(raw.ts), &values, out),
-            Meaning::Shutdown => emit::write_shutdown(self.clock.unix(raw.ts), &values, out),
+            Meaning::Directory => emit::write_directory(raw.ts, &values, out),
+            Meaning::Shutdown => emit::write_shutdown(raw.ts, &values, out),
         }
     }
 
@@ -164,7 +169,7 @@ impl Decoder {
             let calls = self.calls.end_thread(ended_tid);
             self.unreturned(raw, calls, out);
         }
-        self.write_notices(self.clock.unix(raw.ts), out);
+        self.write_notices(raw.ts, out);
         match effect {
             Effect::Executed { .. } => self.emit_wanted(raw, tid, &Operation::Exec, out),
             Effect::ProcessEnded { wait_status } => {
@@ -190,7 +195,7 @@ impl Decoder {
         }
         out.extend_from_slice(record);
         self.processes.add_alive(process);
-        self.write_notices(self.clock.unix(process.ts), out);
+        self.write_notices(process.ts, out);
     }
 
     /// Appends the last record, with the number of records that were found to be missing here.
@@ -205,3 +210,6 @@ impl Decoder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

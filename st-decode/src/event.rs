@@ -7,7 +7,7 @@
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use st_probe::record::{Bytes, Ids};
-use st_probe::time::Unix;
+use st_probe::time::{Monotonic, Unix};
 use st_probe::vocabulary::Event;
 
 /// `t` = `event`: an operation that succeeded (or, for `connect`, was tried).
@@ -16,7 +16,8 @@ use st_probe::vocabulary::Event;
 pub struct EventRecord<'a> {
     /// What happened.
     pub event: Event,
-    /// When the operation had succeeded.
+    /// When the operation had succeeded, by the realtime clock as it was set then. An event may
+    /// have an earlier time than the one before it, if the clock was set back.
     pub ts: Unix,
     /// The number of the event in the stream, from 0.
     pub seq: u64,
@@ -35,7 +36,7 @@ pub struct EventRecord<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ino: Option<u64>,
     /// What st-pathtree needs to resolve the paths of the event.
-    #[serde(default, skip_serializing_if = "Unresolved::is_empty", borrow)]
+    #[serde(borrow)]
     pub unresolved: Unresolved<'a>,
     /// create, mkdir, mknod: type and permissions, as st_mode in inode(7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,12 +89,15 @@ pub struct EventRecord<'a> {
 /// The part of an event that exists for st-pathtree alone, which resolves and removes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unresolved<'a> {
+    /// When the operation had succeeded: [`EventRecord::ts`] by the clock that nobody can set.
+    pub at: Monotonic,
     /// [`Image::image`] of what the process executes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<u64>,
-    /// When the operation began: `fs_path` and `old_fs_path` are those of that time.
+    /// When the operation began: `fs_path` and `old_fs_path` are those of that time. Absent where
+    /// there is no `fs_path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub began: Option<Unix>,
+    pub entered: Option<Monotonic>,
     /// The file's path; the new one (rename, link).
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub fs_path: Option<FsPath<'a>>,
@@ -111,13 +115,6 @@ pub struct Unresolved<'a> {
     /// (`old_fs_path` in a link) is its last.
     #[serde(default, skip_serializing_if = "is_false")]
     pub deleted: bool,
-}
-
-impl Unresolved<'_> {
-    /// Whether there is nothing to be resolved.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// The path of a file within its file system, as far as the kernel was asked for it.
@@ -189,7 +186,7 @@ impl<'de> Deserialize<'de> for Inode {
 #[serde(tag = "t", rename = "dir")]
 pub struct Dir<'a> {
     /// When the walk looked at the directory.
-    pub ts: Unix,
+    pub at: Monotonic,
     /// The device number of its file system, `major:minor`.
     #[serde(borrow)]
     pub dev: &'a str,
@@ -206,7 +203,7 @@ pub struct Dir<'a> {
 #[serde(tag = "t", rename = "shutdown")]
 pub struct Shutdown<'a> {
     /// When the kernel shut the file system down.
-    pub ts: Unix,
+    pub at: Monotonic,
     /// The device number of the file system, `major:minor`.
     #[serde(borrow)]
     pub dev: &'a str,
@@ -229,7 +226,7 @@ pub struct Fork {
 #[serde(tag = "t", rename = "image")]
 pub struct Image<'a> {
     /// When a process began to execute the file, or was found to execute it.
-    pub ts: Unix,
+    pub at: Monotonic,
     /// The number of the image: no other image in the stream has it.
     pub image: u64,
     /// The path of the file, where st-probe has read it from /proc.
@@ -295,8 +292,9 @@ pub struct Actor<'a> {
     /// Whether there were more arguments.
     #[serde(default, skip_serializing_if = "is_false")]
     pub argv_cut: bool,
-    /// When the process began. For a process that st-probe found alive, exact to a clock tick
-    /// (10 ms).
+    /// When the process began, by the realtime clock as it was set then. For a process that
+    /// st-probe found alive, by the clock as it was set when st-probe found it, and exact to a clock
+    /// tick (10 ms).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Unix>,
     /// The path of the process's cgroup in cgroup v2. Where that is the root, the path in the

@@ -12,11 +12,11 @@
 //!
 //! A record of kind `lost`, or of a kind that is not known, is an object, too. It keeps its `t`,
 //! which no event has. In `lost`, `since`, `ts` and `until` are nanoseconds since the Unix
-//! epoch, as `ts` is in events.
+//! epoch, as `ts` is in events, by the clock as it was set at this point of the stream.
 
 use crate::loss::Losses;
 use crate::{escape, put};
-use st_pathtree::record::Header;
+use st_pathtree::record::{ClockSet, Header};
 use st_pathtree::stage::{RecordError, Stage};
 use st_pathtree::time::{Clock, Monotonic};
 use st_pathtree::wire::{self, Value, split};
@@ -41,7 +41,7 @@ const FIRST: [&[u8]; 10] = [
 ];
 
 /// The kinds of records that tell stages what they must know of the machine, and of the end.
-const NOT_SHOWN: [&str; 6] = ["mounts", "process", "fork", "walked", "dir", "end"];
+const NOT_SHOWN: [&str; 7] = ["clock", "mounts", "process", "fork", "walked", "dir", "end"];
 
 /// The stage that renders JSON.
 #[derive(Debug, Default)]
@@ -68,6 +68,9 @@ impl Stage for Json {
     }
 
     fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        if kind == "clock" {
+            self.clock = wire::read::<ClockSet>(record)?.clock();
+        }
         if NOT_SHOWN.contains(&kind) {
             return Ok(());
         }

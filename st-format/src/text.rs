@@ -33,7 +33,7 @@ use crate::loss::{self, Losses};
 use crate::time;
 use crate::{errno, escape, put, signal};
 use st_pathtree::event::EventRecord;
-use st_pathtree::record::{Header, Lost};
+use st_pathtree::record::{ClockSet, Header, Lost};
 use st_pathtree::stage::{RecordError, Stage};
 use st_pathtree::time::Clock;
 use st_pathtree::vocabulary::Event;
@@ -152,6 +152,7 @@ impl Stage for Text {
                 let event = wire::read::<EventRecord>(record)?;
                 self.event(&event, event_name(event.event, record), out);
             }
+            "clock" => self.clock = wire::read::<ClockSet>(record)?.clock(),
             "lost" => {
                 let lost: Lost = wire::read(record)?;
                 self.losses.add(&lost, record);

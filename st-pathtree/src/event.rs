@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use st_decode::event::Unresolved;
 pub use st_decode::event::{Attrib, Bytes, Fork};
-use st_decode::time::Unix;
+use st_decode::time::{Monotonic, Unix};
 use st_decode::vocabulary::Event;
 
 /// What st-pathtree reads of an event: some fields of [`st_decode::event::EventRecord`].
@@ -16,19 +16,23 @@ use st_decode::vocabulary::Event;
 #[allow(missing_docs)]
 pub struct InputEvent<'a> {
     pub event: Event,
-    pub ts: Unix,
     #[serde(borrow)]
     pub dev: Option<&'a str>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub unresolved: Unresolved<'a>,
     #[serde(default)]
     pub exchange: bool,
 }
 
 impl InputEvent<'_> {
+    /// When the event's call had succeeded.
+    pub fn at(&self) -> Monotonic {
+        self.unresolved.at
+    }
+
     /// When the event's call began.
-    pub fn began(&self) -> Unix {
-        self.unresolved.began.unwrap_or(self.ts)
+    pub fn began(&self) -> Monotonic {
+        self.unresolved.entered.unwrap_or(self.unresolved.at)
     }
 }
 

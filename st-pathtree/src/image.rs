@@ -84,9 +84,9 @@ pub fn read(image: &Image) -> Option<Resolved> {
 pub fn event<'a>(image: &Image<'a>) -> InputEvent<'a> {
     InputEvent {
         event: Event::Exec,
-        ts: image.ts,
         dev: image.dev,
         unresolved: Unresolved {
+            at: image.at,
             fs_path: image.fs_path.clone(),
             deleted: image.deleted,
             ..Unresolved::default()

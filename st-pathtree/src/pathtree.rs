@@ -20,7 +20,7 @@ use record::{Record, Waiting};
 use st_decode::event::Image;
 use st_decode::record::{Header, Mounts};
 use st_decode::stage::{self, RecordError, Stage};
-use st_decode::time::{Clock, Unix};
+use st_decode::time::Monotonic;
 use st_decode::vocabulary::{Class, Event, Service, Subject};
 use st_decode::wire::{self, Entry};
 use trees::Trees;
@@ -33,7 +33,6 @@ const BTRFS: &[u8] = b"btrfs";
 #[derive(Default)]
 pub struct PathTree {
     resolver: Resolver,
-    clock: Clock,
     /// Whether the stream tells all that happens to directories. If not, nothing that is known
     /// of directories can be trusted.
     follows: bool,
@@ -153,9 +152,8 @@ impl PathTree {
         let new = self.resolver.mounted(mounts);
         // The mounts of the first table were there before the first walk.
         if self.snapshot.is_taken() && mounts.since < mounts.ts {
-            let ts = self.clock.unix(mounts.ts);
             for (dev, point) in new {
-                self.snapshot.request(point, &dev, ts);
+                self.snapshot.request(point, &dev, mounts.ts);
             }
         }
     }
@@ -166,8 +164,7 @@ impl Stage for PathTree {
     const AFTER: &'static [&'static str] = &["st-probe", "st-decode"];
 
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
-        self.clock = header.clock();
-        self.resolver.begin(self.clock);
+        self.resolver.begin();
         let traced = |subject| header.hooks.iter().any(|hook| hook.subject == subject);
         self.follows = followed().all(traced);
         self.trees.clear();
@@ -181,7 +178,7 @@ impl Stage for PathTree {
         match &record {
             Record::Event(event) => {
                 self.learn(event);
-                if self.snapshot.expire(event.ts) {
+                if self.snapshot.expire(event.at()) {
                     self.due = Due::Ready;
                 }
             }
@@ -200,7 +197,7 @@ impl Stage for PathTree {
             }
             Record::Lost(lost) => self.lost(lost),
             Record::End => {
-                self.snapshot.expire(Unix::MAX);
+                self.snapshot.expire(Monotonic::MAX);
                 self.due = Due::All;
             }
             Record::Unload(_) | Record::Mounts(_) | Record::Other => {}

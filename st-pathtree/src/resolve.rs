@@ -5,7 +5,7 @@ use crate::mount::{DirRename, MountTable, MountedPath, below};
 use crate::tree::Found;
 use crate::watch::{Events, Watches};
 use st_decode::record;
-use st_decode::time::{Clock, Unix};
+use st_decode::time::Monotonic;
 use st_decode::vocabulary::Event;
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ pub struct Question<'a> {
     /// What happened to the file.
     pub event: Event,
     /// When.
-    pub ts: Unix,
+    pub at: Monotonic,
     /// The device of the file's file system.
     pub dev: &'a str,
     /// Whether it happened to a name of the file, not to the file itself.
@@ -51,7 +51,7 @@ struct Namespace {
     /// The table before the last change. Until [`Namespace::changed`] either table may hold.
     before: WatchedMounts,
     /// The latest instant at which the last change may have happened.
-    changed: Unix,
+    changed: Monotonic,
     /// How many mounts and unmounts began between the two tables. If it was one, there was no
     /// third table between them.
     attempts: u64,
@@ -118,7 +118,6 @@ pub struct Resolver {
     /// The namespace of st-probe: its table is the first one in a stream.
     host: Option<Namespace>,
     others: Vec<Namespace>,
-    clock: Clock,
 }
 
 impl Resolver {
@@ -136,8 +135,7 @@ impl Resolver {
     }
 
     /// Begins a new stream: forgets the mounts of the previous one.
-    pub fn begin(&mut self, clock: Clock) {
-        self.clock = clock;
+    pub fn begin(&mut self) {
         self.host = None;
         self.others.clear();
     }
@@ -165,7 +163,7 @@ impl Resolver {
         namespace.ns = record.ns;
         namespace.before = std::mem::replace(&mut namespace.now, mounts);
         namespace.attempts = record.attempts;
-        namespace.changed = self.clock.unix(record.ts);
+        namespace.changed = record.ts;
         match &self.host {
             Some(host) if is_host => {
                 let new = host.now.table.new_since(&host.before.table);
@@ -180,10 +178,10 @@ impl Resolver {
 
     /// Follows renames of directories, see [`MountTable::renamed`]. A table that was read after
     /// the renames has them already.
-    pub fn renamed(&mut self, ts: Unix, dev: &str, renames: &[DirRename]) {
+    pub fn renamed(&mut self, at: Monotonic, dev: &str, renames: &[DirRename]) {
         for namespace in self.host.iter_mut().chain(&mut self.others) {
             let mut tables = vec![&mut namespace.before];
-            if ts > namespace.changed {
+            if at > namespace.changed {
                 tables.push(&mut namespace.now);
             }
             for mounts in tables {
@@ -236,7 +234,7 @@ impl Resolver {
             Some(mounted) => self.wants(&mounted.path, question.event),
             None => {
                 let wants = |(_, events): (_, Events)| events.has(question.event);
-                question.ts <= host.changed && self.watches.iter().any(wants)
+                question.at <= host.changed && self.watches.iter().any(wants)
             }
         };
         match mounted {
@@ -261,7 +259,7 @@ impl Resolver {
     fn partial(&self, question: Question, path: &[u8]) -> Resolved {
         let may_want = |namespace: &Namespace| {
             namespace.now.wants(question)
-                || question.ts <= namespace.changed && namespace.before.wants(question)
+                || question.at <= namespace.changed && namespace.before.wants(question)
         };
         let wanted = !question.outside && self.host.iter().chain(&self.others).any(may_want);
         Resolved {
@@ -280,7 +278,7 @@ impl Resolver {
         fs_path: &[u8],
         like: Option<usize>,
     ) -> LookedUp {
-        let changing = question.ts <= namespace.changed;
+        let changing = question.at <= namespace.changed;
         let now = self.best(&namespace.now.table, question, fs_path, like);
         let before = if changing {
             self.best(&namespace.before.table, question, fs_path, None)

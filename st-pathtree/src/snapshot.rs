@@ -4,7 +4,7 @@
 //! where directories come to be watched that no walk has met.
 
 use st_decode::record::{Header, Walked};
-use st_decode::time::{Clock, Monotonic, Unix};
+use st_decode::time::Monotonic;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::time::Duration;
@@ -26,8 +26,6 @@ pub struct Snapshot {
     taken: bool,
     /// Whether st-probe takes requests.
     answers: bool,
-    /// The clock of the stream.
-    clock: Clock,
     /// A walk counts if it began at this instant or later: records before it are missing.
     since: Monotonic,
     /// The roots of the full walk.
@@ -40,7 +38,7 @@ pub struct Snapshot {
     requests: HashMap<Vec<u8>, BTreeSet<Request>>,
     /// [`Request::ts`] and path of every request, until its answer would be late. An answered
     /// request stays here until then.
-    deadlines: BinaryHeap<Reverse<(Unix, Vec<u8>)>>,
+    deadlines: BinaryHeap<Reverse<(Monotonic, Vec<u8>)>>,
     /// The devices that open requests are about.
     pending: HashMap<String, PendingDevice>,
     /// How many [`PendingDevice::number`]s were given.
@@ -48,14 +46,14 @@ pub struct Snapshot {
     /// Directories that were renamed and that no walk below them was requested for yet.
     moved: Vec<MovedDirectory>,
     /// Devices on which a watched directory may be unknown, and until when.
-    holes: HashMap<String, Unix>,
+    holes: HashMap<String, Monotonic>,
 }
 
 /// A request for a walk below a path.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Request {
     /// When the need for the walk arose: a walk that began before does not answer it.
-    ts: Unix,
+    ts: Monotonic,
     /// The device of the path's file system.
     dev: String,
     /// [`PendingDevice::number`] of that device.
@@ -93,7 +91,7 @@ pub struct MovedDirectory {
     /// Its key, see [`crate::tree::key`].
     pub dir: u64,
     /// When it was renamed.
-    pub ts: Unix,
+    pub ts: Monotonic,
 }
 
 impl Snapshot {
@@ -112,7 +110,6 @@ impl Snapshot {
             send: self.send.take(),
             taken: header.snapshot && follows,
             answers: header.answers,
-            clock: header.clock(),
             ..Self::default()
         };
     }
@@ -133,8 +130,8 @@ impl Snapshot {
     }
 
     /// The first instant from which on what the stream tells of directories can be trusted.
-    pub fn trusted_since(&self) -> Unix {
-        self.clock.unix(self.since)
+    pub fn trusted_since(&self) -> Monotonic {
+        self.since
     }
 
     /// Notes that records before an instant are missing: nothing that the stream told of
@@ -151,7 +148,7 @@ impl Snapshot {
 
     /// Whether every directory on a device that was below [`Snapshot::roots`] at an instant is
     /// known.
-    pub fn is_complete(&self, dev: &str, ts: Unix) -> bool {
+    pub fn is_complete(&self, dev: &str, ts: Monotonic) -> bool {
         self.walked
             && self.complete
             && ts >= self.trusted_since()
@@ -159,7 +156,7 @@ impl Snapshot {
     }
 
     /// Notes that a watched directory on a device may be unknown until an instant.
-    pub fn note_hole(&mut self, dev: &str, until: Unix) {
+    pub fn note_hole(&mut self, dev: &str, until: Monotonic) {
         let known = self.holes.entry(dev.to_owned()).or_insert(until);
         *known = until.max(*known);
     }
@@ -182,20 +179,20 @@ impl Snapshot {
     }
 
     /// Requests a walk below a path. Where st-probe takes no requests, this notes a hole.
-    pub fn request(&mut self, path: Vec<u8>, dev: &str, ts: Unix) {
+    pub fn request(&mut self, path: Vec<u8>, dev: &str, ts: Monotonic) {
         self.request_about(path, dev, None, ts);
     }
 
     /// Requests a walk below the path of a renamed directory, as [`Snapshot::request`] does.
-    pub fn request_below_moved(&mut self, path: Vec<u8>, dev: &str, dir: u64, ts: Unix) {
+    pub fn request_below_moved(&mut self, path: Vec<u8>, dev: &str, dir: u64, ts: Monotonic) {
         self.request_about(path, dev, Some(dir), ts);
     }
 
     /// While a request about the same path is open, the new one is not sent: it is sent when the
     /// open one was answered, for st-probe may have begun that walk before the new need arose.
-    fn request_about(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: Unix) {
+    fn request_about(&mut self, path: Vec<u8>, dev: &str, dir: Option<u64>, ts: Monotonic) {
         if !self.answers {
-            self.note_hole(dev, Unix::MAX);
+            self.note_hole(dev, Monotonic::MAX);
             return;
         }
         let pending = self.pending.entry(dev.to_owned()).or_insert_with(|| {
@@ -224,7 +221,7 @@ impl Snapshot {
 
     /// Closes the requests whose answers are late at an instant, and notes holes for them.
     /// Returns whether there were any.
-    pub fn expire(&mut self, now: Unix) -> bool {
+    pub fn expire(&mut self, now: Monotonic) -> bool {
         let mut any = false;
         while let Some(Reverse((ts, _))) = self.deadlines.peek() {
             if ts.after(PATIENCE) >= now {
@@ -234,7 +231,7 @@ impl Snapshot {
                 break;
             };
             for request in self.close(&path, ts) {
-                self.note_hole(&request.dev, Unix::MAX);
+                self.note_hole(&request.dev, Monotonic::MAX);
                 any = true;
             }
         }
@@ -245,9 +242,8 @@ impl Snapshot {
     pub fn walked(&mut self, walked: &Walked) -> Vec<Request> {
         let mut answered = Vec::new();
         if walked.answer {
-            let since = self.clock.unix(walked.since);
             for root in &walked.roots {
-                answered.extend(self.close(root, since));
+                answered.extend(self.close(root, walked.since));
             }
         } else if walked.since >= self.since {
             self.walked = true;
@@ -265,7 +261,7 @@ impl Snapshot {
 
     /// Closes the requests about a path that are not newer than `until`. If newer ones are left,
     /// this sends a request. Returns the closed requests, without those about forgotten devices.
-    fn close(&mut self, path: &[u8], until: Unix) -> Vec<Request> {
+    fn close(&mut self, path: &[u8], until: Monotonic) -> Vec<Request> {
         let Some(requests) = self.requests.get_mut(path) else {
             return Vec::new();
         };
@@ -302,8 +298,8 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    fn seconds(seconds: u64) -> Unix {
-        Unix(0).after(Duration::from_secs(seconds))
+    fn seconds(seconds: u64) -> Monotonic {
+        Monotonic(0).after(Duration::from_secs(seconds))
     }
 
     /// A snapshot, and the requests that it sends.
@@ -321,14 +317,14 @@ mod tests {
         (snapshot, sent)
     }
 
-    fn request(snapshot: &mut Snapshot, path: &str, dir: u64, ts: Unix) {
+    fn request(snapshot: &mut Snapshot, path: &str, dir: u64, ts: Monotonic) {
         snapshot.request_below_moved(path.into(), "8:1", dir, ts);
     }
 
     /// The directories of the requests that a walk since an instant answers.
-    fn answer(snapshot: &mut Snapshot, path: &str, since: Unix) -> Vec<u64> {
+    fn answer(snapshot: &mut Snapshot, path: &str, since: Monotonic) -> Vec<u64> {
         let answered = snapshot.walked(&Walked {
-            since: Monotonic(since.0),
+            since,
             answer: true,
             roots: vec![Bytes::from(path.as_bytes())],
             ..Walked::default()
@@ -340,15 +336,15 @@ mod tests {
     fn requests_once_until_the_answer_and_again_for_what_came_since() {
         let (mut snapshot, sent) = snapshot();
         for dir in 1..=1000 {
-            request(&mut snapshot, "/w", dir, Unix(dir));
+            request(&mut snapshot, "/w", dir, Monotonic(dir));
         }
-        request(&mut snapshot, "/v", 1, Unix(1));
+        request(&mut snapshot, "/v", 1, Monotonic(1));
         assert_eq!(*sent.borrow(), [b"/w", b"/v"]);
-        assert_eq!(answer(&mut snapshot, "/w", Unix(999)).len(), 999);
+        assert_eq!(answer(&mut snapshot, "/w", Monotonic(999)).len(), 999);
         assert_eq!(*sent.borrow(), [b"/w", b"/v", b"/w"]);
-        assert_eq!(answer(&mut snapshot, "/w", Unix(2000)), [1000]);
-        assert_eq!(answer(&mut snapshot, "/w", Unix(2001)), []);
-        assert_eq!(answer(&mut snapshot, "/v", Unix(2001)), [1]);
+        assert_eq!(answer(&mut snapshot, "/w", Monotonic(2000)), [1000]);
+        assert_eq!(answer(&mut snapshot, "/w", Monotonic(2001)), []);
+        assert_eq!(answer(&mut snapshot, "/v", Monotonic(2001)), [1]);
         assert_eq!(sent.borrow().len(), 3);
         assert!(!snapshot.is_pending());
     }
@@ -356,7 +352,7 @@ mod tests {
     #[test]
     fn closes_what_is_late_and_nothing_else() {
         let (mut snapshot, sent) = snapshot();
-        request(&mut snapshot, "/answered", 1, Unix(1));
+        request(&mut snapshot, "/answered", 1, Monotonic(1));
         request(&mut snapshot, "/w", 2, seconds(2));
         request(&mut snapshot, "/w", 3, seconds(3));
         assert_eq!(answer(&mut snapshot, "/answered", seconds(1)), [1]);
@@ -364,28 +360,28 @@ mod tests {
         // Only the late deadline was removed.
         assert_eq!(snapshot.deadlines.len(), 2);
         assert!(snapshot.holes.is_empty());
-        assert!(snapshot.expire(Unix(seconds(2).after(PATIENCE).0 + 1)));
-        assert_eq!(snapshot.holes["8:1"], Unix::MAX);
+        assert!(snapshot.expire(Monotonic(seconds(2).after(PATIENCE).0 + 1)));
+        assert_eq!(snapshot.holes["8:1"], Monotonic::MAX);
         assert_eq!(*sent.borrow(), [&b"/answered"[..], b"/w", b"/w"]);
         assert_eq!(answer(&mut snapshot, "/w", seconds(4)), [3]);
-        assert!(!snapshot.expire(Unix::MAX));
+        assert!(!snapshot.expire(Monotonic::MAX));
     }
 
     #[test]
     fn forgets_the_requests_of_a_device() {
         let (mut snapshot, sent) = snapshot();
-        request(&mut snapshot, "/w", 1, Unix(1));
+        request(&mut snapshot, "/w", 1, Monotonic(1));
         snapshot.forget("8:2");
         assert!(snapshot.is_pending());
         snapshot.forget("8:1");
         assert!(!snapshot.is_pending());
         // The next file system with that device number.
-        request(&mut snapshot, "/w", 2, Unix(2));
+        request(&mut snapshot, "/w", 2, Monotonic(2));
         assert!(snapshot.is_pending());
-        assert_eq!(answer(&mut snapshot, "/w", Unix(1)), []);
+        assert_eq!(answer(&mut snapshot, "/w", Monotonic(1)), []);
         assert_eq!(*sent.borrow(), [b"/w", b"/w"]);
-        assert_eq!(answer(&mut snapshot, "/w", Unix(2)), [2]);
+        assert_eq!(answer(&mut snapshot, "/w", Monotonic(2)), [2]);
         assert!(!snapshot.is_pending());
-        assert!(!snapshot.expire(Unix::MAX));
+        assert!(!snapshot.expire(Monotonic::MAX));
     }
 }

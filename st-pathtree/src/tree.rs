@@ -5,7 +5,7 @@
 //! is kept for a while, to give paths as they were when a call began.
 
 use st_decode::event::Inode;
-use st_decode::time::Unix;
+use st_decode::time::Monotonic;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
@@ -115,9 +115,9 @@ pub struct Tree {
     /// them. A path is removed when a directory of it is renamed.
     chain_paths: HashMap<u64, Box<[u8]>>,
     /// When a directory was last renamed.
-    renamed: Unix,
+    renamed: Monotonic,
     /// What changes replaced, and when, oldest first.
-    replaced: VecDeque<(Unix, Replaced)>,
+    replaced: VecDeque<(Monotonic, Replaced)>,
     /// The former edges of nodes, each with the change that replaced it.
     former_edges: HashMap<u32, Vec<(Span, Edge)>>,
     /// The nodes of removed directories, each with the change that removed it.
@@ -128,16 +128,16 @@ pub struct Tree {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// When the call began.
-    pub began: Unix,
+    pub began: Monotonic,
     /// When the call had succeeded.
-    pub ts: Unix,
+    pub ts: Monotonic,
 }
 
 /// A state of the tree at an instant, with or without all changes that were under way then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Before(Unix),
-    After(Unix),
+    Before(Monotonic),
+    After(Monotonic),
 }
 
 impl State {
@@ -152,7 +152,7 @@ impl State {
 
 impl Tree {
     /// Learns the path of a directory, `parent`, from the path of a file in it.
-    pub fn learn(&mut self, began: Unix, parent: u64, fs_path: &[u8]) {
+    pub fn learn(&mut self, began: Monotonic, parent: u64, fs_path: &[u8]) {
         let Some(slash) = fs_path.iter().rposition(|&byte| byte == b'/') else {
             return;
         };
@@ -269,13 +269,13 @@ impl Tree {
 
     fn path_now(&self, edge: &Edge) -> Found {
         let mut names = vec![&edge.name[..]];
-        let above = self.climb(edge, State::After(Unix::MAX), &mut names);
+        let above = self.climb(edge, State::After(Monotonic::MAX), &mut names);
         join(above, &names)
     }
 
     /// The path of a file when a call began. `tail` is the end of the path that a chain showed;
     /// it begins with the name of the directory `top`.
-    pub fn path(&self, began: Unix, top: u64, tail: &[u8]) -> Found {
+    pub fn path(&self, began: Monotonic, top: u64, tail: &[u8]) -> Found {
         let cut = tail.iter().position(|&byte| byte == b'/');
         let (name, rest) = tail.split_at(cut.unwrap_or(tail.len()));
         let mut longest = Found::Tail(tail.to_vec());
@@ -313,14 +313,14 @@ impl Tree {
     }
 
     /// The path of a directory that a chain showed, if the directory had it at an instant.
-    fn chain_path(&self, inode: u64, instant: Unix) -> Option<&[u8]> {
+    fn chain_path(&self, inode: u64, instant: Monotonic) -> Option<&[u8]> {
         let path = self.chain_paths.get(&inode)?;
         (instant >= self.renamed).then_some(path)
     }
 
     /// Forgets what changes before an instant replaced. No path may be requested any more as it
     /// was before that instant.
-    pub fn settle(&mut self, before: Unix) {
+    pub fn settle(&mut self, before: Monotonic) {
         while self.replaced.front().is_some_and(|(ts, _)| *ts < before) {
             match self.replaced.pop_front() {
                 Some((_, Replaced::Edge(node))) => {

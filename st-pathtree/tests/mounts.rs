@@ -3,7 +3,7 @@
 use st_decode::event::{EventRecord, FsPath, Unresolved};
 use st_decode::record::{Bytes, Mounts};
 use st_decode::stage::Stage;
-use st_decode::time::{Monotonic, Unix};
+use st_decode::time::Monotonic;
 use st_decode::vocabulary::Event;
 use st_decode::wire;
 use st_pathtree::event::Status;
@@ -35,7 +35,7 @@ fn tree(tables: &[&[u8]], attempts: u64, watches: &[&str]) -> PathTree {
     tree
 }
 
-fn event(event: Event, ts: u64, dev: &'static str, path: &str, old: Option<&str>) -> Vec<u8> {
+fn event(event: Event, at: u64, dev: &'static str, path: &str, old: Option<&str>) -> Vec<u8> {
     let fs_path = |path: &str| FsPath {
         path: Bytes::from(path.as_bytes().to_vec()),
         ..FsPath::default()
@@ -43,9 +43,9 @@ fn event(event: Event, ts: u64, dev: &'static str, path: &str, old: Option<&str>
     let mut record = Vec::new();
     let event = EventRecord {
         event,
-        ts: Unix(ts),
         dev: Some(dev),
         unresolved: Unresolved {
+            at: Monotonic(at),
             fs_path: Some(fs_path(path)),
             old_fs_path: old.map(fs_path),
             ..Unresolved::default()
@@ -68,8 +68,8 @@ fn resolved(tree: &mut PathTree, record: &[u8]) -> Option<(String, Status)> {
     ))
 }
 
-fn create(tree: &mut PathTree, ts: u64, dev: &'static str, path: &str) -> Option<(String, Status)> {
-    resolved(tree, &event(Event::Create, ts, dev, path, None))
+fn create(tree: &mut PathTree, at: u64, dev: &'static str, path: &str) -> Option<(String, Status)> {
+    resolved(tree, &event(Event::Create, at, dev, path, None))
 }
 
 fn some(path: &str, status: Status) -> Option<(String, Status)> {

@@ -6,7 +6,7 @@
 use st_decode::event::{Bytes, EventRecord, FsPath, Unresolved};
 use st_decode::record::{Header, Mounts};
 use st_decode::stage::Stage;
-use st_decode::time::{Monotonic, Unix};
+use st_decode::time::Monotonic;
 use st_decode::vocabulary::{Class, Event};
 use st_decode::wire;
 use st_pathtree::pathtree::PathTree;
@@ -261,10 +261,10 @@ fn passed(
     };
     let event = EventRecord {
         event: kind,
-        ts: Unix(1000),
         seq,
         dev: Some("8:1"),
         unresolved: Unresolved {
+            at: Monotonic(1000),
             fs_path: Some(fs_path(path)),
             old_fs_path: old.map(fs_path),
             ..Unresolved::default()

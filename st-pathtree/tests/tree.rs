@@ -1,7 +1,7 @@
 //! The tree, compared with the simplest implementation: a copy of a small file system after
 //! every operation.
 
-use st_decode::time::Unix;
+use st_decode::time::Monotonic;
 use st_pathtree::tree::{DirEntry, Found, Span, Tree};
 use std::collections::BTreeMap;
 
@@ -103,8 +103,8 @@ impl Run {
     fn span(&self) -> Span {
         let began = 10 * self.states.len() as u64;
         Span {
-            began: Unix(began),
-            ts: Unix(began + 5),
+            began: Monotonic(began),
+            ts: Monotonic(began + 5),
         }
     }
 
@@ -184,7 +184,7 @@ impl Run {
     /// Lets the tree forget old states.
     fn settle(&mut self) {
         self.settled = self.settled.max(self.states.len().saturating_sub(5));
-        self.tree.settle(Unix(10 * self.settled as u64 + 6));
+        self.tree.settle(Monotonic(10 * self.settled as u64 + 6));
     }
 
     /// Compares a path at any instant. What the tree knows of it must be right, and it must be
@@ -199,7 +199,7 @@ impl Run {
         let inode = self.random.pick(&inodes);
         let (right, on_the_way) = path(state, inode);
         // After the operation that made this state, and before the next one has succeeded.
-        let began = Unix(10 * at as u64 + 6);
+        let began = Monotonic(10 * at as u64 + 6);
         let tail = format!("{}/file", state[&inode].name);
         match self.tree.path(began, inode, tail.as_bytes()) {
             Found::Whole(found) => {

@@ -18,6 +18,7 @@
 mod acls;
 mod attributes;
 mod cleanup;
+mod clock;
 mod compare;
 mod container;
 mod deed;
@@ -159,6 +160,7 @@ fn cases() -> Vec<Case> {
         replay::cases(),
         disturb::cases(),
         loss::cases(),
+        clock::cases(),
         others::cases(),
         kills::cases(),
         privileges::cases(),

@@ -9,7 +9,7 @@ use crate::pair::Call;
 use crate::process::{ImageFile, Notice};
 use crate::socket::{Socket, SocketCall};
 use st_probe::record::{Lost, Raw};
-use st_probe::time::{Monotonic, Unix};
+use st_probe::time::{Clock, Monotonic};
 use st_probe::vocabulary::{Cause, Value};
 use st_probe::wire;
 
@@ -43,9 +43,10 @@ impl Decoder {
         } else {
             event.process.tid = tid;
         }
+        event.unresolved.at = raw.ts;
         describe(&mut event, operation);
         if event.unresolved.fs_path.is_some() {
-            event.unresolved.began = Some(self.clock.unix(began));
+            event.unresolved.entered = Some(began);
         }
         wire::write(&event, out);
         self.seq += 1;
@@ -68,11 +69,11 @@ impl Decoder {
 
     /// Appends what later stages must be told of processes. Within a gap nothing is known of
     /// processes.
-    pub(super) fn write_notices(&mut self, ts: Unix, out: &mut Vec<u8>) {
+    pub(super) fn write_notices(&mut self, at: Monotonic, out: &mut Vec<u8>) {
         let is_known = self.gap.is_none();
         for notice in self.processes.take_notices() {
             if is_known {
-                write_notice(ts, notice, out);
+                write_notice(self.clock, at, notice, out);
             }
         }
     }
@@ -139,17 +140,20 @@ fn describe_socket<'a>(event: &mut EventRecord<'a>, socket: &'a Socket) {
     event.backlog = socket.backlog;
 }
 
-fn write_notice(ts: Unix, notice: Notice, out: &mut Vec<u8>) {
+fn write_notice(clock: Clock, at: Monotonic, notice: Notice, out: &mut Vec<u8>) {
     match notice {
-        Notice::Fork { parent, pid } => wire::write(&Fork { ts, parent, pid }, out),
+        Notice::Fork { parent, pid } => {
+            let ts = clock.unix(at);
+            wire::write(&Fork { ts, parent, pid }, out);
+        }
         Notice::Unload(image) => wire::write(&Unload { image }, out),
-        Notice::Image { image, file } => write_image(ts, image, file, out),
+        Notice::Image { image, file } => write_image(at, image, file, out),
     }
 }
 
-fn write_image(ts: Unix, image: u64, file: ImageFile, out: &mut Vec<u8>) {
+fn write_image(at: Monotonic, image: u64, file: ImageFile, out: &mut Vec<u8>) {
     let image = Image {
-        ts,
+        at,
         image,
         ..Image::default()
     };
@@ -179,13 +183,13 @@ fn write_image(ts: Unix, image: u64, file: ImageFile, out: &mut Vec<u8>) {
 }
 
 /// Appends where a directory is that a walk looks at.
-pub(super) fn write_directory(ts: Unix, values: &Values, out: &mut Vec<u8>) {
+pub(super) fn write_directory(at: Monotonic, values: &Values, out: &mut Vec<u8>) {
     let (Some(dev), Some(chain)) = (values.u32(Value::Dev), values.chain()) else {
         return;
     };
     if let Some(dir) = chain.own {
         let dir = Dir {
-            ts,
+            at,
             dev: &device_number(dev),
             dir,
             fs_path: FsPath::from(&chain),
@@ -195,9 +199,9 @@ pub(super) fn write_directory(ts: Unix, values: &Values, out: &mut Vec<u8>) {
 }
 
 /// Appends that a file system is no longer mounted anywhere.
-pub(super) fn write_shutdown(ts: Unix, values: &Values, out: &mut Vec<u8>) {
+pub(super) fn write_shutdown(at: Monotonic, values: &Values, out: &mut Vec<u8>) {
     if let Some(dev) = values.u32(Value::Dev) {
         let dev = &device_number(dev);
-        wire::write(&Shutdown { ts, dev }, out);
+        wire::write(&Shutdown { at, dev }, out);
     }
 }

@@ -207,6 +207,31 @@ fn a_gap_is_an_object_with_unix_times() {
 }
 
 #[test]
+fn a_gap_has_the_time_of_the_clock_that_was_set_before() {
+    let mut json = Json::default();
+    let mut out = Vec::new();
+    json.begin(&testing::header(1_000, 50_000), b"", &mut out);
+    let clock = pack(&[
+        ("t", Pack::Str(b"clock")),
+        ("ts", Pack::Int(2_000)),
+        ("realtime", Pack::Int(10_000)),
+    ]);
+    json.push("clock", &clock, &mut out).unwrap();
+    let lost = pack(&[
+        ("t", Pack::Str(b"lost")),
+        ("since", Pack::Int(2_100)),
+        ("ts", Pack::Int(2_300)),
+        ("cpu", Pack::Nil),
+        ("count", Pack::Nil),
+        ("cause", Pack::Str(b"ring buffer")),
+    ]);
+    json.push("lost", &lost, &mut out).unwrap();
+    let line = String::from_utf8(out).unwrap();
+    let start = "{\"t\":\"lost\",\"since\":10100,\"ts\":10300,";
+    assert!(line.starts_with(start), "{line}");
+}
+
+#[test]
 fn records_for_other_stages_do_not_appear() {
     for kind in ["mounts", "process", "fork", "walked", "dir", "end"] {
         assert_eq!(pushed(kind, b"\x81\xa1t\xa1?").unwrap(), "");

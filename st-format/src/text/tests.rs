@@ -337,6 +337,35 @@ fn a_gap_has_a_line() {
     );
 }
 
+#[test]
+fn a_gap_has_the_time_of_the_clock_that_was_set_before() {
+    let mut text = Text::default();
+    let mut out = Vec::new();
+    text.begin(&testing::header(1_000, 50_000), b"", &mut out);
+    let lost = testing::pack(&[
+        ("t", Pack::Str(b"lost")),
+        ("since", Pack::Int(0)),
+        ("ts", Pack::Int(2_000)),
+        ("cpu", Pack::Nil),
+        ("count", Pack::Nil),
+        ("cause", Pack::Str(b"ring buffer")),
+    ]);
+    text.push("lost", &lost, &mut out).unwrap();
+    let clock = testing::pack(&[
+        ("t", Pack::Str(b"clock")),
+        ("ts", Pack::Int(1_000)),
+        ("realtime", Pack::Int(3_600_000_000_000)),
+    ]);
+    text.push("clock", &clock, &mut out).unwrap();
+    text.push("lost", &lost, &mut out).unwrap();
+    let lines = String::from_utf8(out).unwrap();
+    let times: Vec<_> = lines.lines().map(|line| &line[..27]).collect();
+    assert_eq!(
+        times,
+        ["1970-01-01T00:00:00.000051Z", "1970-01-01T01:00:00.000001Z"]
+    );
+}
+
 fn later(name: &[u8], path: Pack) -> Vec<u8> {
     testing::pack(&[
         ("t", Pack::Str(b"event")),

@@ -7,7 +7,7 @@ use crate::snapshot::MovedDirectory;
 use crate::tree::{DirEntry, Span, key};
 use st_decode::event::{Dir, FsPath, Shutdown};
 use st_decode::record::{Lost, Walked};
-use st_decode::time::Unix;
+use st_decode::time::Monotonic;
 use st_decode::vocabulary::Event;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl PathTree {
     /// Learns what an event tells of directories.
     pub(super) fn learn(&mut self, event: &InputEvent) {
         let files = &event.unresolved;
-        if !self.follows || files.deleted || event.ts < self.snapshot.trusted_since() {
+        if !self.follows || files.deleted || event.at() < self.snapshot.trusted_since() {
             return;
         }
         let Some(dev) = event.dev else {
@@ -32,7 +32,7 @@ impl PathTree {
             tree.repeats |= self.resolver.kind(dev) == Some(BTRFS);
         }
         if self.waiting.is_empty() {
-            tree.settle(event.ts.before(LONGEST_CALL));
+            tree.settle(event.at().before(LONGEST_CALL));
         }
         for fs_path in new.into_iter().chain(old) {
             if let Some(parent) = fs_path.parent.and_then(key) {
@@ -41,7 +41,7 @@ impl PathTree {
         }
         let span = Span {
             began: event.began(),
-            ts: event.ts,
+            ts: event.at(),
         };
         let (to, from) = (new.and_then(entry), old.and_then(entry));
         let dir = files.dir.and_then(key);
@@ -77,7 +77,7 @@ impl PathTree {
                     self.snapshot.note_moved(MovedDirectory {
                         dev: dev.to_owned(),
                         dir,
-                        ts: event.ts,
+                        ts: event.at(),
                     });
                 }
             }
@@ -90,13 +90,13 @@ impl PathTree {
                 }
             }
         }
-        self.request_for_unmet(dev, event.ts);
-        self.request_below_moved(event.ts);
+        self.request_for_unmet(dev, event.at());
+        self.request_below_moved(event.at());
     }
 
     /// Requests walks below the directories that were renamed and may come from where no walk
     /// has been. `now` is the time of the record that is handled.
-    fn request_below_moved(&mut self, now: Unix) {
+    fn request_below_moved(&mut self, now: Monotonic) {
         if !self.snapshot.is_walked() {
             return;
         }
@@ -107,7 +107,7 @@ impl PathTree {
             };
             let question = Question {
                 event: Event::Rename,
-                ts,
+                at: ts,
                 dev: &dev,
                 named: true,
                 outside: false,
@@ -118,7 +118,7 @@ impl PathTree {
                     (self.snapshot).request_below_moved(resolved.path, &dev, dir, now);
                 }
                 Status::Partial if !self.is_outside(&dev, ts) => {
-                    self.snapshot.note_hole(&dev, Unix::MAX);
+                    self.snapshot.note_hole(&dev, Monotonic::MAX);
                 }
                 _ => {}
             }
@@ -127,7 +127,7 @@ impl PathTree {
 
     /// Requests walks for the btrfs subvolumes that events have named and no walk has met. They
     /// were created since the walk, or after it had passed by, and may be anywhere.
-    fn request_for_unmet(&mut self, dev: &str, now: Unix) {
+    fn request_for_unmet(&mut self, dev: &str, now: Monotonic) {
         if !self.snapshot.is_walked() {
             return;
         }
@@ -148,11 +148,11 @@ impl PathTree {
 
     /// Takes the end of a walk.
     pub(super) fn walked(&mut self, walked: &Walked) {
-        let ts = self.clock.unix(walked.ts);
+        let ts = walked.ts;
         for request in self.snapshot.walked(walked) {
             let dev = request.dev();
             if !walked.complete {
-                self.snapshot.note_hole(dev, Unix::MAX);
+                self.snapshot.note_hole(dev, Monotonic::MAX);
             } else if request
                 .dir()
                 .is_some_and(|dir| self.is_unknown_below(dev, dir))
@@ -181,7 +181,7 @@ impl PathTree {
 
     /// Learns of a directory that a walk met.
     pub(super) fn dir(&mut self, dir: &Dir) {
-        if !self.follows || dir.ts < self.snapshot.trusted_since() {
+        if !self.follows || dir.at < self.snapshot.trusted_since() {
             return;
         }
         let tree = self.trees.get_or_new(dir.dev);
@@ -196,7 +196,7 @@ impl PathTree {
         if *dir.fs_path.path == *b"/" {
             tree.root(inode);
         } else if let Some(entry) = entry(&dir.fs_path) {
-            tree.learn(dir.ts, entry.parent, &dir.fs_path.path);
+            tree.learn(dir.at, entry.parent, &dir.fs_path.path);
             tree.seen(inode, entry);
         }
     }
@@ -208,7 +208,7 @@ impl PathTree {
             if self.waiting.is_empty() {
                 self.trees.forget_former();
             }
-            self.trees.retire(shutdown.dev, shutdown.ts);
+            self.trees.retire(shutdown.dev, shutdown.at);
         }
         self.snapshot.forget(shutdown.dev);
     }
@@ -221,7 +221,7 @@ impl PathTree {
         if self.waiting.is_empty() {
             self.trees.forget_current();
         } else {
-            self.trees.retire_all(self.clock.unix(lost.since));
+            self.trees.retire_all(lost.since);
         }
         self.snapshot.distrust(lost.end());
     }

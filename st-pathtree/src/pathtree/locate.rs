@@ -6,7 +6,7 @@ use crate::mount::DirRename;
 use crate::resolve::{Question, Resolved};
 use crate::tree::{Found, Tree, key};
 use st_decode::event::FsPath;
-use st_decode::time::Unix;
+use st_decode::time::Monotonic;
 use st_decode::vocabulary::Event;
 
 /// The types of file systems whose directories keep their inode numbers. A directory that no
@@ -54,10 +54,10 @@ impl PathTree {
         let dev = event.dev.unwrap_or_default();
         let question = Question {
             event: event.event,
-            ts: event.ts,
+            at: event.at(),
             dev,
             named: !matches!(event.event, Event::Attrib | Event::Exec),
-            outside: any_partial && self.is_outside(dev, event.ts),
+            outside: any_partial && self.is_outside(dev, event.at()),
         };
         let mut new = self.resolve(question, new_path, &new, None);
         let mut old = old_path
@@ -88,7 +88,7 @@ impl PathTree {
     }
 
     /// The tree of a device at an instant, unless records since then are missing.
-    fn tree(&self, dev: &str, instant: Unix) -> Option<&Tree> {
+    fn tree(&self, dev: &str, instant: Monotonic) -> Option<&Tree> {
         if let Some(former) = self.trees.former(dev, instant) {
             return Some(former);
         }
@@ -119,12 +119,12 @@ impl PathTree {
     }
 
     /// Whether a file cannot be below a watch if its path on a device is not whole.
-    pub(super) fn is_outside(&self, dev: &str, ts: Unix) -> bool {
+    pub(super) fn is_outside(&self, dev: &str, at: Monotonic) -> bool {
         let walked = |path: &[u8]| {
             let mut roots = self.snapshot.roots().iter();
             roots.any(|root| crate::mount::below(path, root).is_some())
         };
-        self.snapshot.is_complete(dev, ts)
+        self.snapshot.is_complete(dev, at)
             && self.keeps_inodes(dev)
             && (self.resolver.watches().iter())
                 .all(|(path, events)| events.is_empty() || walked(path))
@@ -161,6 +161,6 @@ impl PathTree {
             renames.push(DirRename { from, to });
         }
         let dev = event.dev.unwrap_or_default();
-        self.resolver.renamed(event.ts, dev, &renames);
+        self.resolver.renamed(event.at(), dev, &renames);
     }
 }

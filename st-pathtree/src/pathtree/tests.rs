@@ -43,8 +43,9 @@ fn header() -> Header {
 }
 
 /// What an event on one file tells.
-fn within(fs_path: FsPath) -> Unresolved {
+fn within(at: u64, fs_path: FsPath) -> Unresolved {
     Unresolved {
+        at: Monotonic(at),
         fs_path: Some(fs_path),
         ..Unresolved::default()
     }
@@ -65,7 +66,7 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     let name = vec![b'n'; 200];
     for ino in 1..=DEPTH {
         let dir = Dir {
-            ts: Unix(1),
+            at: Monotonic(1),
             dev: "8:1",
             dir: Inode {
                 subvolume: None,
@@ -84,14 +85,16 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
         let parent = inode(if seq == 0 { DEPTH + 1 } else { DEPTH });
         let event = EventRecord {
             event: Event::Create,
-            ts: Unix(2),
             seq,
             dev: Some("8:1"),
-            unresolved: within(FsPath {
-                path: Bytes::from([&name, &b"/f"[..]].concat()),
-                parent,
-                top: parent,
-            }),
+            unresolved: within(
+                2,
+                FsPath {
+                    path: Bytes::from([&name, &b"/f"[..]].concat()),
+                    parent,
+                    top: parent,
+                },
+            ),
             ..EventRecord::default()
         };
         wire::write(&event, &mut input);
@@ -124,7 +127,7 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     while let Some(length) = wire::value_len(rest).unwrap() {
         let (record, after) = rest.split_at(length);
         let event = wire::kind(record) == Some("event");
-        told.push(event.then(|| wire::read::<EventRecord>(record).unwrap().seq));
+        told.push(event.then(|| wire::read::<crate::event::EventRecord>(record).unwrap().seq));
         rest = after;
     }
     let expected: Vec<_> = (0..EVENTS).map(Some).collect();
@@ -169,13 +172,15 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
     let event = |subvolume| {
         record(&EventRecord {
             event: Event::Create,
-            ts: Unix(2),
             dev: Some("0:28"),
-            unresolved: within(FsPath {
-                path: Bytes::from(&b"deep/file"[..]),
-                parent: Some(inode(subvolume, 300)),
-                top: Some(inode(subvolume, 300)),
-            }),
+            unresolved: within(
+                2,
+                FsPath {
+                    path: Bytes::from(&b"deep/file"[..]),
+                    parent: Some(inode(subvolume, 300)),
+                    top: Some(inode(subvolume, 300)),
+                },
+            ),
             ..EventRecord::default()
         })
     };
@@ -194,7 +199,7 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
     assert!(push(&event(UNMET)).is_empty());
     for (ino, fs_path) in [(256, "/"), (300, "/deep")] {
         let dir = Dir {
-            ts: Unix(3),
+            at: Monotonic(3),
             dev: "0:28",
             dir: inode(MET, ino),
             fs_path: FsPath {
@@ -231,7 +236,7 @@ fn what_is_told_within_a_gap_is_not_trusted() {
     };
     let dir = |ts, ino, fs_path: &str| {
         record(&Dir {
-            ts: Unix(ts),
+            at: Monotonic(ts),
             dev: DEV,
             dir: inode(ino),
             fs_path: FsPath {
@@ -253,16 +258,17 @@ fn what_is_told_within_a_gap_is_not_trusted() {
     let event = |event, ts, top, fs_path: &str| {
         record(&EventRecord {
             event,
-            ts: Unix(ts),
             dev: Some(DEV),
             unresolved: Unresolved {
-                began: Some(Unix(ts)),
                 dir: (event == Event::Mkdir).then(|| inode(4)),
-                ..within(FsPath {
-                    path: Bytes::from(fs_path.as_bytes()),
-                    parent: Some(inode(top)),
-                    top: (!fs_path.starts_with('/')).then(|| inode(top)),
-                })
+                ..within(
+                    ts,
+                    FsPath {
+                        path: Bytes::from(fs_path.as_bytes()),
+                        parent: Some(inode(top)),
+                        top: (!fs_path.starts_with('/')).then(|| inode(top)),
+                    },
+                )
             },
             ..EventRecord::default()
         })

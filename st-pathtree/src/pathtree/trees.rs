@@ -1,7 +1,7 @@
 //! The trees of all file systems.
 
 use crate::tree::Tree;
-use st_decode::time::Unix;
+use st_decode::time::Monotonic;
 use std::collections::HashMap;
 
 /// The tree of each file system, by its device.
@@ -14,7 +14,7 @@ pub(super) struct Trees {
 /// A tree that is out of date.
 struct FormerTree {
     /// The instant until which the tree was right.
-    until: Unix,
+    until: Monotonic,
     dev: String,
     tree: Tree,
 }
@@ -46,7 +46,7 @@ impl Trees {
     }
 
     /// The tree that a device had at an instant, if that tree is a former one now.
-    pub(super) fn former(&self, dev: &str, instant: Unix) -> Option<&Tree> {
+    pub(super) fn former(&self, dev: &str, instant: Monotonic) -> Option<&Tree> {
         let mut former = self.former.iter();
         let former = former.find(|former| former.dev == dev && former.until > instant);
         former.map(|former| &former.tree)
@@ -58,7 +58,7 @@ impl Trees {
     }
 
     /// Makes the tree of a device a former one.
-    pub(super) fn retire(&mut self, dev: &str, until: Unix) {
+    pub(super) fn retire(&mut self, dev: &str, until: Monotonic) {
         if let Some((dev, tree)) = self.current.remove_entry(dev) {
             self.former.push(FormerTree { until, dev, tree });
         }
@@ -70,7 +70,7 @@ impl Trees {
     }
 
     /// Makes all trees former ones.
-    pub(super) fn retire_all(&mut self, until: Unix) {
+    pub(super) fn retire_all(&mut self, until: Monotonic) {
         for (dev, tree) in self.current.drain() {
             self.former.push(FormerTree { until, dev, tree });
         }

@@ -40,6 +40,7 @@
 //! 6. The README's table of events gets a line.
 
 mod acls;
+mod clock;
 mod directories;
 mod files;
 mod processes;
@@ -299,6 +300,7 @@ pub fn hooks() -> impl Iterator<Item = &'static HookRow> {
         sockets::HOOKS,
         directories::HOOKS,
         processes::HOOKS,
+        clock::HOOKS,
     ]
     .into_iter()
     .flatten()

@@ -33,8 +33,8 @@
 //! # Order
 //!
 //! The first record is [`Header`], the last is [`End`]; a stream without that was cut. [`Raw`]
-//! records are in the order of their times. [`Mounts`], [`Process`], [`Walked`] and [`Lost`]
-//! stand where they matter for the records after them, which their descriptions tell.
+//! records are in the order of their times. [`ClockSet`], [`Mounts`], [`Process`], [`Walked`] and
+//! [`Lost`] stand where they matter for the records after them, which their descriptions tell.
 //!
 //! # Stages
 //!
@@ -88,7 +88,8 @@ pub struct Header {
     /// CLOCK_MONOTONIC at one instant.
     pub monotonic: Monotonic,
     /// CLOCK_REALTIME at the instant of `monotonic`: nanoseconds since the Unix epoch. The Unix
-    /// time of any record is its `ts` less `monotonic` plus `realtime`.
+    /// time of any record before the first [`ClockSet`] is its `ts` less `monotonic` plus
+    /// `realtime`.
     pub realtime: Unix,
     /// How far above its value at a function's entry the stack pointer is at the return:
     /// 8 where `call` pushes the return address, else 0. Bytes.
@@ -112,13 +113,15 @@ pub struct Header {
     pub answers: bool,
     /// The command line of st-probe, its name included.
     pub command: Vec<String>,
-    /// The process that runs the command which st-probe was given, if any.
+    /// The process that runs the command which st-probe was given, if any: its id in the initial
+    /// pid namespace.
     #[serde(default)]
     pub child: Option<i32>,
 }
 
 impl Header {
-    /// Converts the times of this stream's records, which are of CLOCK_MONOTONIC.
+    /// Converts the times of this stream's records, which are of CLOCK_MONOTONIC, until a
+    /// [`ClockSet`] comes.
     pub fn clock(&self) -> Clock {
         Clock::new(self.monotonic, self.realtime)
     }
@@ -192,6 +195,29 @@ pub struct Raw<'a> {
     pub data: Bytes<'a>,
 }
 
+/// `t` = `clock`: CLOCK_REALTIME was set, or jumped as the machine was suspended or a leap second
+/// was inserted. CLOCK_MONOTONIC goes on meanwhile.
+///
+/// It stands where that happened, among the raw records: the Unix time of later records is their
+/// `ts` less the `ts` of this one plus `realtime`. If the clock is set again before st-probe has
+/// read it, the first record has the time of the last setting.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "clock")]
+pub struct ClockSet {
+    /// An instant just after the clock was set (`timerfd_clock_was_set()` in fs/timerfd.c). Where
+    /// the kernel's record of that is missing, st-probe finds out within some two seconds.
+    pub ts: Monotonic,
+    /// CLOCK_REALTIME at the instant of `ts`.
+    pub realtime: Unix,
+}
+
+impl ClockSet {
+    /// Converts the times of the records that follow.
+    pub fn clock(&self) -> Clock {
+        Clock::new(self.ts, self.realtime)
+    }
+}
+
 /// `t` = `mounts`: the mount table of a mount namespace, at the start and whenever it changed.
 ///
 /// It stands before all raw records since `since`: the table changed at an unknown instant
@@ -234,7 +260,8 @@ pub struct Process<'a> {
     /// orphans there. Absent: false.
     #[serde(default)]
     pub first: bool,
-    /// When it began, rounded to a clock tick (10 ms): nanoseconds since the Unix epoch.
+    /// When it began, rounded to a clock tick (10 ms), by the realtime clock as it was set when
+    /// st-probe found the process: nanoseconds since the Unix epoch.
     #[serde(default)]
     pub start: Option<Unix>,
     /// The path of its executable, if the process is in st-probe's own mount namespace.

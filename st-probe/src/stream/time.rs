@@ -66,6 +66,11 @@ impl Clock {
         }
     }
 
+    /// How far apart the readings of CLOCK_REALTIME by two such conversions are at any instant.
+    pub fn differs(self, other: Self) -> Duration {
+        Duration::from_nanos(self.offset.abs_diff(other.offset))
+    }
+
     /// CLOCK_REALTIME at an instant.
     pub fn unix(self, instant: Monotonic) -> Unix {
         Unix(instant.0.saturating_add_signed(self.offset))
@@ -83,6 +88,10 @@ mod tests {
             assert_eq!(clock.unix(Monotonic(monotonic)), Unix(unix));
         }
         assert_eq!(clock.unix(Monotonic::MAX), Unix::MAX);
+        assert_eq!(clock.differs(clock), Duration::ZERO);
+        let set = Clock::new(Monotonic(600), Unix(10_070));
+        assert_eq!(clock.differs(set), Duration::from_nanos(30));
+        assert_eq!(set.differs(clock), Duration::from_nanos(30));
         let behind = Clock { offset: -500 };
         assert_eq!(behind.unix(Monotonic(400)), Unix(0));
     }

@@ -210,6 +210,8 @@ words! {
         Process = "process",
         /// A process that st-probe reads about in /proc: see `machine::census`.
         Alive = "alive",
+        /// The realtime clock was set.
+        Clock = "clock",
         /// A mount table may be about to change.
         Mount = "mount",
         /// A mount namespace was made.

@@ -1,11 +1,12 @@
 //! From the ring buffers, and from whatever else is read of the machine, to the stream.
 
 use crate::machine::census::Census;
+use crate::machine::clock::ClockReader;
 use crate::machine::mounts::MountReader;
 use crate::stream::record::{Bytes, End, Lost, Raw};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::{Cause, Service, Why};
-use crate::sys::clock::now;
+use crate::sys::clock::{self, now};
 use crate::sys::proc::Proc;
 use crate::sys::signals::Signals;
 use crate::tracefs::health::{Finding, Health};
@@ -45,6 +46,7 @@ pub struct Pump {
     /// Bytes for one sub-buffer, which all buffers are read into.
     page: Vec<u8>,
     mounts: MountReader,
+    clock: ClockReader,
     census: Census,
     walks: Walks,
     health: Health,
@@ -78,6 +80,7 @@ impl Pump {
         Ok(Self {
             page: vec![0; LARGEST_SUB_BUFFER],
             mounts: MountReader::open(Proc::default(), &session.hooks)?,
+            clock: ClockReader::new(&session.hooks),
             census: Census::due(now, Proc::default()),
             walks,
             health: Health::new(buffers.iter().map(Buffer::cpu).collect()),
@@ -95,8 +98,9 @@ impl Pump {
     /// Begins the stream with the header and the mount tables. `child` runs the command.
     pub fn begin(&mut self, session: &Session, child: Option<Pid>) -> Result<()> {
         let cpus = self.buffers.len() as u32;
-        self.output
-            .push(&header(session, &self.walks, cpus, child)?);
+        let header = header(session, &self.walks, cpus, child)?;
+        self.clock.begin(header.clock());
+        self.output.push(&header);
         let mut tables = Vec::new();
         self.mounts.all(&mut tables)?;
         self.output.push_encoded(&tables);
@@ -225,8 +229,9 @@ impl Pump {
         }
     }
 
-    /// Reads every ring buffer until it is empty or has come to `until`, and the mount tables if
-    /// they may have changed. Returns whether there was anything.
+    /// Reads every ring buffer until it is empty or has come to `until`, the mount tables if they
+    /// may have changed, and the realtime clock if it may have been set. Returns whether there was
+    /// anything.
     fn drain_all(&mut self, until: Monotonic) -> Result<bool> {
         let mut found = false;
         for at in 0..self.buffers.len() {
@@ -244,6 +249,13 @@ impl Pump {
             self.merge
                 .push(Source::MountTables, since, Entry::Record(record));
         }
+        if self.clock.is_due() {
+            let (now, realtime) = clock::both()?;
+            if let Some((ts, record)) = self.clock.read(now, realtime) {
+                found = true;
+                self.merge.push(Source::Clock, ts, Entry::Record(record));
+            }
+        }
         Ok(found)
     }
 
@@ -254,16 +266,18 @@ impl Pump {
             stall: self.output.stall(),
         };
         let buffer = &mut self.buffers[at];
-        let (merge, mounts) = (&mut self.merge, &mut self.mounts);
+        let (merge, mounts, clock) = (&mut self.merge, &mut self.mounts, &mut self.clock);
         let cpu = buffer.cpu();
         buffer.drain(&mut self.page, until, before, |found| match found {
             Found::Record { ts, id, data } => {
                 mounts.note(id, ts);
+                clock.note(id, ts);
                 let data = data.to_vec();
                 merge.push(Source::Cpu(cpu), ts, Entry::Raw { cpu, id, data });
             }
             Found::Gap(lost) => {
                 mounts.lost(lost.ts);
+                clock.doubt();
                 merge.push(Source::Cpu(cpu), lost.ts, Entry::Lost(lost));
             }
         })
@@ -288,6 +302,8 @@ impl Pump {
 
     /// Finds what the kernel did not record.
     pub fn check(&mut self, session: &Session, now: Monotonic) -> Result<()> {
+        // The record of a setting may be missing, or its hook absent.
+        self.clock.doubt();
         for finding in self.health.check(session, now)? {
             match finding {
                 Finding::Records(lost) => {

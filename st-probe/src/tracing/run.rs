@@ -124,9 +124,9 @@ impl Run {
         let child = self.command.as_ref().map(|command| command.pid);
         self.pump.begin(&self.session, child)?;
         // The records of processes begin first: each process is known before what it does is
-        // recorded.
-        self.session
-            .enable(|subject| subject == Subject::Service(Service::Process))?;
+        // recorded. They have times, so those of the clock come with them.
+        let first = [Service::Process, Service::Clock].map(Subject::Service);
+        self.session.enable(|subject| first.contains(&subject))?;
         let mut failure = None;
         let why = if self.first_census_is_interrupted()? {
             Why::Signal
@@ -167,8 +167,14 @@ impl Run {
 
     /// Lets the records of operations begin, and the command. Returns when tracing is to end.
     fn begin(&mut self, duration: Option<Duration>) -> Result<Monotonic> {
-        let later = [Service::Process, Service::Alive, Service::Directory].map(Subject::Service);
-        self.session.enable(|subject| !later.contains(&subject))?;
+        let others = [
+            Service::Process,
+            Service::Clock,
+            Service::Alive,
+            Service::Directory,
+        ];
+        let others = others.map(Subject::Service);
+        self.session.enable(|subject| !others.contains(&subject))?;
         self.pump.begin_walks();
         say!("tracing; Ctrl-C ends it");
         if let Some(command) = &mut self.command {

@@ -7,6 +7,8 @@
 pub enum Source {
     /// The ring buffer of the CPU of this number.
     Cpu(u32),
+    /// The realtime clock: `clock` records.
+    Clock,
     /// The census: `process` records.
     Processes,
     /// The mount tables: `mounts` records.
@@ -27,6 +29,7 @@ mod tests {
             Source::Cpu(0),
             Source::Cpu(1),
             Source::Cpu(u32::MAX),
+            Source::Clock,
             Source::Processes,
             Source::MountTables,
             Source::Walks,

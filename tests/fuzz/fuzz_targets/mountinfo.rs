@@ -7,7 +7,7 @@ use st_pathtree::event::Status;
 use st_pathtree::mount::DirRename;
 use st_pathtree::record::{Bytes, Mounts};
 use st_pathtree::resolve::{Question, Resolver};
-use st_pathtree::time::{Clock, Monotonic, Unix};
+use st_pathtree::time::Monotonic;
 use st_pathtree::tree::Found;
 use st_pathtree::vocabulary::Event;
 use st_pathtree::watch::{Watch, Watches};
@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
     let watches = ["all=/srv", "none=/", "attrib=/proc"];
     let watches = watches.map(|watch| Watch::parse(watch.as_bytes()).expect("a watch"));
     let mut resolver = Resolver::new(Watches::new(watches.to_vec()));
-    resolver.begin(Clock::default());
+    resolver.begin();
     for (ts, table) in (1..).zip(input.splitn(4, |&byte| byte == 0)) {
         resolver.mounted(&Mounts {
             ts: Monotonic(ts),
@@ -37,10 +37,10 @@ fuzz_target!(|input: &[u8]| {
         let ask = |resolver: &Resolver| {
             let paths = [root.to_vec(), [root, b"/file"].concat()];
             // During the changes, and after them.
-            for (ts, path) in paths.iter().flat_map(|path| [(1, path), (9, path)]) {
+            for (at, path) in paths.iter().flat_map(|path| [(1, path), (9, path)]) {
                 let question = Question {
                     event: Event::Create,
-                    ts: Unix(ts),
+                    at: Monotonic(at),
                     dev,
                     named: true,
                     outside: false,
@@ -53,7 +53,7 @@ fuzz_target!(|input: &[u8]| {
         ask(&resolver);
         let renames = [(root, Some(point)), (point, None)];
         resolver.renamed(
-            Unix(9),
+            Monotonic(9),
             dev,
             &renames.map(|(from, to)| DirRename { from, to }),
         );
