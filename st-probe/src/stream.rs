@@ -6,6 +6,7 @@ pub mod arch;
 #[cfg(feature = "args")]
 pub mod args;
 mod confine;
+mod input;
 mod interrupt;
 pub mod record;
 pub mod stage;

@@ -5,6 +5,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, stat};
 use nix::unistd::mkfifo;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,7 +36,41 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::new("systracer/recording-goes-on", recording_goes_on));
     cases.push(Case::new("systracer/recording-disk-full", disk_full));
     cases.push(Case::new("systracer/fatal", fatal));
+    for (name, options) in [
+        ("reader-goes", &[][..]),
+        ("reader-goes-recorded", &["--record"][..]),
+    ] {
+        cases.push(Case::new(format!("systracer/{name}"), move |report| {
+            reader_goes(report, name, options)
+        }));
+    }
     cases
+}
+
+/// Nothing happens any more, and nobody reads: that ends tracing.
+fn reader_goes(report: &mut Report, name: &str, options: &[&str]) -> Result<()> {
+    let place = Kind::Tmpfs.place(name)?;
+    for any_line in [false, true] {
+        let mut command = Command::new("systracer");
+        command.args(watch("all", &place.dir)).args(options);
+        if !options.is_empty() {
+            command.arg(format!("/tmp/{name}-{any_line}"));
+        }
+        let (program, out) = Program::start_uncollected(&mut command)?;
+        program.wait_err("it said that it is tracing", says_tracing)?;
+        if any_line {
+            sys::creat(&place.dir.join("file"), 0o644)?;
+            let mut line = String::new();
+            BufReader::new(out).read_line(&mut line)?;
+            if !line.contains("file") {
+                report.problems.push(format!("it told: {line}"));
+            }
+        } else {
+            drop(out);
+        }
+        check_end(&program.finish()?, &mut report.problems);
+    }
+    Ok(())
 }
 
 /// A shell script's background job, to which SIGINT is ignored from its beginning: a signal ends

@@ -135,7 +135,7 @@ impl Pipeline {
     fn begins(&mut self, stream: &OwnedFd) -> Result<bool> {
         loop {
             let stream = PollFd::new(stream.as_fd(), PollFlags::POLLIN);
-            match self.wait(Some(stream))? {
+            match self.wait(vec![stream])? {
                 events if events.contains(PollFlags::POLLIN) => return Ok(true),
                 events if events.is_empty() => {}
                 _ => return Ok(false),
@@ -175,8 +175,9 @@ impl Pipeline {
             self.children.reap()?;
             // It is put back below: whoever polls for it borrows it.
             let recorder = self.recorder.take();
-            let awaited = recorder.as_ref().and_then(Recorder::awaited);
-            if awaited.is_none() && self.children.are_over() {
+            let awaited = recorder.as_ref().map(Recorder::awaited);
+            let awaited = awaited.unwrap_or_default();
+            if awaited.is_empty() && self.children.are_over() {
                 break;
             }
             self.wait(awaited)?;
@@ -217,11 +218,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Waits for a signal, which goes on to the first stage, or for `other`; returns the events
-    /// of that.
-    fn wait(&mut self, other: Option<PollFd>) -> Result<PollFlags> {
+    /// Waits for a signal, which goes on to the first stage, or for `others`; returns the events
+    /// of the first of those.
+    fn wait(&mut self, others: Vec<PollFd>) -> Result<PollFlags> {
         let signals = PollFd::new(self.signals.fd(), PollFlags::POLLIN);
-        let mut awaited: Vec<_> = [signals].into_iter().chain(other).collect();
+        let mut awaited: Vec<_> = [signals].into_iter().chain(others).collect();
         poll(&mut awaited, Duration::MAX).context("cannot wait")?;
         let other = awaited.get(1).and_then(PollFd::revents);
         for caught in self.signals.take() {

@@ -3,10 +3,12 @@
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
+use st_probe::sys::poll::poll;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How much is copied at once, and how much each pipe holds where that is allowed: bytes.
 const PIPE: usize = 1 << 20;
@@ -55,13 +57,19 @@ impl Recorder {
     }
 
     /// What to poll for before the next turn; nothing once it is done.
-    pub fn awaited(&self) -> Option<PollFd<'_>> {
+    pub fn awaited(&self) -> Vec<PollFd<'_>> {
         match (&self.input, &self.output) {
             (_, Some(output)) if self.written < self.read => {
-                Some(PollFd::new(output.as_fd(), PollFlags::POLLOUT))
+                vec![PollFd::new(output.as_fd(), PollFlags::POLLOUT)]
             }
-            (Some(input), _) => Some(PollFd::new(input.as_fd(), PollFlags::POLLIN)),
-            (None, _) => None,
+            (Some(input), output) => {
+                let input = PollFd::new(input.as_fd(), PollFlags::POLLIN);
+                // The reader may go while there is nothing to be written.
+                let output =
+                    (output.as_ref()).map(|output| PollFd::new(output.as_fd(), PollFlags::empty()));
+                [input].into_iter().chain(output).collect()
+            }
+            (None, _) => Vec::new(),
         }
     }
 
@@ -81,8 +89,27 @@ impl Recorder {
         if self.written < self.read {
             return Ok(());
         }
+        self.look_for_reader()?;
         self.read()?;
         self.write()
+    }
+
+    /// Finds out whether whoever reads its output has gone.
+    fn look_for_reader(&mut self) -> Result<()> {
+        if let Some(output) = &self.output {
+            let mut output = [PollFd::new(output.as_fd(), PollFlags::empty())];
+            let told = poll(&mut output, Duration::ZERO).context("cannot poll")?;
+            if told > 0 {
+                self.lose_reader();
+            }
+        }
+        Ok(())
+    }
+
+    fn lose_reader(&mut self) {
+        self.output = None;
+        self.reader_gone = true;
+        self.end_if_unwanted();
     }
 
     /// Reads what is there, and records it.
@@ -116,10 +143,7 @@ impl Recorder {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                    self.output = None;
-                    self.reader_gone = true;
-                }
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => self.lose_reader(),
                 Err(error) => return Err(error).context("cannot write to st-decode"),
             }
         }
@@ -147,10 +171,8 @@ fn is_passing(kind: ErrorKind) -> bool {
 mod tests {
     use super::*;
     use nix::unistd::pipe2;
-    use st_probe::sys::poll::poll;
     use std::fs;
     use std::thread;
-    use std::time::Duration;
 
     /// A recorder, the end that it reads from, the one that it writes to, and the recording's path.
     fn recorder(name: &str) -> (Recorder, File, File, PathBuf) {
@@ -165,8 +187,12 @@ mod tests {
 
     /// Turns until it is done.
     fn finish(recorder: &mut Recorder) {
-        while let Some(awaited) = recorder.awaited() {
-            poll(&mut [awaited], Duration::MAX).unwrap();
+        loop {
+            let mut awaited = recorder.awaited();
+            if awaited.is_empty() {
+                break;
+            }
+            poll(&mut awaited, Duration::MAX).unwrap();
             recorder.turn().unwrap();
         }
     }
@@ -209,6 +235,23 @@ mod tests {
         });
         assert!(recorder.reader_is_gone() && recorder.take_trouble().is_none());
         assert!(fs::read(&path).unwrap() == bytes());
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn it_notices_that_the_reader_goes_while_nothing_comes() {
+        let (mut recorder, mut feed, drain, path) = recorder("silence");
+        feed.write_all(b"some").unwrap();
+        poll(&mut recorder.awaited(), Duration::MAX).unwrap();
+        recorder.turn().unwrap();
+        drop(drain);
+        poll(&mut recorder.awaited(), Duration::MAX).unwrap();
+        recorder.turn().unwrap();
+        assert!(recorder.reader_is_gone());
+        feed.write_all(b"more").unwrap();
+        drop(feed);
+        finish(&mut recorder);
+        assert_eq!(fs::read(&path).unwrap(), b"somemore");
         fs::remove_file(path).unwrap();
     }
 

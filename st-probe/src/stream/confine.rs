@@ -13,11 +13,12 @@ use std::io;
 const NOBODY: libc::uid_t = 65534;
 
 /// The system calls that a stage keeps: for input, output, memory, locks, time, signals and exit.
-const ALLOWED: [libc::c_long; 30] = [
+const ALLOWED: [libc::c_long; 31] = [
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_write,
     libc::SYS_writev,
+    libc::SYS_ppoll,
     libc::SYS_close,
     libc::SYS_fstat,
     libc::SYS_lseek,

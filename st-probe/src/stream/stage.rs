@@ -9,6 +9,7 @@
 //! | 3 | something was lost: with st-format's `--strict` only |
 //! | 4 | the input was cut or corrupt; what was readable of it was processed |
 
+use crate::stream::input::Input;
 use crate::stream::record::{End, Header, MAGIC, VERSION};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::Why;
@@ -95,17 +96,20 @@ pub fn main<S: Stage>(stage: &mut S, verbose: bool) -> ExitCode {
         messages(to_terminal(S::NAME, S::AFTER));
         return ExitCode::from(USAGE);
     }
+    let input = Input::standard();
     crate::stream::interrupt::ignore_first();
     let held = crate::stream::confine::confine();
     if verbose {
         held.into_iter().for_each(&mut messages);
     }
-    let (input, output) = (io::stdin().lock(), io::stdout().lock());
-    let result = if S::LINES {
-        run(stage, input, WholeLines(output), &mut messages)
-    } else {
-        run(stage, input, output, &mut messages)
-    };
+    let output = io::stdout().lock();
+    let result = input.and_then(|input| {
+        if S::LINES {
+            run(stage, input, WholeLines(output), &mut messages)
+        } else {
+            run(stage, input, output, &mut messages)
+        }
+    });
     let losses = stage.losses();
     let failed = stage.is_strict() && !losses.is_empty();
     losses.into_iter().for_each(&mut messages);
