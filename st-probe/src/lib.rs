@@ -62,6 +62,7 @@
 //! | overwritten | later records have taken the place of records that nobody had read | `tracing::gaps` |
 //! | cycle | one pass over all ring buffers, and the release of the records that are complete | `tracing::pump` |
 //! | stall | a write that waits for the reader of the stream | `tracing::output` |
+//! | mark | a word that a thread writes into the ring buffer, so that its record tells who the thread is | `tracefs::marker` |
 //! | question | a path that st-pathtree wants walked | `tracing::questions` |
 
 /// Tells people something, as [`stage::say`] does.

@@ -4,6 +4,7 @@ pub mod capabilities;
 pub mod clock;
 pub mod grace;
 pub mod mount;
+pub mod namespaces;
 pub mod poll;
 pub mod proc;
 pub mod process;

@@ -13,6 +13,8 @@ pub mod guardian;
 #[cfg(feature = "cli")]
 pub mod health;
 #[cfg(feature = "cli")]
+pub mod marker;
+#[cfg(feature = "cli")]
 pub mod owner;
 #[cfg(feature = "cli")]
 pub mod session;

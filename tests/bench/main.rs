@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeVal;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use st_probe::machine::walker::{Purpose, Walker};
 use st_probe::record::Walked;
 use st_probe::wire;
@@ -76,7 +76,7 @@ fn tree(dir: &Path, count: usize) -> Result<()> {
 
 /// Walks at its own pace.
 fn walk(dir: &Path) -> Result<()> {
-    let walker = Walker::start(usize::MAX)?;
+    let walker = Walker::start(usize::MAX, || Ok(gettid()))?;
     let start = Instant::now();
     walker.walk(vec![dir.to_owned()], Purpose::Snapshot)?;
     walker.allow();

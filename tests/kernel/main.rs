@@ -37,6 +37,7 @@ mod login;
 mod loss;
 mod mounts;
 mod names;
+mod namespaces;
 mod options;
 mod others;
 mod overlay;
@@ -161,6 +162,7 @@ fn cases() -> Vec<Case> {
         disturb::cases(),
         loss::cases(),
         clock::cases(),
+        namespaces::cases(),
         others::cases(),
         kills::cases(),
         privileges::cases(),

@@ -26,7 +26,7 @@ use st_probe::stage::FAILED;
 use st_probe::sys::capabilities;
 use st_probe::sys::poll::poll;
 use st_probe::sys::signals::Signals;
-use std::fs::File;
+use std::fs::{self, File};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,10 @@ fn live(options: &Options) -> Result<u8> {
         [] => None,
         _ => Some(pipe()?),
     };
-    let asked = questions.as_ref().map(|(end, _)| path_of(end));
+    let asked = questions
+        .as_ref()
+        .map(|(end, _)| path_of(end))
+        .transpose()?;
     let programs = Programs::here()?;
     let (probe, program) = programs.locate(arguments::probe(options, asked.as_deref()))?;
     let stages = programs.of(arguments::later(options, asked.as_deref()))?;
@@ -83,9 +86,12 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")
 }
 
-/// The path by which other processes can open a descriptor of this one: proc_pid_fd(5).
-fn path_of(fd: &OwnedFd) -> PathBuf {
-    format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()).into()
+/// The path by which other processes can open a descriptor of this one: proc_pid_fd(5). A
+/// container may have the /proc of the host, where this process has another id.
+fn path_of(fd: &OwnedFd) -> Result<PathBuf> {
+    let this = fs::read_link("/proc/self").context("/proc does not show this process")?;
+    let fd = fd.as_raw_fd().to_string();
+    Ok(Path::new("/proc").join(this).join("fd").join(fd))
 }
 
 /// The stages that were started, and what is done until they have ended.

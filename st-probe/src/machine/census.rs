@@ -10,6 +10,7 @@ use crate::machine::processes::ProcessReader;
 use crate::stream::time::Monotonic;
 use crate::stream::wire;
 use crate::sys::clock::{self, now};
+use crate::sys::namespaces::Namespaces;
 use crate::sys::proc::Proc;
 use anyhow::Result;
 use std::collections::HashSet;
@@ -26,24 +27,30 @@ const LISTINGS: u32 = 5;
 /// The census that is under way, and when the next one begins.
 pub struct Census {
     proc: Proc,
+    namespaces: Namespaces,
     under_way: Option<(ProcessReader, Round)>,
     next: Option<Monotonic>,
 }
 
 impl Census {
-    /// Those of the processes of `proc`. The first one is due at an instant.
-    pub fn due(first: Monotonic, proc: Proc) -> Self {
+    /// Those of the processes of `proc`. The first one is due at an instant. Where `proc` does not
+    /// show the initial pid namespace, the ids of processes there are those of other ones here:
+    /// there is no census.
+    pub fn due(first: Monotonic, proc: Proc, namespaces: Namespaces) -> Self {
         Self {
             proc,
             under_way: None,
-            next: Some(first),
+            next: namespaces.proc.then_some(first),
+            namespaces,
         }
     }
 
     /// Notes that records were lost until an instant, records of processes maybe: another census
     /// is due some time after that.
     pub fn lost(&mut self, until: Monotonic) {
-        self.next = self.next.max(Some(until.after(PAUSE)));
+        if self.namespaces.proc {
+            self.next = self.next.max(Some(until.after(PAUSE)));
+        }
     }
 
     /// Whether a census is under way, or will be.
@@ -59,7 +66,8 @@ impl Census {
     /// Begins a census.
     pub fn begin(&mut self) -> Result<()> {
         self.next = None;
-        let reader = ProcessReader::open(self.proc.clone(), clock::booted()?)?;
+        let (proc, booted) = (self.proc.clone(), clock::booted()?);
+        let reader = ProcessReader::open(proc, booted, self.namespaces.user)?;
         self.under_way = Some((reader, Round::default()));
         Ok(())
     }
@@ -152,9 +160,26 @@ mod tests {
         assert_eq!(census(&lists), (read, LISTINGS as usize));
     }
 
+    const INITIAL: Namespaces = Namespaces {
+        pid: true,
+        proc: true,
+        user: true,
+    };
+
+    #[test]
+    fn never_begins_where_processes_have_other_ids() {
+        let namespaces = Namespaces {
+            proc: false,
+            ..INITIAL
+        };
+        let mut census = Census::due(Monotonic(7), Proc::default(), namespaces);
+        census.lost(Monotonic(9));
+        assert!(!census.is_busy() && !census.is_due(Monotonic::MAX));
+    }
+
     #[test]
     fn begins_at_the_start_and_some_time_after_the_last_loss() {
-        let mut census = Census::due(Monotonic(7), Proc::default());
+        let mut census = Census::due(Monotonic(7), Proc::default(), INITIAL);
         assert!(!census.is_due(Monotonic(6)) && census.is_due(Monotonic(7)));
         census.begin().expect("a machine");
         assert!(census.is_busy() && !census.is_due(Monotonic::MAX));

@@ -23,17 +23,21 @@ pub struct ProcessReader {
     booted: Unix,
     /// The unit in which the kernel tells when a process began.
     tick: Duration,
+    /// Whether users and groups have the numbers of the initial user namespace.
+    knows_ids: bool,
     /// The inode number of our own mount namespace.
     mnt_ns: Option<u64>,
 }
 
 impl ProcessReader {
-    /// Reads the processes of `proc`, on a machine that was booted at this instant.
-    pub fn open(proc: Proc, booted: Unix) -> Result<Self> {
+    /// Reads the processes of `proc`, on a machine that was booted at this instant. Their users and
+    /// groups are read if `knows_ids`: /proc numbers them as the user namespace of its reader does.
+    pub fn open(proc: Proc, booted: Unix, knows_ids: bool) -> Result<Self> {
         let ticks = sysconf(SysconfVar::CLK_TCK).context("cannot read the clock ticks a second")?;
         let ticks = ticks.unwrap_or(100).max(1) as u64;
         Ok(Self {
             booted,
+            knows_ids,
             tick: Duration::from_nanos(1_000_000_000 / ticks),
             mnt_ns: proc.this().mnt_ns().ok(),
             proc,
@@ -57,7 +61,7 @@ impl ProcessReader {
             process.threads.push(Thread {
                 tid,
                 comm: status.comm.into(),
-                ids: Some(status.ids),
+                ids: self.knows_ids.then_some(status.ids),
                 loginuid: None,
                 session: None,
             });
@@ -76,7 +80,7 @@ impl ProcessReader {
         for thread in &mut process.threads {
             let number = |file| folder.thread_number(thread.tid, file);
             let set = |number: Option<u32>| number.filter(|&number| number != AUDIT_UNSET);
-            thread.loginuid = set(number("loginuid"));
+            thread.loginuid = set(number("loginuid")).filter(|_| self.knows_ids);
             thread.session = set(number("sessionid"));
         }
         let is_ours = self.mnt_ns.is_some() && folder.mnt_ns().ok() == self.mnt_ns;
@@ -173,7 +177,7 @@ mod tests {
     }
 
     fn read(folder: &Folder) -> Option<Process<'static>> {
-        let reader = ProcessReader::open(Proc::at(folder.path("")), BOOTED).unwrap();
+        let reader = ProcessReader::open(Proc::at(folder.path("")), BOOTED, true).unwrap();
         reader.read(Monotonic(5), 7)
     }
 
@@ -294,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_machine_may_be_up_for_years() {
-        let reader = ProcessReader::open(Proc::at("/proc"), Unix(0)).unwrap();
+        let reader = ProcessReader::open(Proc::at("/proc"), Unix(0), true).unwrap();
         let per_second = Duration::from_secs(1).as_nanos() / reader.tick.as_nanos();
         let ten_years = 10 * 365 * 24 * 3600;
         let start = reader.instant(ten_years * per_second as u64);

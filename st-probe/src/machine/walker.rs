@@ -7,7 +7,7 @@ use crate::stream::wire;
 use crate::sys::clock::now;
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{Pid, gettid};
+use nix::unistd::Pid;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -43,8 +43,11 @@ struct Request {
 type Done = (Monotonic, Vec<u8>);
 
 impl Walker {
-    /// Starts the thread.
-    pub fn start(allowance: usize) -> Result<Self> {
+    /// Starts the thread, which tells its id by `identify`.
+    pub fn start(
+        allowance: usize,
+        identify: impl FnOnce() -> Result<Pid> + Send + 'static,
+    ) -> Result<Self> {
         // A walk has one descriptor open for each level that it is below its root.
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read a limit")?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise a limit")?;
@@ -55,7 +58,7 @@ impl Walker {
         let own = Arc::clone(&budget);
         // Without the walker, and after an error, the thread ends.
         let work = move || -> Option<()> {
-            tell_tid.send(gettid()).ok()?;
+            tell_tid.send(identify().ok()?).ok()?;
             while let Ok(request) = requested.recv() {
                 done.send(walk(&request, &own).ok()?).ok()?;
             }
@@ -147,13 +150,14 @@ impl Budget {
 mod tests {
     use super::*;
     use crate::testing::Folder;
+    use nix::unistd::gettid;
 
     #[test]
     fn tells_what_a_walk_was_for_and_what_it_saw() {
         let folder = Folder::new();
         folder.directory("a/b");
         let roots = vec![folder.path("a"), folder.path("none")];
-        let walker = Walker::start(usize::MAX).unwrap();
+        let walker = Walker::start(usize::MAX, || Ok(gettid())).unwrap();
         for (purpose, answer) in [(Purpose::Snapshot, false), (Purpose::Answer, true)] {
             assert!(walker.done().is_none());
             walker.walk(roots.clone(), purpose).unwrap();
@@ -177,7 +181,7 @@ mod tests {
         }
         let root = folder.path("");
         let ancestors = root.ancestors().skip(1).count();
-        let walker = Walker::start(1).unwrap();
+        let walker = Walker::start(1, || Ok(gettid())).unwrap();
         walker.walk(vec![root], Purpose::Snapshot).unwrap();
         // The root and its subdirectories are 11.
         for _ in 1..11 + ancestors {

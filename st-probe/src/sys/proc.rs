@@ -112,6 +112,11 @@ impl ProcPid {
         self.namespace("pid")
     }
 
+    /// The inode number of the user namespace.
+    pub fn user_ns(&self) -> io::Result<u64> {
+        self.namespace("user")
+    }
+
     /// The inode number of a namespace: `/proc/PID/ns/KIND` is a link to `KIND:[NUMBER]`,
     /// namespaces(7).
     fn namespace(&self, kind: &str) -> io::Result<u64> {

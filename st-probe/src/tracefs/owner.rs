@@ -1,12 +1,9 @@
 //! The owner of an instance and its probes: a process, which their name tells.
 
+use crate::sys::namespaces::INITIAL_PID;
 use crate::sys::proc::{Proc, ProcPid};
 use anyhow::{Context, Result};
 use std::fmt;
-
-/// The inode number of the initial pid namespace, from which every process can be seen:
-/// PROC_PID_INIT_INO, include/linux/proc_ns.h.
-const INITIAL: u64 = 0xefff_fffc;
 
 /// A process, told from every other one since the machine was booted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,33 +42,27 @@ impl Owner {
     }
 
     /// Whether the owner may be alive: only from the initial pid namespace, or from its own, can
-    /// be seen that it is not.
+    /// be seen that it is not. There, `proc` shows it, but not always by its own id: a container
+    /// may have the /proc of the host.
     pub fn may_be_alive(&self, proc: &Proc) -> bool {
-        match proc.this().pid_ns() {
-            Ok(ns) if ns == self.pid_ns => self.is(&proc.process(self.pid)),
-            Ok(INITIAL) => match proc.pids() {
-                Ok(pids) => pids
-                    .into_iter()
-                    .any(|pid| self.is_inner(&proc.process(pid))),
-                Err(_) => true,
-            },
+        let sees = |ns| ns == self.pid_ns || ns == INITIAL_PID;
+        match (proc.this().pid_ns().is_ok_and(sees), proc.pids()) {
+            (true, Ok(pids)) => pids.into_iter().any(|pid| self.is(&proc.process(pid))),
             _ => true,
         }
     }
 
-    /// Whether this process, which may be in another pid namespace than we are, is the owner.
-    fn is_inner(&self, process: &ProcPid) -> bool {
-        process.pid_ns().is_ok_and(|ns| ns == self.pid_ns)
+    /// Whether this process may be the owner, and has not ended.
+    fn is(&self, process: &ProcPid) -> bool {
+        // Most processes began at another time: that is asked first. What may not be read of one
+        // that began at the same time does not tell that it is another one.
+        process
+            .stat()
+            .is_ok_and(|stat| stat.start() == Some(self.start) && !stat.has_ended())
+            && process.pid_ns().ok().is_none_or(|ns| ns == self.pid_ns)
             && process
                 .status()
-                .is_some_and(|status| status.innermost == self.pid)
-            && self.is(process)
-    }
-
-    /// Whether a process that has the owner's id began when the owner did, and has not ended.
-    fn is(&self, process: &ProcPid) -> bool {
-        let stat = process.stat();
-        stat.is_ok_and(|stat| stat.start() == Some(self.start) && !stat.has_ended())
+                .is_none_or(|status| status.innermost == self.pid)
     }
 }
 
@@ -160,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_process_that_has_ended_or_has_another_beginning_is_not_the_owner() {
-        for pid_ns in [INITIAL, CONTAINER] {
+        for pid_ns in [INITIAL_PID, CONTAINER] {
             let folder = Folder::new();
             let proc = proc(&folder, pid_ns);
             process(&folder, &[7], "S", 4711, pid_ns);
@@ -175,11 +166,11 @@ mod tests {
     #[test]
     fn the_initial_pid_namespace_sees_the_owners_of_others() {
         let folder = Folder::new();
-        let proc = proc(&folder, INITIAL);
+        let proc = proc(&folder, INITIAL_PID);
         process(&folder, &[700, 7], "S", 4711, CONTAINER);
         process(&folder, &[800, 8], "Z", 4711, CONTAINER);
         // This one has the number of an owner in the container, but not there.
-        process(&folder, &[9], "S", 4711, INITIAL);
+        process(&folder, &[9], "S", 4711, INITIAL_PID);
         assert!(owner(7, 4711, CONTAINER).may_be_alive(&proc));
         assert!(!owner(700, 4711, CONTAINER).may_be_alive(&proc));
         assert!(!owner(7, 4712, CONTAINER).may_be_alive(&proc));
@@ -188,14 +179,24 @@ mod tests {
     }
 
     #[test]
+    fn a_container_may_have_the_proc_of_the_host() {
+        let folder = Folder::new();
+        let proc = proc(&folder, CONTAINER);
+        process(&folder, &[700, 7], "S", 4711, CONTAINER);
+        process(&folder, &[7], "S", 4000, INITIAL_PID);
+        assert!(owner(7, 4711, CONTAINER).may_be_alive(&proc));
+        assert!(!owner(7, 4000, CONTAINER).may_be_alive(&proc));
+    }
+
+    #[test]
     fn another_pid_namespace_cannot_see_that_an_owner_has_ended() {
         let folder = Folder::new();
         let inside = proc(&folder, CONTAINER);
         process(&folder, &[7], "S", 4711, CONTAINER);
-        assert!(owner(7, 4711, INITIAL).may_be_alive(&inside));
-        assert!(owner(9, 1, INITIAL).may_be_alive(&inside));
+        assert!(owner(7, 4711, INITIAL_PID).may_be_alive(&inside));
+        assert!(owner(9, 1, INITIAL_PID).may_be_alive(&inside));
         // Nor can anybody without a /proc.
         let none = Proc::at(folder.path("none"));
-        assert!(owner(9, 1, INITIAL).may_be_alive(&none));
+        assert!(owner(9, 1, INITIAL_PID).may_be_alive(&none));
     }
 }

@@ -14,6 +14,9 @@ const MISSED_STORED: u64 = 1 << 30;
 /// Bytes of the header of a page.
 const HEADER: usize = 16;
 
+/// The largest sub-buffer that the kernel lets an administrator choose, in bytes.
+pub const LARGEST_SUB_BUFFER: usize = 1 << 20;
+
 /// Values of `type_len` that are no length: enum ring_buffer_type.
 const PADDING: u32 = 29;
 const TIME_EXTEND: u32 = 30;

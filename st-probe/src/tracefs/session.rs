@@ -7,6 +7,7 @@ use crate::kernel::plan::{Lack, Probe, plan};
 use crate::stream::arch::Arch;
 use crate::stream::record;
 use crate::stream::vocabulary::{Class, Event, Service, Subject};
+use crate::sys::namespaces::Namespaces;
 use crate::sys::uname::Uname;
 use crate::tracefs::absent::{Absent, Failure};
 use crate::tracefs::counters::{self, Statistics};
@@ -38,6 +39,8 @@ pub struct Session {
     too_deep: usize,
     /// The hooks whose records have begun: the folders of their events in the instance.
     on: BTreeSet<PathBuf>,
+    /// Those that this process is in.
+    pub namespaces: Namespaces,
     /// The hooks in force.
     pub hooks: Vec<record::Hook>,
     /// The events that were asked for.
@@ -82,6 +85,7 @@ impl Session {
                 say!("left behind: {error:#}");
             }
         })?;
+        let namespaces = Namespaces::read(tracefs.proc())?;
         let owner = Owner::this(tracefs.proc())?;
         let guardian = Guardian::start(&owner);
         if let Err(error) = &guardian {
@@ -94,12 +98,13 @@ impl Session {
             counts_misses: Uname::read()?.version()? >= (5, 14),
             too_deep: usize::MAX,
             on: BTreeSet::new(),
+            namespaces,
             hooks: Vec::new(),
             events: events.to_vec(),
             unavailable: Vec::new(),
             absent: Vec::new(),
         };
-        let instance = session.tracefs.path(session.instance(""));
+        let instance = session.path("");
         fs::create_dir(&instance)
             .with_context(|| format!("cannot create {}", instance.display()))?;
         for (file, text) in [
@@ -307,10 +312,15 @@ impl Session {
         self.tracefs.write(self.instance(TRACING_ON), "0")
     }
 
+    /// The path of a file of the instance.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.tracefs.path(self.instance(file))
+    }
+
     /// Opens the ring buffers: the number of each CPU and its `trace_pipe_raw`, which does not
     /// block, by CPU.
     pub fn buffers(&self) -> Result<Vec<(u32, fs::File)>> {
-        let folder = self.tracefs.path(self.instance("per_cpu"));
+        let folder = self.path("per_cpu");
         let mut buffers = Vec::new();
         for entry in
             fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?

@@ -142,6 +142,9 @@ mod tests {
         let zeros = "0 ".repeat(18);
         let stat = format!("{pid} (st-probe) S {zeros}100");
         folder.write(format!("proc/{pid}/stat"), stat);
+        let status = format!("Name:\ta\nPPid:\t1\nUid:\t0\t0\nGid:\t0\t0\nNSpid:\t{pid}\n");
+        folder.write(format!("proc/{pid}/status"), status);
+        folder.link(format!("proc/{pid}/ns/pid"), "pid:[4026531836]");
     }
 
     #[test]

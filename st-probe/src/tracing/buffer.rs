@@ -9,8 +9,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// The largest sub-buffer that the kernel lets an administrator choose, in bytes.
-pub const LARGEST_SUB_BUFFER: usize = 1 << 20;
 /// The size of the fields that all records begin with, in bytes: `common_type` to `common_pid`
 /// (include/linux/trace_events.h, struct trace_entry). No record is shorter.
 const COMMON_FIELDS: usize = 8;

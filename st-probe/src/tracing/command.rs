@@ -2,6 +2,8 @@
 
 use crate::sys::signals;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stdout, execvp, fork, pipe2, read, write};
@@ -24,23 +26,33 @@ impl Command {
     /// one thread only.
     ///
     /// Its standard output is st-probe's standard error, since the stream is on st-probe's
-    /// standard output.
-    pub fn prepare(words: Vec<OsString>) -> Result<Self> {
+    /// standard output. The child has called `identify` when this returns.
+    pub fn prepare(words: Vec<OsString>, identify: impl FnOnce() -> Result<Pid>) -> Result<Self> {
         let words = words.into_iter().map(|word| CString::new(word.into_vec()));
         let words: Vec<CString> = words
             .collect::<Result<_, _>>()
             .context("a word of the command holds a NUL")?;
-        let (wait, go) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("cannot make a pipe")?;
+        let pipe = || pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe");
+        let ((wait, go), (ready, tell)) = (pipe()?, pipe()?);
         // SAFETY: there is one thread only.
         #[allow(unsafe_code)]
         match unsafe { fork() }.context("cannot fork")? {
-            ForkResult::Parent { child } => Ok(Self {
-                pid: child,
-                go: Some(go),
-                status: None,
-            }),
+            ForkResult::Parent { child } => {
+                drop(tell);
+                while read(&ready, &mut [0]) == Err(Errno::EINTR) {}
+                Ok(Self {
+                    pid: child,
+                    go: Some(go),
+                    status: None,
+                })
+            }
             ForkResult::Child => {
                 drop(go);
+                if let Err(error) = identify() {
+                    say!("{error:#}");
+                }
+                // The parent waits for this pipe's end.
+                drop((tell, ready));
                 if read(&wait, &mut [0]) != Ok(1) {
                     std::process::exit(1);
                 }

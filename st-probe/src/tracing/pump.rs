@@ -10,8 +10,9 @@ use crate::sys::clock::{self, now};
 use crate::sys::proc::Proc;
 use crate::sys::signals::Signals;
 use crate::tracefs::health::{Finding, Health};
+use crate::tracefs::ring::LARGEST_SUB_BUFFER;
 use crate::tracefs::session::Session;
-use crate::tracing::buffer::{Buffer, Found, LARGEST_SUB_BUFFER};
+use crate::tracing::buffer::{Buffer, Found};
 use crate::tracing::completeness::GracePeriods;
 use crate::tracing::gaps::Before;
 use crate::tracing::header::header;
@@ -22,12 +23,15 @@ use crate::tracing::waiting::{self, Awaited, Pace, TICK, Watched};
 use crate::tracing::walks::Walks;
 use anyhow::Result;
 use nix::poll::PollFlags;
-use nix::unistd::{Pid, gettid};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::time::Duration;
 
 /// How long a record is held back at most, for an earlier one of another CPU.
 const LONGEST_HOLD: Duration = Duration::from_millis(200);
+
+/// What this thread tells its id with.
+const OWN: &str = "census";
 
 /// What waits in the merge.
 enum Entry {
@@ -47,6 +51,8 @@ pub struct Pump {
     page: Vec<u8>,
     mounts: MountReader,
     clock: ClockReader,
+    /// This thread, as the kernel's records have it.
+    tid: Pid,
     census: Census,
     walks: Walks,
     health: Health,
@@ -74,6 +80,8 @@ struct Totals {
 impl Pump {
     /// Opens the ring buffers of a session.
     pub fn open(session: &Session, walks: Walks) -> Result<Self> {
+        let own = session.marker()?.leave(OWN)?;
+        let tid = session.marked(OWN, own)?;
         let buffers = session.buffers()?.into_iter();
         let buffers: Vec<_> = buffers.map(|(cpu, file)| Buffer::new(cpu, file)).collect();
         let now = now()?;
@@ -81,7 +89,8 @@ impl Pump {
             page: vec![0; LARGEST_SUB_BUFFER],
             mounts: MountReader::open(Proc::default(), &session.hooks)?,
             clock: ClockReader::new(&session.hooks),
-            census: Census::due(now, Proc::default()),
+            tid,
+            census: Census::due(now, Proc::default(), session.namespaces),
             walks,
             health: Health::new(buffers.iter().map(Buffer::cpu).collect()),
             buffers,
@@ -287,7 +296,7 @@ impl Pump {
     /// this thread reads of processes meanwhile.
     fn take_census(&mut self, session: &mut Session, now: Monotonic) -> Result<()> {
         if self.census.is_due(now) {
-            session.follow(Service::Alive, gettid())?;
+            session.follow(Service::Alive, self.tid)?;
             self.census.begin()?;
         }
         let merge = &mut self.merge;

@@ -21,6 +21,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What the process that is to run the command tells its id with.
+const COMMAND: &str = "command";
+
 /// What to trace.
 pub struct Options {
     /// The events.
@@ -53,13 +56,17 @@ pub fn open(options: &Options) -> Result<Session> {
     let machine = Uname::read()?.machine;
     let arch = Arch::of(&machine)
         .with_context(|| format!("st-probe does not know the architecture {machine}"))?;
-    Session::open(
+    let session = Session::open(
         tracefs,
         arch,
         &options.events,
         options.buffer_kb,
         !options.snapshot.is_empty() || options.answer.is_some(),
-    )
+    )?;
+    for remark in session.namespaces.remarks() {
+        say!("{remark}");
+    }
+    Ok(session)
 }
 
 /// Traces until something ends it. Returns the exit status: that of the command, if there is one.
@@ -73,11 +80,14 @@ pub fn trace(options: Options) -> Result<u8> {
             return Ok(FAILED);
         }
     }
-    let mut command = None;
-    if !options.command.is_empty() {
-        command = Some(Command::prepare(options.command.clone())?);
-    }
     let session = open(&options)?;
+    let (mut command, mut child) = (None, None);
+    if !options.command.is_empty() {
+        let marker = session.marker()?;
+        let prepared = Command::prepare(options.command.clone(), move || marker.leave(COMMAND))?;
+        child = Some(session.marked(COMMAND, prepared.pid)?);
+        command = Some(prepared);
+    }
     for unavailable in &session.unavailable {
         say!("cannot trace {}: {}", unavailable.event, unavailable.why);
     }
@@ -102,6 +112,7 @@ pub fn trace(options: Options) -> Result<u8> {
         session,
         signals,
         command,
+        child,
         parent,
     };
     run.trace(options.duration)
@@ -115,14 +126,15 @@ struct Run {
     session: Session,
     signals: Signals,
     command: Option<Command>,
+    /// The process that runs the command, as the kernel's records have it.
+    child: Option<Pid>,
     /// The process that started this one.
     parent: Pid,
 }
 
 impl Run {
     fn trace(mut self, duration: Option<Duration>) -> Result<u8> {
-        let child = self.command.as_ref().map(|command| command.pid);
-        self.pump.begin(&self.session, child)?;
+        self.pump.begin(&self.session, self.child)?;
         // The records of processes begin first: each process is known before what it does is
         // recorded. They have times, so those of the clock come with them.
         let first = [Service::Process, Service::Clock].map(Subject::Service);

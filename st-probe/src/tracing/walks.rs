@@ -11,6 +11,8 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What the thread that walks tells its id with.
+const WALKER: &str = "walk";
 /// Bytes of ring buffer that the record of a directory takes at most on average: nine names.
 const RECORD: u64 = 400;
 /// How long after a loss the next walk begins: its records would add to what overruns the ring
@@ -45,7 +47,10 @@ impl Walks {
         if !roots.is_empty() || questions.is_some() {
             if session.sees_directories() {
                 let allowance = (buffer_kb * 1024 / RECORD / 4).max(1);
-                walker = Some(Walker::start(allowance as usize)?);
+                let marker = session.marker()?;
+                let mut started = Walker::start(allowance as usize, move || marker.leave(WALKER))?;
+                started.tid = session.marked(WALKER, started.tid)?;
+                walker = Some(started);
             } else {
                 say!("this kernel has no function to see directories by: deep paths stay partial");
             }
