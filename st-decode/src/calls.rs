@@ -1,9 +1,10 @@
 //! The calls of all threads: which call a raw record belongs to, and which calls have ended.
 
 use crate::field::Values;
+use crate::layer::{Layers, Success};
 use crate::linux::is_regular;
 use crate::operation::Operation;
-use crate::pair::{Call, CallStack, Dentry, EntryHook, Function};
+use crate::pair::{Call, CallStack, Dentry, Ended, EntryHook, Function};
 use st_probe::time::Monotonic;
 use st_probe::vocabulary::{Event, Role, Value};
 use std::collections::HashMap;
@@ -16,6 +17,10 @@ pub enum CallHook {
     /// A function is entered that only announces the operation: a later record of the same
     /// dentry tells that the operation has succeeded.
     Announcement(Event),
+    /// A function is entered that carries out what was announced last.
+    Carry(Event, Function),
+    /// That function returns.
+    Carried(Function),
     /// Further inside the innermost open call of the event.
     Detail(Event),
     /// A dentry gets a new inode.
@@ -38,6 +43,8 @@ impl CallHook {
             Role::Entry => Self::Entry(event, function, EntryHook::Entry),
             Role::Old => Self::Entry(event, function, EntryHook::Old),
             Role::Target => Self::Entry(event, function, EntryHook::Target),
+            Role::Carry => Self::Carry(event, function),
+            Role::Carried => Self::Carried(function),
             Role::Detail => Self::Detail(event),
             Role::Inode => Self::NewInode,
             Role::Gone => Self::GoneInode(event),
@@ -54,6 +61,8 @@ pub struct CallRecord<'a> {
     pub tid: i32,
     /// When it did.
     pub ts: Monotonic,
+    /// The CPU on which it did.
+    pub cpu: u32,
     /// What the hook fetched.
     pub values: Values<'a>,
 }
@@ -70,17 +79,41 @@ impl CallRecord<'_> {
             sp: self.sp(),
             dentry: None,
             operation: Operation::begin(event)?,
+            layers: Layers::default(),
         })
+    }
+
+    /// The result of the function that returns.
+    fn ret(&self) -> Option<i64> {
+        self.values.number(Value::Ret)
+    }
+
+    /// A call that has succeeded with this record.
+    fn success(&self, call: Call) -> Success {
+        Success {
+            call,
+            ts: self.ts,
+            cpu: self.cpu,
+            is_ahead: false,
+        }
     }
 }
 
-/// The calls that a record shows to have ended.
-#[derive(Debug, Default)]
-pub struct EndedCalls {
-    /// Calls that ended without a record of their return: whether they succeeded is not known.
-    pub unreturned: Vec<Call>,
-    /// The call that makes an event.
-    pub succeeded: Option<Call>,
+/// What is left when all calls are forgotten.
+#[derive(Debug)]
+pub struct Forgotten {
+    /// How many calls may have made events.
+    pub calls: u64,
+    /// What was kept within them, with its thread, in the order of time.
+    pub kept: Vec<(i32, Success)>,
+}
+
+impl Forgotten {
+    /// How many events all of them would have made.
+    pub fn count(&self) -> u64 {
+        let kept = self.kept.iter().map(|(_, success)| success.count() as u64);
+        self.calls + kept.sum::<u64>()
+    }
 }
 
 /// The calls of all threads.
@@ -101,45 +134,48 @@ impl Calls {
         }
     }
 
-    /// Takes a record.
-    pub fn learn(&mut self, hook: CallHook, record: &CallRecord) -> EndedCalls {
+    /// Takes a record. Returns what it shows to have become of calls.
+    pub fn learn(&mut self, hook: CallHook, record: &CallRecord) -> Vec<Ended> {
         let stack = self.stacks.entry(record.tid).or_default();
-        let mut succeeded = None;
+        let entered = || record.sp().wrapping_sub(self.stack_delta);
         match hook {
             CallHook::Entry(event, function, hook) => enter(stack, event, function, hook, record),
             CallHook::Announcement(event) => announce(stack, event, record),
-            CallHook::Detail(event) => detail(stack, event, &record.values),
-            CallHook::NewInode => succeeded = new_inode(stack, &record.values),
-            CallHook::GoneInode(event) => succeeded = gone_inode(stack, event, &record.values),
-            CallHook::Return(function) => {
-                let sp = record.sp().wrapping_sub(self.stack_delta);
-                succeeded = leave(stack, function, sp, &record.values);
+            CallHook::Carry(event, function) => stack.carry(event, function, record.sp()),
+            CallHook::Carried(function) => {
+                let failed = record.ret().is_none_or(|ret| ret < 0);
+                stack.carried(function, entered(), failed);
             }
+            CallHook::Detail(event) => detail(stack, event, &record.values),
+            CallHook::NewInode => new_inode(stack, record),
+            CallHook::GoneInode(event) => gone_inode(stack, event, record),
+            CallHook::Return(function) => leave(stack, function, entered(), record),
         }
-        let unreturned = stack.take_unreturned();
+        let ended = stack.take_ended();
         if stack.is_idle() {
             self.stacks.remove(&record.tid);
         }
-        EndedCalls {
-            unreturned,
-            succeeded,
-        }
+        ended
     }
 
-    /// Forgets a thread that has ended. Returns its calls of which it is not known whether they
-    /// succeeded.
-    pub fn end_thread(&mut self, tid: i32) -> Vec<Call> {
+    /// Forgets a thread that has ended. Returns what became of its calls.
+    pub fn end_thread(&mut self, tid: i32) -> Vec<Ended> {
         let Some(mut stack) = self.stacks.remove(&tid) else {
             return Vec::new();
         };
         stack.end_all();
-        stack.take_unreturned()
+        stack.take_ended()
     }
 
-    /// Forgets all calls. Returns how many of them may have made events.
-    pub fn forget_all(&mut self) -> u64 {
-        let stacks = self.stacks.drain();
-        stacks.map(|(_, stack)| stack.count() as u64).sum()
+    /// Forgets all calls.
+    pub fn forget_all(&mut self) -> Forgotten {
+        let (mut calls, mut kept) = (0, Vec::new());
+        for (tid, mut stack) in self.stacks.drain() {
+            calls += stack.count() as u64;
+            kept.extend(stack.take_kept().into_iter().map(|success| (tid, success)));
+        }
+        kept.sort_by_key(|(tid, success)| (success.ts, success.cpu, *tid));
+        Forgotten { calls, kept }
     }
 }
 
@@ -182,27 +218,38 @@ fn detail(stack: &mut CallStack, event: Event, values: &Values) {
 }
 
 /// A create has succeeded once its dentry has an inode; other calls go on.
-fn new_inode(stack: &mut CallStack, values: &Values) -> Option<Call> {
-    let dentry = Dentry::read(values)?;
+fn new_inode(stack: &mut CallStack, record: &CallRecord) {
+    let values = &record.values;
+    let Some(dentry) = Dentry::read(values) else {
+        return;
+    };
     if values.u32(Value::Mode).is_some_and(is_regular) {
         if let Some(mut call) = stack.complete(Event::Create, dentry) {
             call.operation.learn_inode(values);
-            return Some(call);
+            stack.tell(record.success(call));
+            return;
         }
     }
     if let Some(operation) = stack.on_dentry(dentry) {
         operation.learn_inode(values);
     }
-    None
 }
 
-fn gone_inode(stack: &mut CallStack, event: Event, values: &Values) -> Option<Call> {
-    stack.complete(event, Dentry::read(values)?)
+fn gone_inode(stack: &mut CallStack, event: Event, record: &CallRecord) {
+    let dentry = Dentry::read(&record.values);
+    if let Some(call) = dentry.and_then(|dentry| stack.complete(event, dentry)) {
+        stack.tell(record.success(call));
+    }
 }
 
-/// The call that was entered at `sp`, if it makes an event.
-fn leave(stack: &mut CallStack, function: Function, sp: u64, values: &Values) -> Option<Call> {
-    let call = stack.leave(function, sp)?;
-    let operation = call.operation.returned(values.number(Value::Ret)?)?;
-    Some(Call { operation, ..call })
+/// The function that was entered at `sp` has returned.
+fn leave(stack: &mut CallStack, function: Function, sp: u64, record: &CallRecord) {
+    let Some(call) = stack.leave(function, sp) else {
+        return;
+    };
+    let returned = record.ret().and_then(|ret| call.operation.returned(ret));
+    match returned {
+        Some(operation) => stack.tell(record.success(Call { operation, ..call })),
+        None => stack.release(call.layers),
+    }
 }

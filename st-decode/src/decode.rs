@@ -4,11 +4,13 @@ mod emit;
 mod format;
 mod gap;
 
-use crate::calls::{CallRecord, Calls, EndedCalls};
+use crate::calls::{CallRecord, Calls};
+use crate::layer::Success;
 use crate::operation::Operation;
-use crate::pair::Call;
+use crate::pair::Ended;
 use crate::process::{Effect, ProcessTable, TaskHook, TaskRecord};
 use crate::socket::Socket;
+use emit::Told;
 use format::{Meaning, RawFormat};
 use gap::Gap;
 use st_probe::record::{ClockSet, End, Header, Lost, Process, Raw};
@@ -54,6 +56,8 @@ impl Stage for Decoder {
     const AFTER: &'static [&'static str] = &["st-probe"];
 
     fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
+        // The stream before this one may have been cut.
+        self.forget_calls(out);
         self.formats = format::formats(header);
         self.clock = header.clock();
         let process_end = Meaning::Task(TaskHook::ExitFiles);
@@ -83,7 +87,7 @@ impl Stage for Decoder {
             "lost" => {
                 let lost: Lost = wire::read(record)?;
                 self.end_gap(lost.ts, out);
-                self.lost(&lost);
+                self.lost(&lost, out);
                 out.extend_from_slice(record);
             }
             "clock" => {
@@ -108,9 +112,14 @@ impl Decoder {
         };
         match format.meaning {
             Meaning::Call(hook) => {
-                let ts = raw.ts;
-                let ended = self.calls.learn(hook, &CallRecord { tid, ts, values });
-                self.ended_calls(raw, tid, ended, out);
+                let record = CallRecord {
+                    tid,
+                    ts: raw.ts,
+                    cpu: raw.cpu,
+                    values,
+                };
+                let ended = self.calls.learn(hook, &record);
+                self.ended(raw, tid, ended, out);
             }
             Meaning::Task(hook) => {
                 let ts = self.clock.unix(raw.ts);
@@ -120,41 +129,78 @@ impl Decoder {
             Meaning::Unlisten => {
                 let mut socket = Socket::default();
                 socket.learn(&values);
-                self.emit(raw, tid, raw.ts, &Operation::Unlisten(socket), out);
+                self.emit(&Told::by(raw, tid, &Operation::Unlisten(socket)), out);
             }
             Meaning::Directory => emit::write_directory(raw.ts, &values, out),
             Meaning::Shutdown => emit::write_shutdown(raw.ts, &values, out),
         }
     }
 
-    fn ended_calls(&mut self, raw: &Raw, tid: i32, ended: EndedCalls, out: &mut Vec<u8>) {
-        self.unreturned(raw, ended.unreturned, out);
-        let Some(call) = ended.succeeded else {
-            return;
-        };
-        let event = call.operation.event();
-        if !self.asked_for.is_empty() && !self.asked_for.contains(&event) {
-            return;
-        }
-        if let Some(gap) = &mut self.gap {
-            gap.unpaired += 1;
-            return;
-        }
-        self.emit(raw, tid, call.began, &call.operation, out);
-        if self.records_targets && matches!(call.operation, Operation::Symlink { target: None, .. })
-        {
-            self.missing(raw, &call, Cause::TooLarge, out);
+    /// Appends what became of a thread's calls, or counts the calls within a gap. The record `raw`
+    /// shows it.
+    fn ended(&mut self, raw: &Raw, tid: i32, ended: Vec<Ended>, out: &mut Vec<u8>) {
+        for ended in ended {
+            if let Some(mut gap) = self.gap.take() {
+                gap.unpaired += match ended {
+                    Ended::Succeeded(success) => self.count_asked_for(&success),
+                    Ended::Unreturned(_) => 1,
+                    Ended::Kept(_) => 0,
+                };
+                self.gap = Some(gap);
+                continue;
+            }
+            match ended {
+                Ended::Succeeded(success) => self.succeeded(tid, &success, None, out),
+                Ended::Unreturned(call) => {
+                    self.missing((raw.ts, raw.cpu), &call, Cause::MissedReturn, out);
+                }
+                Ended::Kept(success) if self.is_asked_for(&success) => {
+                    self.write_change(&success, out);
+                }
+                Ended::Kept(_) => {}
+            }
         }
     }
 
-    /// Appends that the returns of calls are missing, or counts the calls within a gap.
-    fn unreturned(&mut self, raw: &Raw, calls: Vec<Call>, out: &mut Vec<u8>) {
-        if let Some(gap) = &mut self.gap {
-            gap.unpaired += calls.len() as u64;
+    /// Whether the event of a call was asked for: hooks of others may be in force, too.
+    fn is_asked_for(&self, success: &Success) -> bool {
+        let event = success.call.operation.event();
+        self.asked_for.is_empty() || self.asked_for.contains(&event)
+    }
+
+    /// How many events were asked for of a call and those within it.
+    fn count_asked_for(&self, success: &Success) -> u64 {
+        let within = success.call.layers.iter();
+        let within: u64 = within.map(|layer| self.count_asked_for(layer)).sum();
+        u64::from(self.is_asked_for(success)) + within
+    }
+
+    /// Appends the event of a call, and those of the calls within it.
+    fn succeeded(&mut self, tid: i32, success: &Success, layer_of: Option<u64>, out: &mut Vec<u8>) {
+        let Success { call, ts, cpu, .. } = success;
+        // What is within it may be part of the next one around.
+        if !self.is_asked_for(success) {
+            for layer in call.layers.iter() {
+                self.succeeded(tid, layer, layer_of, out);
+            }
             return;
         }
-        for call in &calls {
-            self.missing(raw, call, Cause::MissedReturn, out);
+        let told = Told {
+            tid,
+            began: call.began,
+            ts: *ts,
+            cpu: *cpu,
+            operation: &call.operation,
+            layer_of,
+            is_ahead: success.is_ahead,
+        };
+        let seq = self.emit(&told, out);
+        if self.records_targets && matches!(call.operation, Operation::Symlink { target: None, .. })
+        {
+            self.missing((*ts, *cpu), call, Cause::TooLarge, out);
+        }
+        for layer in call.layers.iter() {
+            self.succeeded(tid, layer, Some(seq), out);
         }
     }
 
@@ -166,8 +212,8 @@ impl Decoder {
             Effect::Nothing | Effect::ProcessEnded { .. } => None,
         };
         if let Some(ended_tid) = ended_tid {
-            let calls = self.calls.end_thread(ended_tid);
-            self.unreturned(raw, calls, out);
+            let ended = self.calls.end_thread(ended_tid);
+            self.ended(raw, ended_tid, ended, out);
         }
         self.write_notices(raw.ts, out);
         match effect {
@@ -182,7 +228,7 @@ impl Decoder {
     /// Appends an event on a process, if it is wanted.
     fn emit_wanted(&mut self, raw: &Raw, tid: i32, operation: &Operation, out: &mut Vec<u8>) {
         if self.wanted.contains(&operation.event()) {
-            self.emit(raw, tid, raw.ts, operation, out);
+            self.emit(&Told::by(raw, tid, operation), out);
         }
     }
 
@@ -202,6 +248,7 @@ impl Decoder {
     fn end(&mut self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         let mut end: End = wire::read(record)?;
         self.end_gap(Monotonic::MAX, out);
+        self.forget_calls(out);
         end.lost = end.lost.saturating_add(self.lost);
         let mut ours = Vec::new();
         wire::write(&end, &mut ours);

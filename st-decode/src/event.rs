@@ -1,8 +1,25 @@
-//! The records that st-decode outputs in place of `raw`, in MessagePack: [`EventRecord`], [`Fork`],
-//! [`Image`], [`Unload`], [`Dir`] and [`Shutdown`].
+//! The records that st-decode outputs in place of `raw`, in MessagePack: [`EventRecord`], [`Change`],
+//! [`Fork`], [`Image`], [`Unload`], [`Dir`] and [`Shutdown`].
 //!
 //! Each record is a map whose first key is `t`, the record's kind, with the fields of the struct
 //! by name. A field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
+//!
+//! # Order
+//!
+//! Records stand in the order in which they happened, but for one thing. overlayfs carries out an operation
+//! by operations on its layers. These succeed first, and are told after it:
+//!
+//! ```text
+//! seq 7   delete /merged/a
+//! seq 8   mknod /work/#5    layer_of 7
+//! seq 9   rename /work/#5 -> /upper/a    layer_of 7
+//! ```
+//!
+//! The events with [`EventRecord::layer_of`] follow at once the event that they name, in the order
+//! in which they happened, each with its own `ts` and `cpu`; and so after what other threads did
+//! meanwhile. If the operation around them fails, or if it is not known how it ended, they are told
+//! when that turns out, and name none. No more than 1024 of one operation are kept: where there are
+//! more, those before them are told, and name none.
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,6 +38,10 @@ pub struct EventRecord<'a> {
     pub ts: Unix,
     /// The number of the event in the stream, from 0.
     pub seq: u64,
+    /// The number of the event that this one is part of: the file system of that one (overlayfs)
+    /// carries it out so on another, within the same call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_of: Option<u64>,
     /// The CPU on which the operation ended.
     pub cpu: u32,
     /// Who did it.
@@ -115,6 +136,9 @@ pub struct Unresolved<'a> {
     /// (`old_fs_path` in a link) is its last.
     #[serde(default, skip_serializing_if = "is_false")]
     pub deleted: bool,
+    /// A [`Change`] has told before what the event did to directories.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub learned: bool,
 }
 
 /// The path of a file within its file system, as far as the kernel was asked for it.
@@ -179,6 +203,21 @@ impl<'de> Deserialize<'de> for Inode {
         }
         deserializer.deserialize_any(Either)
     }
+}
+
+/// `t` = `change`: what an operation did to directories, where its event is told later than it
+/// happened, since it may be part of another one. The fields are those of its [`EventRecord`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "change")]
+#[allow(missing_docs)]
+pub struct Change<'a> {
+    pub event: Event,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub dev: Option<&'a str>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exchange: bool,
+    #[serde(borrow)]
+    pub unresolved: Unresolved<'a>,
 }
 
 /// `t` = `dir`: a directory that a walk looked at.

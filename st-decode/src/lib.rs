@@ -8,6 +8,7 @@
 //! | [`event`] | the records that the stage appends |
 //! | [`decode`] | the stage: which raw record means what, which record is appended, gaps |
 //! | `calls`, `pair` | the records of one call put together: of all threads, of one thread |
+//! | `layer` | calls on other file systems within a call, kept until that is over |
 //! | `operation`, `socket` | what the records of a call tell, by kind of operation |
 //! | `process` | processes and threads; [`container`]: the containers that cgroups name |
 //! | `field` | where the values are in a raw record |
@@ -21,6 +22,7 @@ pub mod event;
 
 mod calls;
 mod field;
+mod layer;
 mod linux;
 mod operation;
 mod pair;

@@ -10,7 +10,7 @@ use crate::socket::{Socket, SocketCall};
 use st_probe::vocabulary::{Event, Value};
 
 /// What is known of an operation. Each event has its variant.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub enum Operation {
     Create(NewFile),
@@ -53,7 +53,7 @@ pub enum Operation {
 }
 
 /// The file that an operation is about.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct NamedFile {
     /// The device number of its file system.
     pub dev: Option<u32>,
@@ -64,7 +64,7 @@ pub struct NamedFile {
 }
 
 /// A file that create, mkdir or mknod make.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct NewFile {
     /// The file. Its inode number is known once it exists.
     pub file: NamedFile,
@@ -73,7 +73,7 @@ pub struct NewFile {
 }
 
 /// A file that is renamed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rename {
     /// The file, with its new name.
     pub file: NamedFile,
@@ -92,7 +92,7 @@ pub struct Rename {
 }
 
 /// A file that gets a further name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Link {
     /// The file, with its new name.
     pub file: NamedFile,

@@ -5,6 +5,7 @@
 //! the same thread proves that the earlier call has ended, even if its return was missed.
 
 use crate::field::Values;
+use crate::layer::{Layers, Success};
 use crate::operation::Operation;
 use st_probe::time::Monotonic;
 use st_probe::vocabulary::{Event, Value};
@@ -78,6 +79,18 @@ pub struct Call {
     pub dentry: Option<Dentry>,
     /// What is known of the operation.
     pub operation: Operation,
+    /// What has succeeded within it on other file systems.
+    pub layers: Layers,
+}
+
+impl Call {
+    /// Whether another call that has succeeded while this one was open is part of it: on another
+    /// file system, this is carried out so. Whether this one makes an event may turn out later.
+    fn encloses(&self, other: &Self) -> bool {
+        let dev = |call: &Self| call.operation.file().and_then(|file| file.dev);
+        let devs = dev(self).zip(dev(other));
+        devs.is_some_and(|(dev, other)| dev != other) && self.began <= other.began
+    }
 }
 
 /// A call that has not returned yet.
@@ -85,7 +98,21 @@ pub struct Call {
 struct OpenCall {
     function: Function,
     hooks: EntryHooks,
+    /// Whether the operation was announced before, and this function carries it out: see
+    /// [`st_probe::vocabulary::Role::Carry`].
+    carries: bool,
     call: Call,
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub enum Ended {
+    /// It has succeeded.
+    Succeeded(Success),
+    /// It has succeeded and is kept until the call around it has ended. This is a copy.
+    Kept(Success),
+    /// It ended without a record of its return: whether it succeeded is not known.
+    Unreturned(Call),
 }
 
 /// The calls of one thread.
@@ -95,8 +122,8 @@ pub struct CallStack {
     open: Vec<OpenCall>,
     /// Calls of functions that only announce an operation: their returns tell nothing.
     announced: Vec<Call>,
-    /// Calls that ended without a record of their return: whether they succeeded is not known.
-    unreturned: Vec<Call>,
+    /// What became of calls since that was last taken.
+    ended: Vec<Ended>,
 }
 
 impl CallStack {
@@ -111,12 +138,10 @@ impl CallStack {
             self.end_innermost();
         }
         if !self.open.last().is_some_and(is_same) {
-            if self.open.len() == MAX_CALLS {
-                self.open.remove(0);
-            }
-            self.open.push(OpenCall {
+            self.open(OpenCall {
                 function,
                 hooks: EntryHooks::default(),
+                carries: false,
                 call,
             });
         }
@@ -126,13 +151,90 @@ impl CallStack {
         &mut open.call
     }
 
+    fn open(&mut self, call: OpenCall) {
+        if self.open.len() == MAX_CALLS {
+            let outermost = self.open.remove(0);
+            self.release(outermost.call.layers);
+        }
+        self.open.push(call);
+    }
+
+    /// Notes that a function begins to carry out what was announced last, if that is an operation
+    /// of this event.
+    pub fn carry(&mut self, event: Event, function: Function, sp: u64) {
+        while self.open.last().is_some_and(|last| last.call.sp <= sp) {
+            self.end_innermost();
+        }
+        let last = self.announced.last();
+        if last.is_none_or(|call| call.operation.event() != event) {
+            return;
+        }
+        if let Some(call) = self.announced.pop() {
+            self.open(OpenCall {
+                function,
+                hooks: EntryHooks::default(),
+                carries: true,
+                call: Call { sp, ..call },
+            });
+        }
+    }
+
+    /// Notes that the function that was entered at `sp` has carried out what was announced, or has
+    /// failed to. What has succeeded is completed within it or soon after it.
+    pub fn carried(&mut self, function: Function, sp: u64, failed: bool) {
+        match self.leave(function, sp) {
+            Some(call) if failed => self.release(call.layers),
+            Some(call) => self.announced.push(call),
+            None => {}
+        }
+    }
+
     /// Notes that a call begins to work on a dentry: an operation that was announced on the same
     /// dentry has failed.
     pub fn claim(&mut self, dentry: Dentry) {
-        self.announced.retain(|call| {
+        self.drop_announced(|call| {
             call.dentry
-                .is_some_and(|other| other.address != dentry.address)
+                .is_none_or(|other| other.address == dentry.address)
         });
+    }
+
+    /// Drops the announcements of what has failed.
+    fn drop_announced(&mut self, has_failed: impl Fn(&Call) -> bool) {
+        let mut within = Vec::new();
+        self.announced.retain_mut(|call| {
+            let failed = has_failed(call);
+            if failed {
+                within.push(std::mem::take(&mut call.layers));
+            }
+            !failed
+        });
+        within.into_iter().for_each(|layers| self.release(layers));
+    }
+
+    /// Notes that a call has succeeded. If it is part of a call around it, that keeps it.
+    pub fn tell(&mut self, mut success: Success) {
+        let mut open = self.open.iter_mut().rev().map(|open| &mut open.call);
+        let Some(outer) = open.find(|outer| outer.encloses(&success.call)) else {
+            self.ended.push(Ended::Succeeded(success));
+            return;
+        };
+        if !success.is_ahead {
+            success.is_ahead = success.call.operation.event().changes_directories();
+            if success.is_ahead {
+                self.ended.push(Ended::Kept(success.without_layers()));
+            }
+        }
+        let too_many = outer.layers.keep(success);
+        self.ended
+            .extend(too_many.into_iter().map(Ended::Succeeded));
+    }
+
+    /// Notes that a call ended without an event: what succeeded within it is part of the next call
+    /// around it, or of none.
+    pub fn release(&mut self, mut layers: Layers) {
+        for success in layers.take() {
+            self.tell(success);
+        }
     }
 
     /// The operation of the innermost open call of an event.
@@ -168,17 +270,22 @@ impl CallStack {
 
     /// Ends the innermost open call, whose return was not recorded.
     fn end_innermost(&mut self) {
-        let Some(OpenCall { call, .. }) = self.open.pop() else {
+        let Some(OpenCall {
+            carries, mut call, ..
+        }) = self.open.pop()
+        else {
             return;
         };
-        if call.operation.makes_event() {
-            self.unreturned.push(call);
+        self.release(std::mem::take(&mut call.layers));
+        // What was announced and is not completed by now has failed.
+        if !carries && call.operation.makes_event() {
+            self.ended.push(Ended::Unreturned(call));
         }
     }
 
-    /// Removes the calls of which it is not known whether they succeeded.
-    pub fn take_unreturned(&mut self) -> Vec<Call> {
-        std::mem::take(&mut self.unreturned)
+    /// Removes what became of calls.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Ends all open calls: the thread has ended.
@@ -186,19 +293,28 @@ impl CallStack {
         while !self.open.is_empty() {
             self.end_innermost();
         }
+        self.drop_announced(|_| true);
     }
 
-    /// How many calls may have made events.
+    /// How many calls may have made events, those apart that are kept.
     pub fn count(&self) -> usize {
-        self.open.len() + self.unreturned.len() + self.announced.len()
+        self.open.len() + self.announced.len()
+    }
+
+    /// Removes what is kept within calls.
+    pub fn take_kept(&mut self) -> Vec<Success> {
+        let open = self.open.iter_mut().map(|open| &mut open.call);
+        let calls = open.chain(&mut self.announced);
+        calls.flat_map(|call| call.layers.take()).collect()
     }
 
     /// Takes a call that announces an operation: a later record of its dentry tells that the
     /// operation succeeded.
     pub fn announce(&mut self, call: Call) {
-        self.announced.retain(|other| other.sp > call.sp);
+        self.drop_announced(|other| other.sp <= call.sp);
         if self.announced.len() == MAX_ANNOUNCED {
-            self.announced.remove(0);
+            let oldest = self.announced.remove(0);
+            self.release(oldest.layers);
         }
         self.announced.push(call);
     }
@@ -207,9 +323,19 @@ impl CallStack {
     pub fn complete(&mut self, event: Event, dentry: Dentry) -> Option<Call> {
         let is_completed =
             |call: &Call| call.operation.event() == event && call.dentry == Some(dentry);
+        let carrier = |open: &OpenCall| open.carries && is_completed(&open.call);
+        if let Some(at) = self.open.iter().rposition(carrier) {
+            while self.open.len() > at + 1 {
+                self.end_innermost();
+            }
+            return Some(self.open.pop()?.call);
+        }
         let at = self.announced.iter().rposition(is_completed)?;
         // What was announced later was announced within this call.
-        self.announced.drain(at..).next()
+        let later = self.announced.split_off(at + 1);
+        let completed = self.announced.pop();
+        later.into_iter().for_each(|call| self.release(call.layers));
+        completed
     }
 
     /// The operation of the innermost open call that works on a dentry.
@@ -233,166 +359,4 @@ impl CallStack {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::socket::Socket;
-    use EntryHook::{Entry, Old};
-
-    const DENTRY: Dentry = Dentry {
-        address: 5,
-        parent: Some(4),
-        hash: Some(77),
-    };
-    const UNLINK: Function = Function(0);
-    const MKDIR: Function = Function(1);
-
-    fn call(event: Event, sp: u64) -> Call {
-        Call {
-            began: Monotonic(0),
-            sp,
-            dentry: None,
-            operation: Operation::begin(event).unwrap(),
-        }
-    }
-
-    /// A delete of the file with this inode number.
-    fn delete(sp: u64, ino: u64) -> Call {
-        let mut call = call(Event::Delete, sp);
-        if let Operation::Delete(file) = &mut call.operation {
-            file.ino = Some(ino);
-        }
-        call
-    }
-
-    fn deleted(call: &Call) -> Option<u64> {
-        match &call.operation {
-            Operation::Delete(file) => file.ino,
-            _ => None,
-        }
-    }
-
-    fn create() -> Call {
-        Call {
-            dentry: Some(DENTRY),
-            ..call(Event::Create, 1000)
-        }
-    }
-
-    #[test]
-    fn another_dentry_at_the_same_address_completes_nothing() {
-        let mut stack = CallStack::default();
-        stack.announce(create());
-        let other = Dentry {
-            parent: Some(5),
-            hash: Some(78),
-            ..DENTRY
-        };
-        assert!(stack.complete(Event::Create, other).is_none());
-        assert!(stack.complete(Event::Create, DENTRY).is_some());
-    }
-
-    #[test]
-    fn pairs_nested_calls() {
-        let mut stack = CallStack::default();
-        stack.enter(UNLINK, Entry, delete(1000, 1));
-        stack.enter(UNLINK, Entry, delete(900, 2));
-        assert_eq!(deleted(&stack.leave(UNLINK, 900).unwrap()), Some(2));
-        assert_eq!(deleted(&stack.leave(UNLINK, 1000).unwrap()), Some(1));
-        assert!(stack.is_idle());
-    }
-
-    #[test]
-    fn a_missed_return_pairs_with_nothing() {
-        let mut stack = CallStack::default();
-        stack.enter(UNLINK, Entry, delete(1000, 1));
-        stack.enter(UNLINK, Entry, delete(1000, 2));
-        let missed: Vec<_> = stack.take_unreturned().iter().map(deleted).collect();
-        assert_eq!(missed, [Some(1)]);
-        assert_eq!(deleted(&stack.leave(UNLINK, 1000).unwrap()), Some(2));
-        assert!(stack.leave(UNLINK, 1000).is_none());
-        // Another function at the same place proves the end as well.
-        stack.enter(UNLINK, Entry, call(Event::Delete, 1000));
-        stack.enter(MKDIR, Entry, call(Event::Mkdir, 1000));
-        assert!(stack.leave(UNLINK, 1000).is_none());
-        assert_eq!(stack.take_unreturned().len(), 1);
-        stack.end_all();
-        assert_eq!(stack.take_unreturned().len(), 1);
-    }
-
-    #[test]
-    fn a_call_that_makes_no_event_is_not_missed() {
-        let mut stack = CallStack::default();
-        // utimes(2) reaches notify_change() as chmod(2) does.
-        stack.enter(Function(0), Entry, call(Event::Attrib, 1000));
-        // __sys_connect() and, within it, __sys_connect_file(), whose return was seen.
-        stack.enter(Function(1), Entry, call(Event::Connect, 1000));
-        stack.enter(Function(2), Entry, call(Event::Connect, 900));
-        assert!(stack.leave(Function(2), 900).is_some());
-        stack.end_all();
-        assert_eq!(stack.take_unreturned().len(), 0);
-    }
-
-    #[test]
-    fn a_missed_entry_pairs_with_nothing() {
-        let mut stack = CallStack::default();
-        stack.enter(MKDIR, Entry, call(Event::Mkdir, 1200));
-        assert!(stack.leave(MKDIR, 1000).is_none());
-        assert!(stack.leave(MKDIR, 1200).is_some());
-    }
-
-    #[test]
-    fn hooks_of_one_call_meet_in_any_order() {
-        for hooks in [[Entry, Old], [Old, Entry]] {
-            let mut stack = CallStack::default();
-            let rename = Function(0);
-            for hook in hooks {
-                let call = stack.enter(rename, hook, call(Event::Rename, 1000));
-                if let Operation::Rename(rename) = &mut call.operation {
-                    match hook {
-                        Old => rename.file.ino = Some(7),
-                        _ => rename.exchange = true,
-                    }
-                }
-            }
-            let call = stack.leave(rename, 1000).unwrap();
-            let Operation::Rename(rename) = call.operation else {
-                panic!("{:?}", call.operation);
-            };
-            assert_eq!((rename.file.ino, rename.exchange), (Some(7), true));
-            assert!(stack.is_idle());
-        }
-    }
-
-    #[test]
-    fn a_create_that_failed_is_not_completed_by_another_call() {
-        let mut stack = CallStack::default();
-        stack.announce(create());
-        stack.claim(DENTRY);
-        assert!(stack.complete(Event::Create, DENTRY).is_none());
-    }
-
-    #[test]
-    fn an_inner_connect_has_the_descriptor_of_the_outer_one() {
-        let mut stack = CallStack::default();
-        let outer = stack.enter(Function(1), Entry, call(Event::Connect, 1000));
-        outer.operation.socket_call().unwrap().fd = Some(3);
-        stack.enter(Function(2), Entry, call(Event::Connect, 900));
-        let mut inner = stack.leave(Function(2), 900).unwrap();
-        assert_eq!(inner.operation.socket_call().unwrap().fd, Some(3));
-    }
-
-    #[test]
-    fn of_two_sends_that_open_a_connection_the_outer_one_makes_the_event() {
-        let mut stack = CallStack::default();
-        for sp in [1000, 900] {
-            let call = stack.enter(Function(1), Entry, call(Event::Connect, sp));
-            let call = call.operation.socket_call().unwrap();
-            (call.socket, call.by_send) = (Some(Socket::default()), true);
-        }
-        let made = [900, 1000].map(|sp| {
-            let call = stack.leave(Function(1), sp).unwrap();
-            call.operation.returned(-115).is_some()
-        });
-        assert_eq!(made, [false, true]);
-    }
-}
+mod tests;

@@ -24,7 +24,7 @@ pub struct Socket {
 }
 
 /// A call that is made on a socket.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SocketCall {
     /// The file descriptor, where a system call names one.
     pub fd: Option<i32>,

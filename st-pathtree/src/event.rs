@@ -3,7 +3,8 @@
 //! The output is the record of [`st_decode::event`] with three changes: [`Unresolved`] is
 //! removed, the fields of [`Paths`] are added, and those of [`Executable`] are added to
 //! `process`. Every other field stays as it is, also one that st-pathtree does not know.
-//! st-pathtree does not pass on records of the kinds `dir`, `shutdown`, `image` and `unload`.
+//! st-pathtree does not pass on records of the kinds `change`, `dir`, `shutdown`, `image` and
+//! `unload`.
 
 use serde::{Deserialize, Serialize};
 use st_decode::event::Unresolved;
@@ -11,7 +12,8 @@ pub use st_decode::event::{Attrib, Bytes, Fork};
 use st_decode::time::{Monotonic, Unix};
 use st_decode::vocabulary::Event;
 
-/// What st-pathtree reads of an event: some fields of [`st_decode::event::EventRecord`].
+/// What st-pathtree reads of an event: some fields of [`st_decode::event::EventRecord`]; and of a
+/// [`st_decode::event::Change`].
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
 pub struct InputEvent<'a> {
@@ -126,6 +128,7 @@ pub struct EventRecord<'a> {
     pub event: Event,
     pub ts: Unix,
     pub seq: u64,
+    pub layer_of: Option<u64>,
     pub cpu: u32,
     #[serde(borrow)]
     pub process: Actor<'a>,

@@ -82,6 +82,10 @@ impl PathTree {
     fn turn(&mut self, record: &Record, bytes: &[u8], may_wait: bool, out: &mut Vec<u8>) -> Turn {
         match record {
             Record::Event(event) => return self.event(event, bytes, may_wait, out),
+            Record::Change(change) => {
+                self.follow_mounts(change);
+                return Turn::Done;
+            }
             Record::Image(image) => return self.image(image, may_wait),
             Record::Unload(unload) => {
                 self.images.unload(unload.image);
@@ -120,9 +124,8 @@ impl PathTree {
         } else {
             None
         };
-        let moves_dir = event.unresolved.dir.is_some() || event.unresolved.other_dir.is_some();
-        if event.event == Event::Rename && moves_dir {
-            self.move_mounts(event);
+        if !event.unresolved.learned {
+            self.follow_mounts(event);
         }
         if !is_file || located.as_ref().is_none_or(Located::is_wanted) {
             pass(record, located, self.images.attribute(event, record), out);
@@ -177,11 +180,14 @@ impl Stage for PathTree {
         let record = Record::read(kind, bytes)?;
         match &record {
             Record::Event(event) => {
-                self.learn(event);
+                if !event.unresolved.learned {
+                    self.learn(event);
+                }
                 if self.snapshot.expire(event.at()) {
                     self.due = Due::Ready;
                 }
             }
+            Record::Change(change) => self.learn(change),
             Record::Image(image) => self.learn(&image::event(image)),
             Record::Dir(dir) => {
                 self.dir(dir);

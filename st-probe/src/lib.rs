@@ -55,6 +55,7 @@
 //! | pid, tid | a process (the kernel's tgid), a thread (the kernel's pid) | |
 //! | actor | the process and thread that did what an event tells | `st_decode::event::Actor` |
 //! | chain | the names from a dentry, or from a cgroup, upwards | `kernel::hooks::Chain`, [`vocabulary::Series::Name`] |
+//! | layer | a directory that overlayfs shows merged with others, in one; what it does there to carry out what it is asked for | `st_decode::event::EventRecord::layer_of` |
 //! | fs path | a path within its file system, not yet joined to a mount point | |
 //! | reserve, commit | the kernel takes room in the ring buffer for a record, with its time; makes the record readable | |
 //! | grace period | the time after which all records that were reserved are committed: RCU's | `tracing::completeness` |

@@ -1,8 +1,11 @@
 //! The records that the stage appends.
 
 use super::Decoder;
-use crate::event::{Bytes, Dir, EventRecord, Fork, FsPath, Image, Shutdown, Unload};
+use crate::event::{
+    Bytes, Change, Dir, EventRecord, Fork, FsPath, Image, Shutdown, Unload, Unresolved,
+};
 use crate::field::Values;
+use crate::layer::Success;
 use crate::linux::{Ending, device_number};
 use crate::operation::Operation;
 use crate::pair::Call;
@@ -13,24 +16,54 @@ use st_probe::time::{Clock, Monotonic};
 use st_probe::vocabulary::{Cause, Value};
 use st_probe::wire;
 
+/// An operation that makes an event.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    /// The thread that did it.
+    pub tid: i32,
+    /// When it began.
+    pub began: Monotonic,
+    /// When it had succeeded ...
+    pub ts: Monotonic,
+    /// ... and on which CPU.
+    pub cpu: u32,
+    /// What it is.
+    pub operation: &'a Operation,
+    /// As [`EventRecord::layer_of`].
+    pub layer_of: Option<u64>,
+    /// As [`Success::is_ahead`].
+    pub is_ahead: bool,
+}
+
+impl<'a> Told<'a> {
+    /// The operation that one record tells of as a whole.
+    pub fn by(raw: &Raw, tid: i32, operation: &'a Operation) -> Self {
+        Self {
+            tid,
+            began: raw.ts,
+            ts: raw.ts,
+            cpu: raw.cpu,
+            operation,
+            layer_of: None,
+            is_ahead: false,
+        }
+    }
+}
+
 impl Decoder {
-    /// Appends the event of an operation that began at `began` and ended with the record `raw`.
-    pub(super) fn emit(
-        &mut self,
-        raw: &Raw,
-        tid: i32,
-        began: Monotonic,
-        operation: &Operation,
-        out: &mut Vec<u8>,
-    ) {
+    /// Appends an event. Returns its [`EventRecord::seq`].
+    pub(super) fn emit(&mut self, told: &Told, out: &mut Vec<u8>) -> u64 {
+        let Told { tid, operation, .. } = *told;
+        let seq = self.seq;
         let dev = operation.file().and_then(|file| file.dev);
         let dev = dev.map(device_number);
         let rdev = operation.rdev().map(device_number);
         let mut event = EventRecord {
             event: operation.event(),
-            ts: self.clock.unix(raw.ts),
-            seq: self.seq,
-            cpu: raw.cpu,
+            ts: self.clock.unix(told.ts),
+            seq,
+            layer_of: told.layer_of,
+            cpu: told.cpu,
             dev: dev.as_deref(),
             rdev: rdev.as_deref(),
             ..EventRecord::default()
@@ -43,21 +76,49 @@ impl Decoder {
         } else {
             event.process.tid = tid;
         }
-        event.unresolved.at = raw.ts;
+        event.unresolved.at = told.ts;
         describe(&mut event, operation);
         if event.unresolved.fs_path.is_some() {
-            event.unresolved.entered = Some(began);
+            event.unresolved.entered = Some(told.began);
         }
+        event.unresolved.learned = told.is_ahead;
         wire::write(&event, out);
         self.seq += 1;
+        seq
     }
 
-    /// Appends that a record of a call is missing; the record `raw` tells so.
-    pub(super) fn missing(&mut self, raw: &Raw, call: &Call, cause: Cause, out: &mut Vec<u8>) {
+    /// Appends what a call has done to directories, whose event is told later.
+    pub(super) fn write_change(&self, success: &Success, out: &mut Vec<u8>) {
+        let Success { call, ts, .. } = success;
+        let dev = call.operation.file().and_then(|file| file.dev);
+        let dev = dev.map(device_number);
+        let mut event = EventRecord::default();
+        describe(&mut event, &call.operation);
+        let change = Change {
+            event: call.operation.event(),
+            dev: dev.as_deref(),
+            exchange: event.exchange,
+            unresolved: Unresolved {
+                at: *ts,
+                entered: Some(call.began),
+                ..event.unresolved
+            },
+        };
+        wire::write(&change, out);
+    }
+
+    /// Appends that a record of a call is missing: a record of this time and CPU tells so.
+    pub(super) fn missing(
+        &mut self,
+        (ts, cpu): (Monotonic, u32),
+        call: &Call,
+        cause: Cause,
+        out: &mut Vec<u8>,
+    ) {
         let lost = Lost {
             since: call.began,
-            ts: raw.ts,
-            cpu: Some(raw.cpu),
+            ts,
+            cpu: Some(cpu),
             count: Some(1),
             event: Some(call.operation.event()),
             cause,

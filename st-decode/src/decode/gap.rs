@@ -3,7 +3,9 @@
 //! Within a gap, any thread may have run on the CPU whose records are missing, and have come back
 //! within the same call: a return that was recorded may belong to another call than the entry
 //! before it. So within a gap nothing is told that takes more than one record; what is not told
-//! is counted.
+//! is counted. All calls and processes are forgotten at its beginning and at its end: the records
+//! that are missing may be those of returns, or of the end of a process whose pid another process
+//! has now.
 
 use super::Decoder;
 use st_probe::record::Lost;
@@ -22,8 +24,9 @@ pub(super) struct Gap {
 
 impl Decoder {
     /// Takes a `lost` record: a gap begins, or the gap lasts longer, or concerns more CPUs.
-    pub(super) fn lost(&mut self, lost: &Lost) {
-        let unpaired = self.forget();
+    pub(super) fn lost(&mut self, lost: &Lost, out: &mut Vec<u8>) {
+        let unpaired = self.forget_calls(out);
+        self.processes.forget_all();
         let gap = self.gap.get_or_insert(Gap {
             since: lost.since,
             until: Monotonic::default(),
@@ -38,7 +41,8 @@ impl Decoder {
         let Some(gap) = self.gap.take_if(|gap| now >= gap.until) else {
             return;
         };
-        let unpaired = gap.unpaired + self.forget();
+        let unpaired = gap.unpaired + self.calls.forget_all().count();
+        self.processes.forget_all();
         if unpaired > 0 {
             let lost = Lost {
                 since: gap.since,
@@ -52,12 +56,17 @@ impl Decoder {
         }
     }
 
-    /// Forgets all calls and processes: the records that are missing may be those of returns, or
-    /// of the end of a process whose pid another process has now. Returns how many calls may have
-    /// made events.
-    fn forget(&mut self) -> u64 {
-        self.processes.forget_all();
-        self.calls.forget_all()
+    /// Forgets all calls, and appends the events that are kept within them, unless in a gap.
+    /// Returns how many calls may have made events that are not told.
+    pub(super) fn forget_calls(&mut self, out: &mut Vec<u8>) -> u64 {
+        let forgotten = self.calls.forget_all();
+        if self.gap.is_some() {
+            return forgotten.count();
+        }
+        for (tid, success) in &forgotten.kept {
+            self.succeeded(*tid, success, None, out);
+        }
+        forgotten.calls
     }
 }
 
@@ -66,8 +75,9 @@ mod tests {
     use super::*;
     use crate::calls::{CallHook, CallRecord};
     use crate::field::Layout;
+    use crate::layer::Layers;
     use crate::operation::Operation;
-    use crate::pair::{Call, EntryHook, Function};
+    use crate::pair::{Call, Ended, EntryHook, Function};
     use st_probe::record::{Bytes, Raw};
     use st_probe::vocabulary::Event;
 
@@ -80,6 +90,7 @@ mod tests {
             let record = CallRecord {
                 tid,
                 ts: Monotonic(0),
+                cpu: 0,
                 values: layout.values(&[]),
             };
             for hook in [
@@ -96,10 +107,10 @@ mod tests {
             ..Lost::default()
         };
         begin_calls(&mut decoder, 1);
-        decoder.lost(&lost(5, 20));
+        decoder.lost(&lost(5, 20), &mut out);
         begin_calls(&mut decoder, 1);
         // Of another CPU.
-        decoder.lost(&lost(6, 10));
+        decoder.lost(&lost(6, 10), &mut out);
         begin_calls(&mut decoder, 1);
         begin_calls(&mut decoder, 2);
         let raw = Raw {
@@ -113,8 +124,9 @@ mod tests {
             sp: 0,
             dentry: None,
             operation: Operation::begin(Event::Delete).unwrap(),
+            layers: Layers::default(),
         };
-        decoder.unreturned(&raw, vec![call], &mut out);
+        decoder.ended(&raw, 1, vec![Ended::Unreturned(call)], &mut out);
         decoder.end_gap(Monotonic(19), &mut out);
         assert!(out.is_empty());
         decoder.end_gap(Monotonic(20), &mut out);
@@ -128,6 +140,6 @@ mod tests {
         // Nothing is left of it.
         decoder.end_gap(Monotonic(21), &mut out);
         assert!(out.is_empty());
-        assert_eq!(decoder.calls.forget_all(), 0);
+        assert_eq!(decoder.calls.forget_all().count(), 0);
     }
 }

@@ -143,8 +143,12 @@ impl PathTree {
         }
     }
 
-    /// Moves the mount points that are below a directory which an event renames.
-    pub(super) fn move_mounts(&mut self, event: &InputEvent) {
+    /// Moves the mount points that are below a directory if an event renames one.
+    pub(super) fn follow_mounts(&mut self, event: &InputEvent) {
+        let moves_dir = event.unresolved.dir.is_some() || event.unresolved.other_dir.is_some();
+        if event.event != Event::Rename || !moves_dir {
+            return;
+        }
         let whole = |fs_path: &Option<FsPath>| match self.find(event, fs_path.as_ref()?) {
             Found::Whole(path) => Some(path),
             Found::Tail(_) => None,

@@ -13,6 +13,8 @@ const MAX_WAITING: usize = 64 << 20;
 /// A record, as far as st-pathtree reads it.
 pub(super) enum Record<'a> {
     Event(InputEvent<'a>),
+    /// What an event did to directories that is told later.
+    Change(InputEvent<'a>),
     Image(Image<'a>),
     Unload(Unload),
     Dir(Dir<'a>),
@@ -30,6 +32,7 @@ impl<'a> Record<'a> {
     pub(super) fn read(kind: &str, record: &'a [u8]) -> Result<Self, RecordError> {
         Ok(match kind {
             "event" => Self::Event(wire::read(record)?),
+            "change" => Self::Change(wire::read(record)?),
             "image" => Self::Image(wire::read(record)?),
             "unload" => Self::Unload(wire::read(record)?),
             "dir" => Self::Dir(wire::read(record)?),

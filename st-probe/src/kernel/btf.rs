@@ -33,8 +33,8 @@ pub struct Btf {
     names: Vec<(u64, u32)>,
 }
 
-/// A function's parameters and result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A function's parameters and result; by default, nothing is known of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Function {
     /// Name and type id of each parameter.
     pub parameters: Vec<(String, u32)>,

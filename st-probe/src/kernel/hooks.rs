@@ -20,8 +20,9 @@
 //! An optional hook may not be absent because the kernel refuses its probe though it lacks none of
 //! these: then the event is unavailable, with the kernel's words, rather than missed in part. That
 //! is so for the hooks of events and of [`Service::Inode`], which tells of `create`. The optional
-//! hooks of the other services tell more about events, and events do not hang on them: one that is
-//! refused is absent, and st-probe says so when it begins to trace.
+//! hooks of the other services, and those with the roles [`Role::Carry`] and [`Role::Carried`], tell
+//! more about events, and events do not hang on them: one that is refused is absent, and st-probe
+//! says so when it begins to trace.
 //!
 //! # Adding an event
 //!
@@ -162,6 +163,10 @@ pub struct HookRow {
     pub optional: bool,
     /// On a kernel that has this function, no operation that the hook is for passes its point.
     pub superseded_by: Option<&'static str>,
+    /// The module that has the function where the kernel itself does not, loaded or not: the
+    /// kernel sets the probe when it loads the module. Nothing is known of the function's
+    /// parameters then.
+    pub module: Option<&'static str>,
 }
 
 const fn row(subject: Subject, role: Role, point: Point, fetch: &'static [Fetch]) -> HookRow {
@@ -174,6 +179,7 @@ const fn row(subject: Subject, role: Role, point: Point, fetch: &'static [Fetch]
         conditions: &[],
         optional: false,
         superseded_by: None,
+        module: None,
     }
 }
 
@@ -217,11 +223,25 @@ const fn instant(event: Event, function: &'static str, fetch: &'static [Fetch]) 
     enter(event, Role::Instant, function, fetch)
 }
 
+/// The return of a function.
+const fn at_return(event: Event, role: Role, function: &'static str) -> HookRow {
+    let fetch = &[Fetch::Stack, Fetch::Return];
+    row(Subject::Event(event), role, Point::Leave(function), fetch)
+}
+
 /// The return of a call that an [`entry`] of this event began.
 const fn leave(event: Event, function: &'static str) -> HookRow {
-    let fetch = &[Fetch::Stack, Fetch::Return];
-    let subject = Subject::Event(event);
-    row(subject, Role::Return, Point::Leave(function), fetch)
+    at_return(event, Role::Return, function)
+}
+
+/// overlayfs begins to carry out on its layers what an [`entry`] of this event announced.
+const fn carry(event: Event, function: &'static str) -> HookRow {
+    enter(event, Role::Carry, function, &[Fetch::Stack]).of_overlayfs()
+}
+
+/// It has carried that out, or failed to.
+const fn carried(event: Event, function: &'static str) -> HookRow {
+    at_return(event, Role::Carried, function).of_overlayfs()
 }
 
 /// A dentry gets a new inode: what an [`entry`] of an event that makes one announced is done.
@@ -268,6 +288,12 @@ impl HookRow {
         }
     }
 
+    /// The function is overlayfs's own, which the kernel itself may have, or a module, or nobody.
+    const fn of_overlayfs(self) -> Self {
+        let module = Some("overlay");
+        Self { module, ..self }.optional()
+    }
+
     /// Its conditions as an event filter; empty if there are none.
     pub fn condition(&self) -> String {
         let conditions = self.conditions.iter().map(|condition| condition.filter());
@@ -277,8 +303,9 @@ impl HookRow {
     /// Its name in tracefs and in the stream.
     pub fn name(&self) -> String {
         match self.point {
-            Point::Enter(function) => format!("{}_{}_{function}", self.subject, self.role),
-            Point::Leave(function) => format!("{}_return_{function}", self.subject),
+            Point::Enter(function) | Point::Leave(function) => {
+                format!("{}_{}_{function}", self.subject, self.role)
+            }
             Point::Tracepoint(event) => event.rsplit('/').next().unwrap_or(event).to_owned(),
         }
     }
@@ -286,7 +313,7 @@ impl HookRow {
     /// Whether events may be missed if it is absent though operations pass its function.
     pub fn tells_events(&self) -> bool {
         match self.subject {
-            Subject::Event(_) | Subject::Service(Service::Inode) => true,
+            Subject::Event(_) | Subject::Service(Service::Inode) => !self.role.tells_of_layers(),
             Subject::Service(_) | Subject::Other => false,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Syntax: Documentation/trace/kprobetrace.rst (Linux 6.12).
 
-use crate::kernel::btf::{Btf, Shape};
+use crate::kernel::btf::{Btf, Function, Shape};
 use crate::kernel::expression::{Expression, Form, Malformed, Reason, Scope, Unresolved};
 use crate::kernel::hooks::{Chain, Fetch, HookRow, Point};
 use crate::stream::arch::Arch;
@@ -113,8 +113,11 @@ pub fn plan(row: &HookRow, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, 
         Point::Leave(name) => (format!("r{}", max_active(row.subject)), name),
         Point::Tracepoint(_) => return Ok(Probe::default()),
     };
-    let function = btf.function(name);
-    let function = function.ok_or_else(|| Error::Lacking(Lack::Function(name.to_owned())))?;
+    let (symbol, function) = match (btf.function(name), row.module) {
+        (Some(function), _) => (name.to_owned(), function),
+        (None, Some(module)) => (format!("{module}:{name}"), Function::default()),
+        (None, None) => return Err(Error::Lacking(Lack::Function(name.to_owned()))),
+    };
     let planner = Planner {
         scope: Scope {
             btf,
@@ -123,7 +126,7 @@ pub fn plan(row: &HookRow, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, 
             function,
         },
     };
-    let mut line = format!("{kind}:{group}/{} {name}", row.name());
+    let mut line = format!("{kind}:{group}/{} {symbol}", row.name());
     let mut without_variables = line.clone();
     for fetch in row.fetch {
         let arguments = planner.arguments(*fetch)?;

@@ -286,8 +286,21 @@ words! {
         /// A dentry loses its inode: now the directory is removed that the thread's last `rmdir`
         /// entry with this dentry was to remove.
         Gone = "gone",
+        /// A file system that lies on others (overlayfs) begins to carry out, by calls on those,
+        /// what the thread's last entry of this event announced. `sp` identifies this call.
+        Carry = "carry",
+        /// It has carried that out, or failed to: `sp` and `ret` are as of a `return`.
+        Carried = "carried",
         /// The record is all that there is of the operation.
         Instant = "instant",
+    }
+}
+
+impl Role {
+    /// Whether it only tells which calls are made within which other one: without it, every event
+    /// is told.
+    pub const fn tells_of_layers(self) -> bool {
+        matches!(self, Self::Carry | Self::Carried)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hooks that tell what happens to files.
 
 use super::Fetch::{Number, Stack, String};
-use super::{Condition, HookRow, detail, entry, gone, inode, leave, old, target};
+use super::{Condition, HookRow, carried, carry, detail, entry, gone, inode, leave, old, target};
 use crate::stream::vocabulary::{Event, Value};
 
 /// The mode, the owner or the group is set: ATTR_MODE, ATTR_UID, ATTR_GID (include/linux/fs.h).
@@ -75,6 +75,10 @@ pub const HOOKS: &[HookRow] = &[
         ],
     )
     .optional(),
+    // fs/overlayfs/dir.c: what calls vfs_create() on a layer, and much else. What overlayfs does for
+    // the other events is within calls whose entry and return are recorded.
+    carry(Event::Create, "ovl_create"),
+    carried(Event::Create, "ovl_create"),
     // fs/namei.c
     entry(
         Event::Mkdir,
@@ -138,6 +142,9 @@ pub const HOOKS: &[HookRow] = &[
         ],
     )
     .filter(DIRECTORIES),
+    // fs/overlayfs/dir.c: vfs_rmdir() calls this between the two.
+    carry(Event::Rmdir, "ovl_rmdir"),
+    carried(Event::Rmdir, "ovl_rmdir"),
     // Two hooks, since a record must fit a sub-buffer: two chains of 255-byte names do not.
     entry(
         Event::Rename,

@@ -42,6 +42,7 @@ fn row(point: Point, fetch: &'static [Fetch]) -> HookRow {
         conditions: &[],
         optional: false,
         superseded_by: None,
+        module: None,
     }
 }
 
@@ -112,7 +113,7 @@ fn a_result_is_as_wide_as_its_type() {
         let lines = lines(row(Point::Leave("do_it"), fetch), &kernel(pointer)).unwrap();
         assert_eq!(
             lines[0].1,
-            format!("r512:group/mkdir_return_do_it do_it ret=$retval:{expected}")
+            format!("r512:group/mkdir_entry_do_it do_it ret=$retval:{expected}")
         );
     }
 }
@@ -138,6 +139,33 @@ fn says_what_the_kernel_lacks() {
         "this kernel has no function gone()"
     );
 }
+
+#[test]
+fn a_function_may_be_in_a_module() {
+    let fetch = &[Fetch::Stack, Fetch::Return];
+    for (function, symbol) in [("do_it", "do_it"), ("ovl_do_it", "overlay:ovl_do_it")] {
+        let row = HookRow {
+            module: Some("overlay"),
+            ..row(Point::Leave(function), fetch)
+        };
+        let lines = lines(row, &kernel(false)).unwrap();
+        let line = format!("r512:group/mkdir_entry_{function} {symbol} sp=$stack ret=$retval:s32");
+        assert_eq!(lines, [(0, line)]);
+    }
+    let row = HookRow {
+        module: Some("overlay"),
+        ..row(
+            Point::Enter("ovl_do_it"),
+            &[Fetch::Number(Value::Mode, "mode")],
+        )
+    };
+    let error = lines(row, &kernel(false)).unwrap_err();
+    assert_eq!(
+        error,
+        "'mode' of ovl_do_it(): this kernel has no parameter mode"
+    );
+}
+
 #[test]
 fn a_value_must_be_of_the_kind_that_is_fetched() {
     let btf = kernel(false);

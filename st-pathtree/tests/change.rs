@@ -1,0 +1,170 @@
+//! What is told of directories ahead of its event: see `st_decode::event`, "Order".
+
+use st_decode::event::{Bytes, Change, Dir, EventRecord, FsPath, Inode, Unresolved};
+use st_decode::record::{Header, Hook, MAGIC, Mounts, VERSION};
+use st_decode::stage::Stage;
+use st_decode::time::{Monotonic, Unix};
+use st_decode::vocabulary::{Event, Role, Service, Subject};
+use st_decode::wire;
+use st_pathtree::event::{Paths, Status};
+use st_pathtree::pathtree::PathTree;
+
+const DEV: &str = "8:1";
+const ROOT: u64 = 1;
+const DIR: u64 = 2;
+
+fn inode(ino: u64) -> Inode {
+    Inode {
+        subvolume: None,
+        ino,
+    }
+}
+
+fn header() -> Header {
+    let subjects = [
+        Subject::Event(Event::Mkdir),
+        Subject::Event(Event::Rmdir),
+        Subject::Event(Event::Rename),
+        Subject::Service(Service::Shutdown),
+    ];
+    let hook = |subject: Subject| Hook {
+        id: 0,
+        name: subject.name().into(),
+        subject,
+        role: Role::Entry,
+        point: subject.name().into(),
+        names: 0,
+        fields: Vec::new(),
+    };
+    Header {
+        magic: MAGIC.into(),
+        version: VERSION,
+        stages: PathTree::AFTER.iter().map(|&stage| stage.into()).collect(),
+        hooks: subjects.map(hook).into(),
+        ..Header::default()
+    }
+}
+
+/// A name in the root.
+fn in_root(name: &'static str) -> Option<FsPath<'static>> {
+    Some(FsPath {
+        path: Bytes::from(name.as_bytes()),
+        parent: Some(inode(ROOT)),
+        top: None,
+    })
+}
+
+/// What a rename of the directory tells.
+fn renamed(began: u64, old: &'static str, new: &'static str, learned: bool) -> Unresolved<'static> {
+    Unresolved {
+        began: Some(Unix(began)),
+        fs_path: in_root(new),
+        old_fs_path: in_root(old),
+        dir: Some(inode(DIR)),
+        learned,
+        ..Unresolved::default()
+    }
+}
+
+fn event(event: Event, ts: u64, unresolved: Unresolved<'static>) -> EventRecord<'static> {
+    EventRecord {
+        event,
+        ts: Unix(ts),
+        dev: Some(DEV),
+        unresolved,
+        ..EventRecord::default()
+    }
+}
+
+/// A file is created in the directory, of whose path the record has the last name only.
+fn create(ts: u64, fs_path: &'static str) -> EventRecord<'static> {
+    let fs_path = FsPath {
+        path: Bytes::from(fs_path.as_bytes()),
+        parent: Some(inode(DIR)),
+        top: Some(inode(DIR)),
+    };
+    let unresolved = Unresolved {
+        began: Some(Unix(ts)),
+        fs_path: Some(fs_path),
+        ..Unresolved::default()
+    };
+    event(Event::Create, ts, unresolved)
+}
+
+/// What the stage writes for a record.
+fn push(tree: &mut PathTree, value: &impl serde::Serialize) -> Vec<u8> {
+    let (mut record, mut out) = (Vec::new(), Vec::new());
+    wire::write(value, &mut record);
+    let kind = wire::kind(&record).unwrap();
+    tree.push(kind, &record, &mut out).unwrap();
+    while tree.drain(&mut out) {}
+    out
+}
+
+/// The path that the stage gives to an event.
+fn path(tree: &mut PathTree, event: &EventRecord) -> (String, Status) {
+    let out = push(tree, event);
+    let paths: Paths = wire::read(&out).unwrap();
+    assert!(wire::fields(&out).all(|entry| entry.name != b"unresolved"));
+    (
+        String::from_utf8_lossy(&paths.path).into_owned(),
+        paths.path_status,
+    )
+}
+
+#[test]
+fn a_rename_is_known_at_once_and_followed_once() {
+    let mut tree = PathTree::default();
+    tree.begin(&header(), &[], &mut Vec::new());
+    push(
+        &mut tree,
+        &Mounts {
+            ts: Monotonic(1),
+            since: Monotonic(1),
+            attempts: 0,
+            ns: 1,
+            mountinfo: Bytes::from(
+                &b"1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 0:9 / /a/m rw - tmpfs ram rw\n"[..],
+            ),
+        },
+    );
+    for (ino, fs_path) in [(ROOT, in_root("/")), (DIR, in_root("/a"))] {
+        let dir = Dir {
+            ts: Unix(2),
+            dev: DEV,
+            dir: inode(ino),
+            fs_path: fs_path.unwrap(),
+        };
+        push(&mut tree, &dir);
+    }
+    let complete = |path: &str| (path.to_owned(), Status::Complete);
+    let change = Change {
+        event: Event::Rename,
+        ts: Unix(10),
+        dev: Some(DEV),
+        exchange: false,
+        unresolved: renamed(9, "/a", "/b", false),
+    };
+    assert!(push(&mut tree, &change).is_empty());
+    assert_eq!(path(&mut tree, &create(11, "b/f")), complete("/b/f"));
+    let mounted = EventRecord {
+        dev: Some("0:9"),
+        unresolved: Unresolved {
+            fs_path: in_root("/f"),
+            ..Unresolved::default()
+        },
+        ..event(Event::Create, 12, Unresolved::default())
+    };
+    assert_eq!(path(&mut tree, &mounted), complete("/b/m/f"));
+    // Somebody else renames it again before the event of the first rename is told.
+    let next = event(Event::Rename, 15, renamed(14, "/b", "/c", false));
+    assert_eq!(path(&mut tree, &next), complete("/c"));
+    let told = event(Event::Rename, 10, renamed(9, "/a", "/b", true));
+    assert_eq!(path(&mut tree, &told), complete("/b"));
+    assert_eq!(path(&mut tree, &create(20, "c/f")), complete("/c/f"));
+    let mounted = EventRecord {
+        ts: Unix(21),
+        ..mounted
+    };
+    assert_eq!(path(&mut tree, &mounted), complete("/c/m/f"));
+}
