@@ -143,7 +143,7 @@ impl Stream {
                 }
                 "change" => {
                     let change: Change = wire::read(record).unwrap();
-                    let ts = change.ts.0;
+                    let ts = change.unresolved.at.0;
                     format!("{}@{ts} on {}", change.event, change.dev.unwrap())
                 }
                 "lost" => {

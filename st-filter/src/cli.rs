@@ -7,6 +7,7 @@ use crate::glob::Glob;
 use crate::predicate::{self, Network, PathPattern, Ports};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use st_pathtree::layers::Layers;
 use st_pathtree::vocabulary::Event;
 use st_pathtree::{args, stage};
 use std::ffi::OsString;
@@ -73,6 +74,11 @@ struct Args {
     #[arg(long, value_name = "PORT")]
     port: Vec<Ports>,
 
+    /// Leave out what a file system does on another to carry out an event that passes (overlayfs
+    /// on its layers), as text does; where that event does not pass, what matches does
+    #[arg(long)]
+    no_layers: bool,
+
     /// Pass the events that do not match instead of those that do
     #[arg(long)]
     invert: bool,
@@ -102,7 +108,11 @@ impl From<Args> for Filter {
             invert: args.invert,
         };
         let family = (!args.tree.is_empty()).then(|| Family::new(args.tree));
-        Self { expression, family }
+        Self {
+            expression,
+            family,
+            layers: args.no_layers.then(Layers::default),
+        }
     }
 }
 
@@ -158,8 +168,12 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(args.event, [Event::Create, Event::Mkdir, Event::Connect]);
-        let Filter { expression, family } = Filter::from(args);
-        assert!(family.is_none());
+        let Filter {
+            expression,
+            family,
+            layers,
+        } = Filter::from(args);
+        assert!(family.is_none() && layers.is_none());
         assert_eq!(expression.pids, [1, 2]);
         assert_eq!((expression.paths.len(), expression.comms.len()), (2, 2));
         assert_eq!((expression.addrs.len(), expression.ports.len()), (2, 2));

@@ -13,6 +13,7 @@ pub mod predicate;
 use expression::Expression;
 use family::Family;
 use st_pathtree::event::EventRecord;
+use st_pathtree::layers::Layers;
 use st_pathtree::record::{Header, Lost};
 use st_pathtree::stage::{self, RecordError, Stage};
 use st_pathtree::wire;
@@ -24,6 +25,8 @@ pub struct Filter {
     pub expression: Expression,
     /// The processes of which one must have caused the event; `None`: any process.
     pub family: Option<Family>,
+    /// If there: events that are part of one that passes do not pass.
+    pub layers: Option<Layers>,
 }
 
 impl Stage for Filter {
@@ -43,6 +46,10 @@ impl Stage for Filter {
             let event: EventRecord = wire::read(record)?;
             let within = self.is_within(&event);
             if !self.expression.matches(&event, within) {
+                return Ok(());
+            }
+            let layers = self.layers.as_mut();
+            if layers.is_some_and(|layers| layers.is_part(&event)) {
                 return Ok(());
             }
         } else if let Some(family) = &mut self.family {
@@ -114,7 +121,7 @@ mod tests {
     fn filter(expression: Expression) -> Filter {
         Filter {
             expression,
-            family: None,
+            ..Filter::default()
         }
     }
 
@@ -142,6 +149,35 @@ mod tests {
             pushed(&mut filter, "event", &event("teleport")),
             event("teleport")
         );
+    }
+
+    #[test]
+    fn layers_of_what_passes_can_be_left_out() {
+        /// An event as [`event`], with its number and the event that it is part of.
+        fn numbered(name: &str, seq: u8, layer_of: u8) -> Vec<u8> {
+            let mut added = b"\x83\xa1t\xa5event\xa3seq".to_vec();
+            added.push(seq);
+            added.extend(b"\xa8layer_of");
+            added.push(layer_of);
+            let (event, mut record) = (event(name), Vec::new());
+            wire::merge(&event, &["seq"], wire::fields(&added), &mut record);
+            record
+        }
+        let outer = event("delete");
+        let inner = [numbered("mknod", 3, 2), numbered("rename", 4, 2)];
+        let mut filter = filter(Expression::default());
+        assert_eq!(pushed(&mut filter, "event", &inner[0]), inner[0]);
+        filter.layers = Some(Layers::default());
+        assert_eq!(pushed(&mut filter, "event", &outer), outer);
+        for inner in &inner {
+            assert_eq!(pushed(&mut filter, "event", inner), b"");
+        }
+        // The event that they are part of does not pass.
+        filter.layers = Some(Layers::default());
+        filter.expression.events = vec![predicate::event("rename").unwrap()];
+        assert_eq!(pushed(&mut filter, "event", &outer), b"");
+        assert_eq!(pushed(&mut filter, "event", &inner[0]), b"");
+        assert_eq!(pushed(&mut filter, "event", &inner[1]), inner[1]);
     }
 
     #[test]

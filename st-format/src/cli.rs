@@ -29,6 +29,11 @@ struct Args {
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     show: Vec<Show>,
 
+    /// Show in text also what a file system does on another to carry out an operation that is
+    /// shown: overlayfs on its layers. JSON has it, with the number of that as layer_of
+    #[arg(long)]
+    layers: bool,
+
     /// Exit with status 3 if records were lost. With or without this, there is a line where they
     /// are missing, and a summary on standard error at the end
     #[arg(long)]
@@ -77,7 +82,8 @@ pub fn main() -> ExitCode {
                 std::env::var_os("NO_COLOR").as_deref(),
                 std::env::var_os("TERM").as_deref(),
             );
-            let mut text = Text::new(color, args.show).strict(args.strict);
+            let text = Text::new(color, args.show).layers(args.layers);
+            let mut text = text.strict(args.strict);
             stage::main(&mut text, verbose)
         }
     }

@@ -19,6 +19,9 @@
 //! | exec | `PATH argv=[make -j2] uid=0` |
 //! | exit | `status 1`, or `signal 9 SIGKILL` if that signal killed the process |
 //!
+//! An event that is part of another one (what overlayfs does on its layers to carry that out) has no
+//! line where that has one, unless it is asked for.
+//!
 //! A path that is not complete is followed by `[partial]` (and begins with `.../`),
 //! `[unmounted]`, `[ambiguous]` or `[deleted]`. If the paths are those of another mount
 //! namespace, its number is at the end of the line: `mnt_ns=4026532132`. After that comes what
@@ -33,6 +36,7 @@ use crate::loss::{self, Losses};
 use crate::time;
 use crate::{errno, escape, put, signal};
 use st_pathtree::event::EventRecord;
+use st_pathtree::layers::Layers;
 use st_pathtree::record::{ClockSet, Header, Lost};
 use st_pathtree::stage::{RecordError, Stage};
 use st_pathtree::time::Clock;
@@ -63,6 +67,8 @@ pub enum Show {
 pub struct Text {
     color: bool,
     show: Vec<Show>,
+    /// If there: events that are part of another one that is shown are not.
+    hidden: Option<Layers>,
     clock: Clock,
     losses: Losses,
 }
@@ -73,8 +79,15 @@ impl Text {
         Self {
             color,
             show,
+            hidden: Some(Layers::default()),
             ..Self::default()
         }
+    }
+
+    /// Sets whether events that are part of another one are shown, too.
+    pub fn layers(mut self, shown: bool) -> Self {
+        self.hidden = (!shown).then(Layers::default);
+        self
     }
 
     /// Sets whether a stream in which something was lost is a failure.
@@ -150,6 +163,10 @@ impl Stage for Text {
         match kind {
             "event" => {
                 let event = wire::read::<EventRecord>(record)?;
+                let hidden = self.hidden.as_mut();
+                if hidden.is_some_and(|layers| layers.is_part(&event)) {
+                    return Ok(());
+                }
                 self.event(&event, event_name(event.event, record), out);
             }
             "clock" => self.clock = wire::read::<ClockSet>(record)?.clock(),

@@ -14,11 +14,13 @@
 //! | [`watch`] | which events are wanted below which paths |
 //! | `snapshot` | the walks that st-probe makes, and those that are requested of it |
 //! | [`image`] | the files that processes execute |
+//! | [`layers`] | for later stages: which events are part of others |
 
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod event;
 pub mod image;
+pub mod layers;
 pub mod mount;
 pub mod pathtree;
 pub mod resolve;

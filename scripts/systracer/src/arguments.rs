@@ -92,7 +92,9 @@ pub fn later(options: &Options, questions: Option<&Path>) -> Vec<Invocation> {
     } else if !options.command.is_empty() {
         stages.push(stage("st-filter").option("--tree", "command"));
     }
-    let mut format = stage("st-format").flag("--strict", options.strict);
+    let mut format = stage("st-format")
+        .flag("--strict", options.strict)
+        .flag("--layers", options.layers);
     format.environment = Environment::Only(&["TERM", "NO_COLOR"]);
     if options.json {
         format = format.option("--output", "json");
@@ -151,11 +153,11 @@ mod tests {
                     .to_owned(),
             ),
             (
-                "--watch all=/ --watch none=/proc --exec --show uid,exe --buffer-size 64",
+                "--watch all=/ --watch none=/proc --exec --layers --show uid,exe --buffer-size 64",
                 format!(
                     "st-probe --die-with-parent --event {FILES},exec --snapshot / --answer PIPE \
                      --buffer-size 64 | st-decode --exec | st-pathtree --watch all=/ \
-                     --watch none=/proc --ask PIPE | st-format --show uid,exe"
+                     --watch none=/proc --ask PIPE | st-format --layers --show uid,exe"
                 ),
             ),
             (

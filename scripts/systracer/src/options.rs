@@ -64,6 +64,11 @@ pub struct Options {
     )]
     pub show: Vec<Show>,
 
+    /// Show in text also what a file system does on another to carry out an operation that is
+    /// shown: overlayfs on its layers
+    #[arg(long, conflicts_with = "json")]
+    pub layers: bool,
+
     /// Write one JSON object a line instead of text
     #[arg(long)]
     pub json: bool,
@@ -259,6 +264,7 @@ mod tests {
             (&["--buffer-size", "7"], &["7", "--buffer-size"]),
             (&["--show", "pid"], &["'pid'", "--show", "container"]),
             (&["--json", "--show", "uid"], &["--json", "--show"]),
+            (&["--json", "--layers"], &["--json", "--layers"]),
             (&["--overwrite"], &["--record"]),
             (
                 &["--replay", "f", "--overwrite"],

@@ -21,6 +21,7 @@ fuzz_target!(|input: &[u8]| {
             ..Expression::default()
         },
         family: Some(Family::new(vec![Root::Pid(1), Root::Command])),
+        ..Filter::default()
     };
     let some = fuzz::run(|| filter(false), input);
     let others = fuzz::run(|| filter(true), input);
