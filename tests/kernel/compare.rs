@@ -7,7 +7,7 @@ use crate::log::Expected;
 
 /// The fields of an event that are compared: one that is not expected must be absent.
 /// Others (`seq`, `cpu`, and what later versions add) say nothing of what was done.
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 25] = [
     "event",
     "path",
     "path_bytes",
@@ -32,7 +32,14 @@ const FIELDS: [&str; 24] = [
     "ret",
     "fastopen",
     "mnt_ns",
+    LAYER_OF,
 ];
+
+/// The field with the number of the event that an event is part of. It is compared by the [`key`]
+/// of that event: see [`is_layer_of`].
+const LAYER_OF: &str = "layer_of";
+/// Instead of that key, where that event was not reported.
+const NOT_REPORTED: &str = "an event that is not reported";
 
 /// How far apart the two clocks' readings may be: nanoseconds.
 const CLOCK_TOLERANCE: u64 = 1_000_000;
@@ -95,6 +102,37 @@ pub fn key(fields: &Map<String, Value>) -> String {
         path => path,
     };
     format!("{} {path} {}", field("event"), field("old_path"))
+}
+
+/// Expects an event to be part of another one, or of one that is not to be reported.
+pub fn is_layer_of(event: &mut Expected, outer: Option<&Expected>) {
+    let outer = outer.map_or(NOT_REPORTED.to_owned(), |outer| key(&outer.fields));
+    event.fields.insert(LAYER_OF.into(), outer.into());
+}
+
+/// The events with the keys of the events that they are part of. They must follow these at once,
+/// and have succeeded before these had, on the same thread.
+fn name_layers(got: &[Got], problems: &mut Vec<String>) -> Vec<Got> {
+    let mut named = Vec::new();
+    let mut group: Vec<&Got> = Vec::new();
+    for event in got {
+        let mut event_named = event.clone();
+        let outer_seq = event.get(LAYER_OF);
+        if outer_seq.is_null() {
+            group.clear();
+        } else {
+            let outer = group.iter().find(|outer| outer.get("seq") == outer_seq);
+            if outer.is_some_and(|outer| outer.ts() < event.ts() || outer.tid() != event.tid()) {
+                let fields = Value::Object(event.fields.clone());
+                problems.push(format!("is part of no such event: {fields}"));
+            }
+            let name = outer.map_or(NOT_REPORTED.to_owned(), |outer| key(&outer.fields));
+            event_named.fields.insert(LAYER_OF.into(), name.into());
+        }
+        group.push(event);
+        named.push(event_named);
+    }
+    named
 }
 
 /// Says in what `got` differs from `expected`.
@@ -207,16 +245,18 @@ fn compare_thread(expected: &[&Expected], got: &[&Got], problems: &mut Vec<Strin
 }
 
 /// Compares the events that were expected, in order within each thread, with all those
-/// that were reported. Time must not run backwards over these.
+/// that were reported. Time must not run backwards over these, parts of events apart.
 pub fn compare(expected: &[Expected], got: &[Got], problems: &mut Vec<String>) {
     compare_order(expected, got, problems);
-    check_pairs(got, "ts runs backwards", problems, |first, second| {
+    let in_time = got.iter().filter(|event| event.get(LAYER_OF).is_null());
+    check_pairs(in_time, "ts runs backwards", problems, |first, second| {
         first.ts() <= second.ts()
     });
 }
 
 /// The same where the clock may be set back.
 pub fn compare_order(expected: &[Expected], got: &[Got], problems: &mut Vec<String>) {
+    let got = &name_layers(got, problems);
     let mut threads: BTreeMap<i32, (Vec<&Expected>, Vec<&Got>)> = BTreeMap::new();
     for event in expected {
         threads.entry(event.tid).or_default().0.push(event);
@@ -235,21 +275,22 @@ pub fn compare_order(expected: &[Expected], got: &[Got], problems: &mut Vec<Stri
 }
 
 /// Checks each event with the next one.
-fn check_pairs(
-    got: &[Got],
+fn check_pairs<'a>(
+    got: impl IntoIterator<Item = &'a Got>,
     what: &str,
     problems: &mut Vec<String>,
     is_right: impl Fn(&Got, &Got) -> bool,
 ) {
-    for pair in got.windows(2) {
-        let [first, second] = pair else { continue };
-        if !is_right(first, second) {
+    let mut previous: Option<&Got> = None;
+    for event in got {
+        if let Some(previous) = previous.filter(|previous| !is_right(previous, event)) {
             problems.push(format!(
                 "{what}: {}\nthen: {}",
-                Value::Object(first.fields.clone()),
-                Value::Object(second.fields.clone())
+                Value::Object(previous.fields.clone()),
+                Value::Object(event.fields.clone())
             ));
         }
+        previous = Some(event);
     }
 }
 

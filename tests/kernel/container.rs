@@ -403,16 +403,18 @@ impl View {
         } else if path.starts_with(TMPFS) {
             event.fields.insert("mnt_ns".into(), self.namespace.into());
         } else {
-            // What the overlay does to its upper layer, and then what it was asked for.
+            // What the overlay is asked for, and what it does to its upper layer for that.
             let mut layer = event.clone();
             move_paths(&mut layer, ROOT, &self.upper)?;
             layer
                 .fields
                 .insert("dev".into(), self.upper_device.as_str().into());
-            expected.push(layer);
             move_paths(&mut event, ROOT, &self.merged)?;
             event.fields.remove("ino");
             event.optional.push("ino");
+            compare::is_layer_of(&mut layer, Some(&event));
+            expected.extend([event, layer]);
+            return Ok(());
         }
         expected.push(event);
         Ok(())

@@ -145,7 +145,8 @@ pub struct Layers {
     pub lower: PathBuf,
     /// The upper layer.
     pub upper: PathBuf,
-    work: PathBuf,
+    /// Where the overlay prepares what it moves to the upper layer.
+    pub work: PathBuf,
 }
 
 impl Layers {

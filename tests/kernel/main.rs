@@ -30,6 +30,7 @@ mod fs;
 mod full;
 mod inside;
 mod kills;
+mod layers;
 mod listening;
 mod listing;
 mod log;
@@ -139,6 +140,7 @@ fn cases() -> Vec<Case> {
     [
         files::cases(),
         overlay::cases(),
+        layers::cases(),
         failures::cases(),
         full::cases(),
         sockets::cases(),

@@ -116,7 +116,11 @@ fn upper(report: &mut Report) -> Result<()> {
             let (path, layer) = at(log, "symlink");
             log.made("symlink", &layer, || symlinkat("x", AT_FDCWD, &path))?;
             log.removed("delete", &link_layer, || unlink(&link))?;
-            log.removed("rmdir", &dir_layer, || errno(fs::remove_dir(&dir)))
+            log.removed("rmdir", &dir_layer, || errno(fs::remove_dir(&dir)))?;
+            for event in &mut log.expected {
+                compare::is_layer_of(event, None);
+            }
+            Ok(())
         },
     )
 }
