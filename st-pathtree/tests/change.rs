@@ -57,7 +57,7 @@ fn in_root(name: &'static str) -> Option<FsPath<'static>> {
 /// What a rename of the directory tells.
 fn renamed(began: u64, old: &'static str, new: &'static str, learned: bool) -> Unresolved<'static> {
     Unresolved {
-        began: Some(Unix(began)),
+        entered: Some(Monotonic(began)),
         fs_path: in_root(new),
         old_fs_path: in_root(old),
         dir: Some(inode(DIR)),
@@ -71,7 +71,10 @@ fn event(event: Event, ts: u64, unresolved: Unresolved<'static>) -> EventRecord<
         event,
         ts: Unix(ts),
         dev: Some(DEV),
-        unresolved,
+        unresolved: Unresolved {
+            at: Monotonic(ts),
+            ..unresolved
+        },
         ..EventRecord::default()
     }
 }
@@ -84,11 +87,19 @@ fn create(ts: u64, fs_path: &'static str) -> EventRecord<'static> {
         top: Some(inode(DIR)),
     };
     let unresolved = Unresolved {
-        began: Some(Unix(ts)),
+        entered: Some(Monotonic(ts)),
         fs_path: Some(fs_path),
         ..Unresolved::default()
     };
     event(Event::Create, ts, unresolved)
+}
+
+/// A file is created in the root of the mounted file system.
+fn in_mount() -> Unresolved<'static> {
+    Unresolved {
+        fs_path: in_root("/f"),
+        ..Unresolved::default()
+    }
 }
 
 /// What the stage writes for a record.
@@ -130,7 +141,7 @@ fn a_rename_is_known_at_once_and_followed_once() {
     );
     for (ino, fs_path) in [(ROOT, in_root("/")), (DIR, in_root("/a"))] {
         let dir = Dir {
-            ts: Unix(2),
+            at: Monotonic(2),
             dev: DEV,
             dir: inode(ino),
             fs_path: fs_path.unwrap(),
@@ -140,20 +151,18 @@ fn a_rename_is_known_at_once_and_followed_once() {
     let complete = |path: &str| (path.to_owned(), Status::Complete);
     let change = Change {
         event: Event::Rename,
-        ts: Unix(10),
         dev: Some(DEV),
         exchange: false,
-        unresolved: renamed(9, "/a", "/b", false),
+        unresolved: Unresolved {
+            at: Monotonic(10),
+            ..renamed(9, "/a", "/b", false)
+        },
     };
     assert!(push(&mut tree, &change).is_empty());
     assert_eq!(path(&mut tree, &create(11, "b/f")), complete("/b/f"));
     let mounted = EventRecord {
         dev: Some("0:9"),
-        unresolved: Unresolved {
-            fs_path: in_root("/f"),
-            ..Unresolved::default()
-        },
-        ..event(Event::Create, 12, Unresolved::default())
+        ..event(Event::Create, 12, in_mount())
     };
     assert_eq!(path(&mut tree, &mounted), complete("/b/m/f"));
     // Somebody else renames it again before the event of the first rename is told.
@@ -163,8 +172,8 @@ fn a_rename_is_known_at_once_and_followed_once() {
     assert_eq!(path(&mut tree, &told), complete("/b"));
     assert_eq!(path(&mut tree, &create(20, "c/f")), complete("/c/f"));
     let mounted = EventRecord {
-        ts: Unix(21),
-        ..mounted
+        dev: Some("0:9"),
+        ..event(Event::Create, 21, in_mount())
     };
     assert_eq!(path(&mut tree, &mounted), complete("/c/m/f"));
 }
