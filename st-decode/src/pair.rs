@@ -224,6 +224,7 @@ impl CallStack {
                 self.ended.push(Ended::Kept(success.without_layers()));
             }
         }
+        outer.operation.learn_layer(&success.call.operation);
         let too_many = outer.layers.keep(success);
         self.ended
             .extend(too_many.into_iter().map(Ended::Succeeded));
