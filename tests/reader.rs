@@ -8,8 +8,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The stages, and the options that they are started with.
 const STAGES: [&[&str]; 5] = [
@@ -36,18 +37,11 @@ fn start(stage: &[&str], path: &str, input: impl Into<Stdio>, output: impl Into<
         .expect("a stage")
 }
 
-/// Whether the process ends, and well. Kills it if it does not end.
-fn ends_well(child: &mut Child) -> bool {
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        if let Some(status) = child.try_wait().expect("a child") {
-            return status.success();
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    child.kill().expect("a child");
-    child.wait().expect("a child");
-    false
+/// Whether the process ends, and well.
+fn ends_well(mut child: Child) -> bool {
+    let (tell, told) = channel();
+    thread::spawn(move || tell.send(child.wait().expect("a child")));
+    (told.recv_timeout(PATIENCE)).is_ok_and(|status| status.success())
 }
 
 #[test]
@@ -56,9 +50,9 @@ fn a_stage_ends_with_its_reader() {
     for stage in STAGES {
         let (input, _feed) = pipe();
         let (reader, output) = pipe();
-        let mut child = start(stage, &path, input, output);
+        let child = start(stage, &path, input, output);
         drop(reader);
-        assert!(ends_well(&mut child), "{stage:?} before its first record");
+        assert!(ends_well(child), "{stage:?} before its first record");
     }
 }
 
@@ -85,7 +79,7 @@ fn a_pipeline_ends_with_its_reader() {
         reader.read_exact(&mut lines).expect("a line");
     });
     drop(reader);
-    for (child, stage) in children.iter_mut().zip(STAGES) {
+    for (child, stage) in children.into_iter().zip(STAGES) {
         assert!(ends_well(child), "{stage:?}");
     }
     drop(feed);

@@ -5,7 +5,7 @@ use crate::layer::{Layers, Success};
 use crate::linux::is_regular;
 use crate::operation::Operation;
 use crate::pair::{Call, CallStack, Dentry, Ended, EntryHook, Function};
-use st_probe::time::Monotonic;
+use st_probe::time::{Monotonic, Unix};
 use st_probe::vocabulary::{Event, Role, Value};
 use std::collections::HashMap;
 
@@ -61,6 +61,8 @@ pub struct CallRecord<'a> {
     pub tid: i32,
     /// When it did.
     pub ts: Monotonic,
+    /// The same, by the realtime clock as it was set then.
+    pub time: Unix,
     /// The CPU on which it did.
     pub cpu: u32,
     /// What the hook fetched.
@@ -93,6 +95,7 @@ impl CallRecord<'_> {
         Success {
             call,
             ts: self.ts,
+            time: self.time,
             cpu: self.cpu,
             is_ahead: false,
         }

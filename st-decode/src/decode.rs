@@ -115,6 +115,7 @@ impl Decoder {
                 let record = CallRecord {
                     tid,
                     ts: raw.ts,
+                    time: self.clock.unix(raw.ts),
                     cpu: raw.cpu,
                     values,
                 };
@@ -129,7 +130,8 @@ impl Decoder {
             Meaning::Unlisten => {
                 let mut socket = Socket::default();
                 socket.learn(&values);
-                self.emit(&Told::by(raw, tid, &Operation::Unlisten(socket)), out);
+                let time = self.clock.unix(raw.ts);
+                self.emit(&Told::by(raw, time, tid, &Operation::Unlisten(socket)), out);
             }
             Meaning::Directory => emit::write_directory(raw.ts, &values, out),
             Meaning::Shutdown => emit::write_shutdown(raw.ts, &values, out),
@@ -189,6 +191,7 @@ impl Decoder {
             tid,
             began: call.began,
             ts: *ts,
+            time: success.time,
             cpu: *cpu,
             operation: &call.operation,
             layer_of,
@@ -228,7 +231,8 @@ impl Decoder {
     /// Appends an event on a process, if it is wanted.
     fn emit_wanted(&mut self, raw: &Raw, tid: i32, operation: &Operation, out: &mut Vec<u8>) {
         if self.wanted.contains(&operation.event()) {
-            self.emit(&Told::by(raw, tid, operation), out);
+            let time = self.clock.unix(raw.ts);
+            self.emit(&Told::by(raw, time, tid, operation), out);
         }
     }
 

@@ -1,13 +1,13 @@
-//! The records that st-decode outputs in place of `raw`, in MessagePack: [`EventRecord`], [`Change`],
-//! [`Fork`], [`Image`], [`Unload`], [`Dir`] and [`Shutdown`].
+//! The records that st-decode outputs in place of `raw`, in MessagePack: [`EventRecord`],
+//! [`Change`], [`Fork`], [`Image`], [`Unload`], [`Dir`] and [`Shutdown`].
 //!
 //! Each record is a map whose first key is `t`, the record's kind, with the fields of the struct
 //! by name. A field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
 //!
 //! # Order
 //!
-//! Records stand in the order in which they happened, but for one thing. overlayfs carries out an operation
-//! by operations on its layers. These succeed first, and are told after it:
+//! Records stand in the order in which they happened, but for one thing. overlayfs carries out an
+//! operation by operations on its layers. These succeed first, and are told after it:
 //!
 //! ```text
 //! seq 7   delete /merged/a

@@ -4,7 +4,7 @@
 //! returned.
 
 use crate::pair::Call;
-use st_probe::time::Monotonic;
+use st_probe::time::{Monotonic, Unix};
 
 /// The most successes that are kept within one call. A directory with many whiteouts takes as
 /// many calls on the upper layer to be removed.
@@ -17,6 +17,8 @@ pub struct Success {
     pub call: Call,
     /// When it had succeeded.
     pub ts: Monotonic,
+    /// The same, by the realtime clock as it was set then.
+    pub time: Unix,
     /// The CPU on which it had.
     pub cpu: u32,
     /// Whether what it did to directories was told when it had succeeded, ahead of its event.

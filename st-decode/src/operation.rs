@@ -188,6 +188,14 @@ impl Operation {
         }
     }
 
+    /// Whether it changes the path of a directory.
+    pub fn changes_directories(&self) -> bool {
+        match self {
+            Self::Rename(rename) => rename.dir.or(rename.other_dir).is_some(),
+            _ => self.event().changes_directories(),
+        }
+    }
+
     /// Takes an entry record.
     pub fn learn_entry(&mut self, values: &Values) {
         match self {
@@ -227,7 +235,6 @@ impl Operation {
                 link.file.ino = values.u64(Value::Ino);
                 link.deleted = values.is_unhashed();
                 link.names = values.u32(Value::Nlink);
-                link.mode = values.u32(Value::Mode);
             }
             _ => {}
         }
@@ -243,7 +250,8 @@ impl Operation {
     /// Takes a record from further inside the call.
     pub fn learn_detail(&mut self, values: &Values) {
         match self {
-            // An ACL is made ready for a new file, too, within a call that sets a mode.
+            // chmod(2) changes the ACL of the file, too. That record tells no more than its own;
+            // nor do those of the ACLs of files that a copy-up makes.
             Self::Attrib { old_mode: None, .. } if values.number(Value::Valid).is_none() => {}
             Self::Attrib { set, .. } => *set = Some(attributes(values)),
             Self::Connect { call, .. } | Self::Listen(call) => {
@@ -288,7 +296,10 @@ impl Operation {
                 new.mode = values.u32(Value::Mode);
             }
             Self::Symlink { file, .. } => file.ino = ino,
-            Self::Link(link) => link.file.ino = ino,
+            Self::Link(link) => {
+                link.file.ino = ino;
+                link.mode = values.u32(Value::Mode);
+            }
             _ => {}
         }
     }

@@ -89,7 +89,9 @@ impl Call {
     fn encloses(&self, other: &Self) -> bool {
         let dev = |call: &Self| call.operation.file().and_then(|file| file.dev);
         let devs = dev(self).zip(dev(other));
-        devs.is_some_and(|(dev, other)| dev != other) && self.began <= other.began
+        devs.is_some_and(|(dev, other)| dev != other)
+            && self.began <= other.began
+            && self.sp > other.sp
     }
 }
 
@@ -184,7 +186,7 @@ impl CallStack {
     pub fn carried(&mut self, function: Function, sp: u64, failed: bool) {
         match self.leave(function, sp) {
             Some(call) if failed => self.release(call.layers),
-            Some(call) => self.announced.push(call),
+            Some(call) => self.push_announced(call),
             None => {}
         }
     }
@@ -219,7 +221,7 @@ impl CallStack {
             return;
         };
         if !success.is_ahead {
-            success.is_ahead = success.call.operation.event().changes_directories();
+            success.is_ahead = success.call.operation.changes_directories();
             if success.is_ahead {
                 self.ended.push(Ended::Kept(success.without_layers()));
             }
@@ -312,7 +314,14 @@ impl CallStack {
     /// Takes a call that announces an operation: a later record of its dentry tells that the
     /// operation succeeded.
     pub fn announce(&mut self, call: Call) {
+        while (self.open.last()).is_some_and(|last| last.call.sp <= call.sp) {
+            self.end_innermost();
+        }
         self.drop_announced(|other| other.sp <= call.sp);
+        self.push_announced(call);
+    }
+
+    fn push_announced(&mut self, call: Call) {
         if self.announced.len() == MAX_ANNOUNCED {
             let oldest = self.announced.remove(0);
             self.release(oldest.layers);

@@ -2,9 +2,9 @@
 
 use st_decode::decode::Decoder;
 use st_decode::event::{Change, EventRecord};
-use st_decode::record::{Bytes, End, Field, Header, Hook, Lost, MAGIC, Raw, VERSION};
+use st_decode::record::{Bytes, ClockSet, End, Field, Header, Hook, Lost, MAGIC, Raw, VERSION};
 use st_decode::stage;
-use st_decode::time::Monotonic;
+use st_decode::time::{Monotonic, Unix};
 use st_decode::vocabulary::{Event, Order, Role, Subject, Why};
 use st_decode::wire;
 
@@ -216,6 +216,22 @@ fn what_is_kept_is_told_before_a_gap_and_counted_within() {
         "end",
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn a_part_has_the_time_of_the_clock_that_was_in_force() {
+    let mut stream = Stream::new();
+    stream
+        .enter(Event::Delete, 7, OVERLAY, 1000)
+        .call(Event::Mknod, 7, UPPER, 900);
+    let set = ClockSet {
+        ts: Monotonic(stream.ts),
+        realtime: Unix(1000),
+    };
+    wire::write(&set, &mut stream.records);
+    stream.leave(Event::Delete, 7, 0, 1000).end();
+    let expected = ["header", "clock", "0 delete@1001", "1 mknod@3 <0", "end"];
+    assert_eq!(stream.decoded(), expected);
 }
 
 #[test]

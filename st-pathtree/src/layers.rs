@@ -3,6 +3,9 @@
 
 use crate::event::EventRecord;
 
+/// Deeper than file systems lie on one another: FILESYSTEM_MAX_STACK_DEPTH, include/linux/fs.h.
+const MAX_AROUND: usize = 8;
+
 /// Follows the events of a stream that are to be told. Those that are part of another one follow
 /// it at once: [`st_decode::event`], "Order".
 #[derive(Debug, Clone, Default)]
@@ -13,8 +16,8 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Takes the next event. Returns whether it is part of one before it, be that told itself or
-    /// part of one that is.
+    /// Takes the next event. Returns whether it is part of one before it, whether that one is told
+    /// or is itself left out as a part.
     pub fn is_part(&mut self, event: &EventRecord) -> bool {
         let Some(outer) = event.layer_of else {
             self.around.clear();
@@ -25,6 +28,9 @@ impl Layers {
             self.around.pop();
         }
         let is_part = self.around.last() == Some(&outer);
+        if self.around.len() == MAX_AROUND {
+            self.around.remove(0);
+        }
         self.around.push(event.seq);
         is_part
     }
@@ -38,11 +44,13 @@ mod tests {
     fn told(events: &[(u64, Option<u64>)]) -> Vec<u64> {
         let mut layers = Layers::default();
         let alone = events.iter().filter(|(seq, layer_of)| {
-            !layers.is_part(&EventRecord {
+            let is_part = layers.is_part(&EventRecord {
                 seq: *seq,
                 layer_of: *layer_of,
                 ..EventRecord::default()
-            })
+            });
+            assert!(layers.around.len() <= MAX_AROUND);
+            !is_part
         });
         alone.map(|(seq, _)| *seq).collect()
     }
@@ -70,6 +78,10 @@ mod tests {
         // The middle one is missing, or the outermost one.
         assert_eq!(told(&[(5, None), (7, Some(6)), (9, Some(5))]), [5, 7]);
         assert_eq!(told(&[(6, Some(5)), (7, Some(6)), (9, Some(5))]), [6, 9]);
+        // As many as you like of which the outer ones are missing.
+        let parts: Vec<_> = (0..1000).map(|number| 2 * number + 2).collect();
+        let events: Vec<_> = parts.iter().map(|seq| (*seq, Some(seq - 1))).collect();
+        assert_eq!(told(&events), parts);
         // A number means nothing once another event came.
         assert_eq!(told(&[(5, None), (6, None), (7, Some(5))]), [5, 6, 7]);
     }

@@ -160,7 +160,11 @@ fn take_parts(got: &mut Vec<Got>, dev: &str, report: &mut Report) {
         }
         false
     });
-    report.notes.push(format!("{} parts", before - got.len()));
+    let parts = before - got.len();
+    report.notes.push(format!("{parts} parts"));
+    if parts == 0 {
+        (report.problems).push("there are no parts: this tests nothing".to_owned());
+    }
 }
 
 /// What the lower layer has is copied up, covered and uncovered: in how many operations differs

@@ -12,7 +12,7 @@ use crate::pair::Call;
 use crate::process::{ImageFile, Notice};
 use crate::socket::{Socket, SocketCall};
 use st_probe::record::{Lost, Raw};
-use st_probe::time::{Clock, Monotonic};
+use st_probe::time::{Clock, Monotonic, Unix};
 use st_probe::vocabulary::{Cause, Value};
 use st_probe::wire;
 
@@ -25,6 +25,8 @@ pub(super) struct Told<'a> {
     pub began: Monotonic,
     /// When it had succeeded ...
     pub ts: Monotonic,
+    /// ... by the realtime clock as it was set then ...
+    pub time: Unix,
     /// ... and on which CPU.
     pub cpu: u32,
     /// What it is.
@@ -37,11 +39,12 @@ pub(super) struct Told<'a> {
 
 impl<'a> Told<'a> {
     /// The operation that one record tells of as a whole.
-    pub fn by(raw: &Raw, tid: i32, operation: &'a Operation) -> Self {
+    pub fn by(raw: &Raw, time: Unix, tid: i32, operation: &'a Operation) -> Self {
         Self {
             tid,
             began: raw.ts,
             ts: raw.ts,
+            time,
             cpu: raw.cpu,
             operation,
             layer_of: None,
@@ -60,7 +63,7 @@ impl Decoder {
         let rdev = operation.rdev().map(device_number);
         let mut event = EventRecord {
             event: operation.event(),
-            ts: self.clock.unix(told.ts),
+            ts: told.time,
             seq,
             layer_of: told.layer_of,
             cpu: told.cpu,

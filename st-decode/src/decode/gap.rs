@@ -79,6 +79,7 @@ mod tests {
     use crate::operation::Operation;
     use crate::pair::{Call, Ended, EntryHook, Function};
     use st_probe::record::{Bytes, Raw};
+    use st_probe::time::Unix;
     use st_probe::vocabulary::Event;
 
     #[test]
@@ -90,12 +91,13 @@ mod tests {
             let record = CallRecord {
                 tid,
                 ts: Monotonic(0),
+                time: Unix(0),
                 cpu: 0,
                 values: layout.values(&[]),
             };
             for hook in [
-                CallHook::Entry(Event::Delete, Function(0), EntryHook::Entry),
                 CallHook::Announcement(Event::Create),
+                CallHook::Entry(Event::Delete, Function(0), EntryHook::Entry),
             ] {
                 decoder.calls.learn(hook, &record);
             }

@@ -2,6 +2,7 @@ use super::*;
 use crate::operation::NamedFile;
 use crate::socket::Socket;
 use EntryHook::{Entry, Old};
+use st_probe::time::Unix;
 
 const DENTRY: Dentry = Dentry {
     address: 5,
@@ -207,6 +208,7 @@ fn tell(stack: &mut CallStack, call: Call) {
     stack.tell(Success {
         call,
         ts: Monotonic(0),
+        time: Unix(0),
         cpu: 0,
         is_ahead: false,
     });
@@ -292,6 +294,19 @@ fn what_was_done_for_a_call_that_made_no_event_is_part_of_none() {
     whole(&mut stack, on(UPPER, Event::Mknod, 900, 8));
     stack.end_all();
     assert_eq!(ended(&mut stack), "mknod");
+}
+
+#[test]
+fn a_call_that_is_over_keeps_nothing_of_later_ones() {
+    let mut stack = CallStack::default();
+    // Its return is missed. What comes next in the thread is less deep, or as deep.
+    for sp in [1100, 1000] {
+        enter(&mut stack, on(MERGED, Event::Delete, 1000, 1));
+        let dentry = announce(&mut stack, UPPER, Event::Create, sp, 2);
+        assert_eq!(ended(&mut stack), "?delete");
+        complete(&mut stack, Event::Create, dentry);
+        assert_eq!(ended(&mut stack), "create");
+    }
 }
 
 #[test]

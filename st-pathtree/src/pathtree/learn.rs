@@ -11,8 +11,9 @@ use st_decode::time::Monotonic;
 use st_decode::vocabulary::Event;
 use std::time::Duration;
 
-/// The longest time that a call may take if its path is to be given as it was when the call
-/// began. The path of a longer call is given by the current names of the directories.
+/// The longest time that a call, and the one that it is part of, may take if its path is to be
+/// given as it was when the call began. The path of a longer call is given by the current names of
+/// the directories.
 const LONGEST_CALL: Duration = Duration::from_secs(2);
 
 impl PathTree {

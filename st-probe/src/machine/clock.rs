@@ -49,7 +49,7 @@ impl ClockReader {
     /// Notes a record of the ring buffer.
     pub fn note(&mut self, id: u16, ts: Monotonic) {
         if self.hooks.contains(&id) {
-            self.set.get_or_insert(ts);
+            self.set = Some(self.set.map_or(ts, |set| set.min(ts)));
         }
     }
 
@@ -120,8 +120,10 @@ mod tests {
         let mut reader = reader();
         reader.note(SET - 1, Monotonic(50));
         assert!(!reader.is_due());
-        reader.note(SET, Monotonic(100));
-        reader.note(SET, Monotonic(130));
+        // The ring buffers are read one after the other.
+        for ts in [120, 100, 130] {
+            reader.note(SET, Monotonic(ts));
+        }
         assert!(reader.is_due());
         // Back by one step: st-probe reads the clocks 400 ns after the setting.
         assert_eq!(

@@ -58,7 +58,7 @@ impl Walker {
         let own = Arc::clone(&budget);
         // Without the walker, and after an error, the thread ends.
         let work = move || -> Option<()> {
-            tell_tid.send(identify().ok()?).ok()?;
+            tell_tid.send(identify()).ok()?;
             while let Ok(request) = requested.recv() {
                 done.send(walk(&request, &own).ok()?).ok()?;
             }
@@ -69,7 +69,7 @@ impl Walker {
             .spawn(work)
             .context("cannot make a thread")?;
         Ok(Self {
-            tid: tid.recv().context("the walking thread ended")?,
+            tid: tid.recv().context("the walking thread ended")??,
             requests,
             results,
             budget,

@@ -32,8 +32,8 @@ impl Read for Input {
 }
 
 /// Waits until there is something to be read of `from`, its end included, or nobody reads `to` any
-/// more; returns whether that is so. A file or a device always has something to be read or a
-/// reader.
+/// more; returns whether that is so. For a regular file there is no waiting: it always has something
+/// to be read, and a reader.
 #[allow(unsafe_code)]
 fn is_reader_gone(from: BorrowedFd, to: BorrowedFd) -> io::Result<bool> {
     let poll = |fd: BorrowedFd, events| libc::pollfd {

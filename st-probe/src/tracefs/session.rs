@@ -136,7 +136,7 @@ impl Session {
             Subject::Service(Service::Process) => {
                 events.iter().any(|event| event.class() == Class::Process)
             }
-            subject => subject.event().is_some(),
+            subject => (subject.event()).is_some_and(|event| events.contains(&event)),
         };
         if !session.hooks.iter().any(tells) {
             let why = session
@@ -164,6 +164,15 @@ impl Session {
             };
             match Absent::allowed(row, failure) {
                 Ok(hook) => absent.push(hook),
+                // Only its part in telling others is missing.
+                Err(why)
+                    if event
+                        .event()
+                        .is_some_and(|event| !self.events.contains(&event)) =>
+                {
+                    self.absent.push(Absent { row, why });
+                    return;
+                }
                 Err(failure) => {
                     let why = failure.to_string();
                     self.unavailable.push(record::Unavailable { event, why });

@@ -24,6 +24,13 @@ use std::time::Duration;
 /// What the process that is to run the command tells its id with.
 const COMMAND: &str = "command";
 
+/// The records that begin first: of processes, since each is to be known before what it does is
+/// recorded; and of the clock, since they have times.
+const FIRST: [Subject; 2] = [
+    Subject::Service(Service::Process),
+    Subject::Service(Service::Clock),
+];
+
 /// What to trace.
 pub struct Options {
     /// The events.
@@ -135,10 +142,7 @@ struct Run {
 impl Run {
     fn trace(mut self, duration: Option<Duration>) -> Result<u8> {
         self.pump.begin(&self.session, self.child)?;
-        // The records of processes begin first: each process is known before what it does is
-        // recorded. They have times, so those of the clock come with them.
-        let first = [Service::Process, Service::Clock].map(Subject::Service);
-        self.session.enable(|subject| first.contains(&subject))?;
+        self.session.enable(|subject| FIRST.contains(&subject))?;
         let mut failure = None;
         let why = if self.first_census_is_interrupted()? {
             Why::Signal
@@ -179,14 +183,9 @@ impl Run {
 
     /// Lets the records of operations begin, and the command. Returns when tracing is to end.
     fn begin(&mut self, duration: Option<Duration>) -> Result<Monotonic> {
-        let others = [
-            Service::Process,
-            Service::Clock,
-            Service::Alive,
-            Service::Directory,
-        ];
-        let others = others.map(Subject::Service);
-        self.session.enable(|subject| !others.contains(&subject))?;
+        let followed = [Service::Alive, Service::Directory].map(Subject::Service);
+        (self.session)
+            .enable(|subject| !FIRST.contains(&subject) && !followed.contains(&subject))?;
         self.pump.begin_walks();
         say!("tracing; Ctrl-C ends it");
         if let Some(command) = &mut self.command {

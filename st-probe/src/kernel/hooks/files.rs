@@ -236,7 +236,6 @@ pub const HOOKS: &[HookRow] = &[
         &[
             Stack,
             Number(Value::Ino, "old_dentry->d_inode->i_ino"),
-            Number(Value::Mode, "old_dentry->d_inode->i_mode"),
             // 0 for a file that has no name yet (O_TMPFILE).
             Number(Value::Nlink, "old_dentry->d_inode->i_nlink"),
             Number(Value::Hashed, "old_dentry->d_hash.pprev"),
