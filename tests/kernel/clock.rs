@@ -12,9 +12,8 @@ use std::process::Command;
 
 use crate::compare::{self, compare_order};
 use crate::files::{mode, rename};
-use crate::fs::{self as file_systems, Kind};
+use crate::fs::Kind;
 use crate::log::Log;
-use crate::mounts::create;
 use crate::trace::{Trace, below, worked};
 use crate::{Case, Report, sys};
 
@@ -77,7 +76,7 @@ fn set(report: &mut Report, name: &str, steps: &[i64]) -> Result<()> {
     fs::create_dir_all(&bottom)?;
     let trace = Trace::start(below([&place.dir]))?;
     let mut log = Log::new(&place);
-    let result = across(&mut log, &trace, steps);
+    let result = across(&mut log, steps);
     let expected = worked(report, vec![(log, result)]);
     let got = trace.events(&mut report.problems)?;
     report.notes.push(compare::count(&got));
@@ -98,7 +97,7 @@ fn set(report: &mut Report, name: &str, steps: &[i64]) -> Result<()> {
     Ok(())
 }
 
-fn across(log: &mut Log, trace: &Trace, steps: &[i64]) -> Result<()> {
+fn across(log: &mut Log, steps: &[i64]) -> Result<()> {
     let top = log.path("top");
     operations(log, &top, "before")?;
     let clock = Clock::new()?;
@@ -106,7 +105,6 @@ fn across(log: &mut Log, trace: &Trace, steps: &[i64]) -> Result<()> {
         clock.step(*step)?;
         operations(log, &top, &format!("right-after-{number}"))?;
         begun(log, &format!("by-another-{number}"))?;
-        mounted(log, trace, &format!("mount-{number}"))?;
     }
     Ok(())
 }
@@ -153,16 +151,4 @@ fn begun(log: &mut Log, name: &str) -> Result<()> {
     (expected.pid, expected.tid) = (None, 0);
     expected.comm = Some("touch".into());
     Ok(())
-}
-
-/// A file system is mounted, and a file made there.
-fn mounted(log: &mut Log, trace: &Trace, name: &str) -> Result<()> {
-    let at = log.path(name);
-    log.made("mkdir", &at, || mkdir(&at, mode(0o755)))?;
-    file_systems::tmpfs(&at, None)?;
-    let made = create(log, trace, &at.join("file"));
-    file_systems::unmount(&at)?;
-    made?;
-    // Once that is printed, the mount is known to be gone.
-    create(log, trace, &at.join("below"))
 }

@@ -43,7 +43,6 @@ pub fn cases() -> Vec<Case> {
         Case::new("loss/stopped-st-probe", |report| {
             stopped(report, "st-probe")
         }),
-        Case::new("loss/stopped-in-write", stopped_in_write),
         Case::new("loss/returns", returns),
         Case::new("loss/target", target),
         Case::new("loss/switched-off", switched_off),
@@ -171,38 +170,6 @@ fn ended(
 
 fn caused(stream: &Stream, cause: Cause) -> bool {
     stream.lost.iter().any(|lost| lost.cause == cause)
-}
-
-/// Somebody stops st-probe while it waits for its reader, who then reads all that there is: not
-/// the reader is slow.
-fn stopped_in_write(report: &mut Report) -> Result<()> {
-    let place = Kind::Tmpfs.place("stopped-in-write")?;
-    let mut command = Command::new("st-probe");
-    command.args(["--event", "create,delete", "--buffer-size", SMALL]);
-    let (probe, mut out) = Program::start_uncollected(&mut command)?;
-    probe.wait_err("it said that it is tracing", says_tracing)?;
-    let pid = probe.group();
-    work(&place.dir, |_| waits_for_reader(pid))?;
-    stop(pid)?;
-    let reader = thread::spawn(move || read_all(&mut out));
-    let work = work(&place.dir, |files| files >= MANY)?;
-    kill(pid, Signal::SIGCONT)?;
-    probe.signal(Signal::SIGINT)?;
-    let stream = Stream::read(&ended(report, probe, reader)?, &work.tids)?;
-    if !caused(&stream, Cause::RingBuffer) || caused(&stream, Cause::SlowReader) {
-        report
-            .problems
-            .push(format!("the causes are {:?}", stream.lost));
-    }
-    Ok(())
-}
-
-/// Whether a process waits within write(2): proc_pid_syscall(5), which tells of no call while the
-/// process runs.
-fn waits_for_reader(pid: Pid) -> bool {
-    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let number = call.split(' ').next().unwrap_or_default();
-    number == libc::SYS_write.to_string()
 }
 
 /// The most memory that a process had, in KiB: VmHWM in proc_pid_status(5).
