@@ -14,6 +14,7 @@ use crate::compare::{self, compare_order};
 use crate::files::{mode, rename};
 use crate::fs::Kind;
 use crate::log::Log;
+use crate::mounts::create;
 use crate::trace::{Trace, below, worked};
 use crate::{Case, Report, sys};
 
@@ -76,7 +77,7 @@ fn set(report: &mut Report, name: &str, steps: &[i64]) -> Result<()> {
     fs::create_dir_all(&bottom)?;
     let trace = Trace::start(below([&place.dir]))?;
     let mut log = Log::new(&place);
-    let result = across(&mut log, steps);
+    let result = across(&mut log, &trace, steps);
     let expected = worked(report, vec![(log, result)]);
     let got = trace.events(&mut report.problems)?;
     report.notes.push(compare::count(&got));
@@ -97,7 +98,7 @@ fn set(report: &mut Report, name: &str, steps: &[i64]) -> Result<()> {
     Ok(())
 }
 
-fn across(log: &mut Log, steps: &[i64]) -> Result<()> {
+fn across(log: &mut Log, trace: &Trace, steps: &[i64]) -> Result<()> {
     let top = log.path("top");
     operations(log, &top, "before")?;
     let clock = Clock::new()?;
@@ -105,6 +106,9 @@ fn across(log: &mut Log, steps: &[i64]) -> Result<()> {
         clock.step(*step)?;
         operations(log, &top, &format!("right-after-{number}"))?;
         begun(log, &format!("by-another-{number}"))?;
+        // Once that is printed, the setting is known: two within 20 ms are one.
+        let told = log.path(format!("told-{number}"));
+        create(log, trace, &told)?;
     }
     Ok(())
 }
