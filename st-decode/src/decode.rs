@@ -141,16 +141,19 @@ impl Decoder {
     /// Appends what became of a thread's calls, or counts the calls within a gap. The record `raw`
     /// shows it.
     fn ended(&mut self, raw: &Raw, tid: i32, ended: Vec<Ended>, out: &mut Vec<u8>) {
-        for ended in ended {
-            if let Some(mut gap) = self.gap.take() {
-                gap.unpaired += match ended {
-                    Ended::Succeeded(success) => self.count_asked_for(&success),
-                    Ended::Unreturned(_) => 1,
-                    Ended::Kept(_) => 0,
-                };
-                self.gap = Some(gap);
-                continue;
+        if self.gap.is_some() {
+            let count = |ended: &Ended| match ended {
+                Ended::Succeeded(success) => self.count_asked_for(success),
+                Ended::Unreturned(_) => 1,
+                Ended::Kept(_) => 0,
+            };
+            let unpaired: u64 = ended.iter().map(count).sum();
+            if let Some(gap) = &mut self.gap {
+                gap.unpaired += unpaired;
             }
+            return;
+        }
+        for ended in ended {
             match ended {
                 Ended::Succeeded(success) => self.succeeded(tid, &success, None, out),
                 Ended::Unreturned(call) => {

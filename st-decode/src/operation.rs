@@ -265,23 +265,24 @@ impl Operation {
     /// over the mode that the file has there (fs/overlayfs, ovl_copyattr()): before Linux 6.9, no
     /// other record tells which mode comes of the removal of an ACL.
     pub fn learn_layer(&mut self, layer: &Self) {
-        let Self::Attrib {
-            set: Some(Attrib {
-                mode: Some(mode), ..
-            }),
-            ..
-        } = layer
-        else {
-            return;
-        };
-        if let Self::Attrib {
-            set,
-            old_mode: Some(_),
-            ..
-        } = self
+        if let (
+            Self::Attrib {
+                set,
+                old_mode: Some(_),
+                ..
+            },
+            Self::Attrib {
+                set:
+                    Some(Attrib {
+                        mode: mode @ Some(_),
+                        ..
+                    }),
+                ..
+            },
+        ) = (self, layer)
         {
             *set = Some(Attrib {
-                mode: Some(*mode),
+                mode: *mode,
                 ..Attrib::default()
             });
         }

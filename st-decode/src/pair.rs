@@ -164,9 +164,7 @@ impl CallStack {
     /// Notes that a function begins to carry out what was announced last, if that is an operation
     /// of this event.
     pub fn carry(&mut self, event: Event, function: Function, sp: u64) {
-        while self.open.last().is_some_and(|last| last.call.sp <= sp) {
-            self.end_innermost();
-        }
+        self.end_up_to(sp);
         let last = self.announced.last();
         if last.is_none_or(|call| call.operation.event() != event) {
             return;
@@ -271,6 +269,13 @@ impl CallStack {
         Some(call)
     }
 
+    /// Ends the open calls that are over if the thread has this stack pointer.
+    fn end_up_to(&mut self, sp: u64) {
+        while self.open.last().is_some_and(|last| last.call.sp <= sp) {
+            self.end_innermost();
+        }
+    }
+
     /// Ends the innermost open call, whose return was not recorded.
     fn end_innermost(&mut self) {
         let Some(OpenCall {
@@ -314,9 +319,7 @@ impl CallStack {
     /// Takes a call that announces an operation: a later record of its dentry tells that the
     /// operation succeeded.
     pub fn announce(&mut self, call: Call) {
-        while (self.open.last()).is_some_and(|last| last.call.sp <= call.sp) {
-            self.end_innermost();
-        }
+        self.end_up_to(call.sp);
         self.drop_announced(|other| other.sp <= call.sp);
         self.push_announced(call);
     }

@@ -36,43 +36,39 @@ const fn after_acl(name: &'static str) -> [Fetch; 2] {
     ]
 }
 
+/// A call begins that is to set or remove an ACL.
+const fn begins(function: &'static str, fetch: &'static [Fetch]) -> HookRow {
+    entry(Event::Attrib, function, fetch)
+        .names("dentry")
+        .filter(ACCESS_ACL)
+        .optional()
+}
+
+/// Within it, that is done.
+const fn done(function: &'static str, fetch: &'static [Fetch]) -> HookRow {
+    detail(Event::Attrib, function, fetch)
+        .filter(ACCESS_ACL)
+        .optional()
+}
+
+/// It ends.
+const fn ends(function: &'static str) -> HookRow {
+    leave(Event::Attrib, function).optional()
+}
+
 /// The rows.
 pub const HOOKS: &[HookRow] = &[
     // From Linux 6.2 on, fs/posix_acl.c:
-    entry(Event::Attrib, "vfs_set_acl", &before_acl("acl_name"))
-        .names("dentry")
-        .filter(ACCESS_ACL)
-        .optional(),
-    detail(
-        Event::Attrib,
-        "security_inode_post_set_acl",
-        &after_acl("acl_name"),
-    )
-    .filter(ACCESS_ACL)
-    .optional(),
-    leave(Event::Attrib, "vfs_set_acl").optional(),
-    entry(Event::Attrib, "vfs_remove_acl", &before_acl("acl_name"))
-        .names("dentry")
-        .filter(ACCESS_ACL)
-        .optional(),
-    detail(
-        Event::Attrib,
-        "security_inode_post_remove_acl",
-        &after_acl("acl_name"),
-    )
-    .filter(ACCESS_ACL)
-    .optional(),
-    leave(Event::Attrib, "vfs_remove_acl").optional(),
-    // Before Linux 6.9, these two are in the place of the two details above:
+    begins("vfs_set_acl", &before_acl("acl_name")),
+    done("security_inode_post_set_acl", &after_acl("acl_name")),
+    ends("vfs_set_acl"),
+    begins("vfs_remove_acl", &before_acl("acl_name")),
+    done("security_inode_post_remove_acl", &after_acl("acl_name")),
+    ends("vfs_remove_acl"),
+    // Before Linux 6.9, these two are in the place of the two that are done above:
     // security/integrity/evm/evm_main.c, and fs/posix_acl.c, which is called before the mode is set
     // that comes of an ACL, but after it is set that comes of a removal.
-    detail(
-        Event::Attrib,
-        "evm_inode_post_setxattr",
-        &after_acl("xattr_name"),
-    )
-    .filter(ACCESS_ACL)
-    .before("security_inode_post_set_acl"),
+    done("evm_inode_post_setxattr", &after_acl("xattr_name")).before("security_inode_post_set_acl"),
     detail(
         Event::Attrib,
         "set_cached_acl",
@@ -84,21 +80,9 @@ pub const HOOKS: &[HookRow] = &[
     .filter(OF_ACCESS)
     .before("security_inode_post_remove_acl"),
     // Before Linux 6.2, fs/xattr.c:
-    entry(Event::Attrib, "vfs_setxattr", &before_acl("name"))
-        .names("dentry")
-        .filter(ACCESS_ACL)
-        .before("vfs_set_acl"),
-    detail(
-        Event::Attrib,
-        "security_inode_post_setxattr",
-        &after_acl("name"),
-    )
-    .filter(ACCESS_ACL)
-    .before("vfs_set_acl"),
-    leave(Event::Attrib, "vfs_setxattr").before("vfs_set_acl"),
-    entry(Event::Attrib, "vfs_removexattr", &before_acl("name"))
-        .names("dentry")
-        .filter(ACCESS_ACL)
-        .before("vfs_set_acl"),
-    leave(Event::Attrib, "vfs_removexattr").before("vfs_set_acl"),
+    begins("vfs_setxattr", &before_acl("name")).before("vfs_set_acl"),
+    done("security_inode_post_setxattr", &after_acl("name")).before("vfs_set_acl"),
+    ends("vfs_setxattr").before("vfs_set_acl"),
+    begins("vfs_removexattr", &before_acl("name")).before("vfs_set_acl"),
+    ends("vfs_removexattr").before("vfs_set_acl"),
 ];
