@@ -3,8 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, send, sendmsg, sendto,
-    setsockopt, sockopt,
+    MsgFlags, SockFlag, SockType, SockaddrStorage, send, sendmsg, sendto, setsockopt, sockopt,
 };
 use serde_json::Value;
 use std::fs;
@@ -14,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use crate::fs::Place;
 use crate::log::Log;
 use crate::sockets::{
-    LOCAL, Local, arguments, close, connect_to, each, lacks_uring, listener, writable,
+    LOCAL, Local, UNROUTED, arguments, close, connect_to, each, lacks_uring, listener, writable,
 };
 use crate::trace::one;
 use crate::{Case, Report, sys};
@@ -152,12 +151,7 @@ fn tcp(log: &mut Log) -> Result<()> {
         })?;
         close(log, &local, server, port)?;
     }
-    // RFC 5737, RFC 3849: nothing has these addresses, and there is no route.
-    for (family, name, addr) in [
-        (AddressFamily::Inet, "inet", "192.0.2.1"),
-        (AddressFamily::Inet6, "inet6", "2001:db8::1"),
-    ] {
-        let remote = Local { family, name, addr };
+    for remote in UNROUTED {
         let client = remote.socket(SockType::Stream, SockFlag::empty())?;
         let fields = fields(&remote, &client, "tcp", 443)?;
         let address = remote.port(443)?;

@@ -3,15 +3,16 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Debug};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::compare::Got;
-use crate::fs::{Kind, run};
+use crate::fs::{Kind, Place, run};
 use crate::programs::SOURCE;
 use crate::trace::{Trace, below};
+use crate::tree::Tree;
 use crate::{Case, Report, strace};
 
 /// How many differences are shown.
@@ -135,215 +136,138 @@ fn listed(report: &mut Report, kind: Kind) -> Result<()> {
     let shell = |script: &str| run(strace::shell(&place.dir, script).env("OTHER", &other.dir));
     shell(&[SOURCE, PREPARE].concat()).context("cannot prepare")?;
 
-    let mut listing = Listing::read(&place.dir)?;
+    let mut told = listing(&place)?;
     let trace = Trace::start(below([&place.dir]))?;
     let worked = shell(WORK);
     let got = trace.events(&mut report.problems)?;
     worked?;
     for event in &got {
-        if let Err(error) = listing.apply(event) {
+        if let Err(error) = apply(&mut told, event, place.inos) {
             let event = serde_json::to_string(&event.fields)?;
             report.problems.push(format!("{error:#}: {event}"));
         }
     }
-    let after = Listing::read(&place.dir)?;
-    // On overlayfs, the number that stat(2) tells need not be that of the kernel's inode.
-    let differences = listing.differences(&after, place.inos);
+    let after = listing(&place)?;
+    // Of pipes and sockets no inode number need be told.
+    for path in after.names() {
+        if let (Some(index), Ok(is)) = (told.index(path), after.at(path)) {
+            let file = told.file(index);
+            file.ino = file.ino.or(is.ino);
+        }
+    }
+    let differences = told.differences(&after);
     let count = differences.len();
     report.problems.extend(differences.into_iter().take(SHOWN));
     report.notes.push(format!(
         "{} events, {} names afterwards, {count} differences",
         got.len(),
-        after.names.len()
+        after.names().count()
     ));
     Ok(())
 }
 
-/// The names below a directory, and what they name.
-#[derive(Debug, Default)]
-struct Listing {
-    /// Keys of `files`; several names may be one file's.
-    names: BTreeMap<PathBuf, u64>,
-    files: HashMap<u64, File>,
-    /// How many files there are whose inode number is not known.
-    numberless: u64,
-}
-
 /// What is known of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct File {
     /// As st_mode in inode(7).
     mode: u32,
     uid: u32,
     gid: u32,
+    /// The number of its inode, where that is known.
     ino: Option<u64>,
 }
 
-impl Listing {
-    /// What is there now.
-    fn read(root: &Path) -> Result<Self> {
-        let mut listing = Self::default();
-        let mut found = vec![root.to_owned()];
-        while let Some(path) = found.pop() {
-            let stat = fs::symlink_metadata(&path)?;
-            if stat.is_dir() {
-                for entry in fs::read_dir(&path)? {
-                    found.push(entry?.path());
-                }
-            }
-            let file = File {
-                mode: stat.mode(),
-                uid: stat.uid(),
-                gid: stat.gid(),
-                ino: Some(stat.ino()),
-            };
-            listing.files.insert(stat.ino(), file);
-            listing.names.insert(path, stat.ino());
-        }
-        Ok(listing)
+impl Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            mode,
+            uid,
+            gid,
+            ino,
+        } = self;
+        write!(f, "mode {mode:o} uid {uid} gid {gid} ino {ino:?}")
     }
+}
 
-    /// Does what an event tells.
-    fn apply(&mut self, event: &Got) -> Result<()> {
-        let path = path(event, "path")?;
-        let kind = event.get("event").as_str().unwrap_or_default();
-        match kind {
-            "create" | "mkdir" | "mknod" => {
-                let mode = number(event.get("mode")).context("it has a mode")?;
-                self.make(event, path, mode)
-            }
-            "symlink" => self.make(event, path, libc::S_IFLNK | 0o777),
-            "delete" | "rmdir" => {
-                self.names.remove(&path).context("no such name")?;
-                Ok(())
-            }
-            "link" => {
-                let file = self.key(&self::path(event, "old_path")?)?;
-                self.name(path, file)
-            }
-            "rename" => {
-                let old = self::path(event, "old_path")?;
-                let moved = self.take(&old)?;
-                let other = self.take(&path).unwrap_or_default();
-                if event.get("exchange") == &Value::Bool(true) {
-                    self.put(&old, other);
-                }
-                self.put(&path, moved);
-                Ok(())
-            }
-            "attrib" => {
-                if event.get("path_status") == "deleted" {
-                    return Ok(());
-                }
-                let key = self.key(&path)?;
-                let file = self.files.get_mut(&key).context("no such file")?;
-                let set = event.get("attrib");
-                file.mode = number(&set["mode"]).unwrap_or(file.mode);
-                file.uid = number(&set["uid"]).unwrap_or(file.uid);
-                file.gid = number(&set["gid"]).unwrap_or(file.gid);
-                Ok(())
-            }
-            kind => bail!("a {kind} in a listing"),
+/// What is there now.
+fn listing(place: &Place) -> Result<Tree<File>> {
+    Tree::read(&place.dir, |_, stat| {
+        Ok(File {
+            mode: stat.mode(),
+            uid: stat.uid(),
+            gid: stat.gid(),
+            // On overlayfs, the number that stat(2) tells need not be that of the kernel's inode.
+            ino: place.inos.then_some(stat.ino()),
+        })
+    })
+}
+
+/// Does what an event tells.
+fn apply(tree: &mut Tree<File>, event: &Got, inos: bool) -> Result<()> {
+    let path = path(event, "path")?;
+    let old = || self::path(event, "old_path");
+    let kind = event.get("event").as_str().unwrap_or_default();
+    match kind {
+        "create" | "mkdir" | "mknod" | "symlink" => {
+            let file = made(tree, event, &path, inos)?;
+            let file = tree.add(file);
+            name(tree, path, file)
         }
+        "delete" | "rmdir" => tree.remove(&path),
+        "link" => {
+            let file = index(tree, &old()?)?;
+            name(tree, path, file)
+        }
+        "rename" if event.get("exchange") == &Value::Bool(true) => tree.exchange(&old()?, &path),
+        "rename" => tree.rename(&old()?, &path),
+        "attrib" if event.get("path_status") == "deleted" => Ok(()),
+        "attrib" => {
+            let index = index(tree, &path)?;
+            let file = tree.file(index);
+            let set = event.get("attrib");
+            file.mode = number(&set["mode"]).unwrap_or(file.mode);
+            file.uid = number(&set["uid"]).unwrap_or(file.uid);
+            file.gid = number(&set["gid"]).unwrap_or(file.gid);
+            Ok(())
+        }
+        kind => bail!("a {kind} in a listing"),
     }
+}
 
-    /// A new file: its owner is who makes it, its group that of a set-group-id directory.
-    fn make(&mut self, event: &Got, path: PathBuf, mode: u32) -> Result<()> {
-        let id = |effective, real| {
-            let id = number(event.process(effective)).or(number(event.process(real)));
-            id.context("it is known who did it")
-        };
-        let parent = self.key(path.parent().context("a new file is in a directory")?)?;
-        let parent = self.files[&parent];
-        let gid = match parent.mode & libc::S_ISGID {
+/// A new file: its owner is who makes it, its group that of a set-group-id directory.
+fn made(tree: &Tree<File>, event: &Got, path: &Path, inos: bool) -> Result<File> {
+    let id = |effective, real| {
+        let id = number(event.process(effective)).or(number(event.process(real)));
+        id.context("it is known who did it")
+    };
+    let parent = tree.at(path.parent().context("a new file is in a directory")?)?;
+    let mode = match event.get("event") == "symlink" {
+        true => libc::S_IFLNK | 0o777,
+        false => number(event.get("mode")).context("it has a mode")?,
+    };
+    Ok(File {
+        mode,
+        uid: id("euid", "uid")?,
+        gid: match parent.mode & libc::S_ISGID {
             0 => id("egid", "gid")?,
             _ => parent.gid,
-        };
-        let ino = event.get("ino").as_u64();
-        let key = ino.unwrap_or_else(|| {
-            self.numberless += 1;
-            u64::MAX - self.numberless
-        });
-        let uid = id("euid", "uid")?;
-        self.files.insert(
-            key,
-            File {
-                mode,
-                uid,
-                gid,
-                ino,
-            },
-        );
-        self.name(path, key)
-    }
+        },
+        ino: event.get("ino").as_u64().filter(|_| inos),
+    })
+}
 
-    fn key(&self, path: &Path) -> Result<u64> {
-        let key = self.names.get(path).copied();
-        key.with_context(|| format!("no such name: {}", path.display()))
-    }
+fn index(tree: &Tree<File>, path: &Path) -> Result<usize> {
+    let index = tree.index(path);
+    index.with_context(|| format!("no such name is known: {}", path.display()))
+}
 
-    fn name(&mut self, path: PathBuf, file: u64) -> Result<()> {
-        match self.names.insert(path, file) {
-            None => Ok(()),
-            Some(_) => bail!("the name is there already"),
-        }
+/// Gives a file a name, which must be new.
+fn name(tree: &mut Tree<File>, path: PathBuf, file: usize) -> Result<()> {
+    if tree.index(&path).is_some() {
+        bail!("the name is there already");
     }
-
-    /// Takes away a name and all below it: their paths from there on.
-    fn take(&mut self, path: &Path) -> Result<Vec<(PathBuf, u64)>> {
-        self.key(path)?;
-        let names: Vec<_> = (self.names.keys())
-            .filter(|name| name.starts_with(path))
-            .cloned()
-            .collect();
-        let mut taken = Vec::new();
-        for name in names {
-            if let Some(file) = self.names.remove(&name) {
-                taken.push((name.strip_prefix(path)?.to_owned(), file));
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Gives names below a path.
-    fn put(&mut self, path: &Path, names: Vec<(PathBuf, u64)>) {
-        for (below, file) in names {
-            // A join with nothing would add a slash.
-            let name = path.join(below).components().collect();
-            self.names.insert(name, file);
-        }
-    }
-
-    /// In what another listing differs.
-    fn differences(&self, other: &Self, inos: bool) -> Vec<String> {
-        let file = |listing: &Self, path: &PathBuf| {
-            let file = *listing.files.get(listing.names.get(path)?)?;
-            Some(File {
-                ino: file.ino.filter(|_| inos),
-                ..file
-            })
-        };
-        let mut differences = Vec::new();
-        let added = other
-            .names
-            .keys()
-            .filter(|name| !self.names.contains_key(*name));
-        for path in self.names.keys().chain(added) {
-            let (told, is) = (file(self, path), file(other, path));
-            let same = match (told, is) {
-                (Some(told), Some(is)) => {
-                    let ino = told.ino.and(is.ino);
-                    told == File { ino, ..is }
-                }
-                (told, is) => told == is,
-            };
-            if !same {
-                let path = path.display();
-                differences.push(format!("{path}: told {told:x?}, is {is:x?}"));
-            }
-        }
-        differences
-    }
+    tree.name(path, file);
+    Ok(())
 }
 
 /// A path of an event.

@@ -88,6 +88,20 @@ pub const LOCAL: [Local; 3] = [
     },
 ];
 
+/// Nothing has these addresses, and there is no route: RFC 5737, RFC 3849.
+pub const UNROUTED: [Local; 2] = [
+    Local {
+        family: AddressFamily::Inet,
+        name: "inet",
+        addr: "192.0.2.1",
+    },
+    Local {
+        family: AddressFamily::Inet6,
+        name: "inet6",
+        addr: "2001:db8::1",
+    },
+];
+
 impl Local {
     /// A port of this address.
     pub fn port(&self, port: u16) -> Result<SockaddrStorage> {
@@ -194,12 +208,7 @@ fn tcp(log: &mut Log) -> Result<()> {
         })?;
         close(log, &local, server, port)?;
     }
-    // RFC 5737, RFC 3849: nothing has these addresses, and there is no route.
-    for (family, name, addr) in [
-        (AddressFamily::Inet, "inet", "192.0.2.1"),
-        (AddressFamily::Inet6, "inet6", "2001:db8::1"),
-    ] {
-        let remote = Local { family, name, addr };
+    for remote in UNROUTED {
         let client = remote.socket(SockType::Stream, SockFlag::empty())?;
         let (fields, address) = (remote.fields(&client, "tcp", 443), remote.port(443)?);
         log.connects(Err(Errno::ENETUNREACH), fields, || {

@@ -3,29 +3,36 @@
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::OsString;
-use std::fs;
+use std::fmt::{self, Debug};
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 /// How many symbolic links a path may lead through: path_resolution(7).
 const LINKS: usize = 40;
 
-/// A directory's content.
-#[derive(Debug, Default)]
-pub struct Tree {
+/// A directory's content, with what is known of each file.
+#[derive(Debug)]
+pub struct Tree<F = File> {
     root: PathBuf,
     /// Indices into `files`; several names may be one file's.
     names: BTreeMap<PathBuf, usize>,
-    files: Vec<File>,
+    files: Vec<F>,
 }
 
 /// What is known of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct File {
     /// As st_mode in inode(7).
     pub mode: u32,
     /// What a symbolic link contains.
     pub target: Option<PathBuf>,
+}
+
+impl Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mode {:o} target {:?}", self.mode, self.target)
+    }
 }
 
 impl File {
@@ -35,12 +42,14 @@ impl File {
     }
 }
 
-impl Tree {
-    /// The content of `root`, a path without symbolic links, as it is now.
-    pub fn walk(root: &Path) -> Result<Self> {
+impl<F> Tree<F> {
+    /// The content of `root`, a path without symbolic links, as it is now; `know` tells what is
+    /// known of a file.
+    pub fn read(root: &Path, know: impl Fn(&Path, &Metadata) -> Result<F>) -> Result<Self> {
         let mut tree = Self {
             root: root.to_owned(),
-            ..Self::default()
+            names: BTreeMap::new(),
+            files: Vec::new(),
         };
         let (mut found, mut inodes) = (vec![root.to_owned()], HashMap::new());
         while let Some(path) = found.pop() {
@@ -50,21 +59,23 @@ impl Tree {
                     found.push(entry?.path());
                 }
             }
-            let target = match stat.is_symlink() {
-                true => Some(fs::read_link(&path)?),
-                false => None,
+            let file = match inodes.get(&stat.ino()) {
+                Some(file) => *file,
+                None => tree.add(know(&path, &stat)?),
             };
-            let file = *inodes.entry(stat.ino()).or_insert_with(|| {
-                let mode = stat.mode();
-                tree.add(File { mode, target })
-            });
+            inodes.insert(stat.ino(), file);
             tree.names.insert(path, file);
         }
         Ok(tree)
     }
 
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &PathBuf> {
+        self.names.keys()
+    }
+
     /// A file that has no name yet.
-    pub fn add(&mut self, file: File) -> usize {
+    pub fn add(&mut self, file: F) -> usize {
         self.files.push(file);
         self.files.len() - 1
     }
@@ -80,43 +91,15 @@ impl Tree {
     }
 
     /// A file, by index.
-    pub fn file(&mut self, index: usize) -> &mut File {
+    pub fn file(&mut self, index: usize) -> &mut F {
         &mut self.files[index]
     }
 
     /// A file, by path, which must be known.
-    pub fn at(&self, path: &Path) -> Result<&File> {
+    pub fn at(&self, path: &Path) -> Result<&F> {
         let index = self.index(path);
         let index = index.with_context(|| format!("no such file is known: {}", path.display()))?;
         Ok(&self.files[index])
-    }
-
-    /// Where a path leads; outside of the directory, no symbolic link is known.
-    pub fn resolve(&self, base: &Path, path: &Path, follow_last: bool) -> Result<PathBuf> {
-        let mut real = base.to_owned();
-        let mut rest = components(path);
-        let mut links = 0;
-        while let Some(part) = rest.pop_front() {
-            match Path::new(&part).components().next() {
-                Some(Component::RootDir) => real = "/".into(),
-                Some(Component::ParentDir) => drop(real.pop()),
-                Some(Component::Normal(name)) => real.push(name),
-                _ => {}
-            }
-            let link = self.at(&real).ok().and_then(|file| file.target.as_ref());
-            let Some(target) = link.filter(|_| follow_last || !rest.is_empty()) else {
-                continue;
-            };
-            links += 1;
-            if links > LINKS {
-                bail!("too many symbolic links: {}", path.display());
-            }
-            real.pop();
-            let mut parts = components(target);
-            parts.extend(rest);
-            rest = parts;
-        }
-        Ok(real)
     }
 
     /// Gives a file a name; another file may lose it.
@@ -168,19 +151,62 @@ impl Tree {
             self.names.insert(path.join(below), file);
         }
     }
+}
 
+impl<F: PartialEq + Debug> Tree<F> {
     /// Says in what the other tree, which is right, differs.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut differences = Vec::new();
-        let names = self.names.keys().chain(other.names.keys());
-        for name in names.collect::<BTreeSet<_>>() {
+        for name in self.names().chain(other.names()).collect::<BTreeSet<_>>() {
             let (here, there) = (self.at(name).ok(), other.at(name).ok());
             if here != there {
-                let (name, here, there) = (name.display(), shown(here), shown(there));
-                differences.push(format!("{name}: {here}, but in truth {there}"));
+                let name = name.display();
+                differences.push(format!("{name}: {here:?}, but in truth {there:?}"));
             }
         }
         differences
+    }
+}
+
+impl Tree {
+    /// The content of `root`, as it is now.
+    pub fn walk(root: &Path) -> Result<Self> {
+        Self::read(root, |path, stat| {
+            Ok(File {
+                mode: stat.mode(),
+                target: (stat.is_symlink())
+                    .then(|| fs::read_link(path))
+                    .transpose()?,
+            })
+        })
+    }
+
+    /// Where a path leads; outside of the directory, no symbolic link is known.
+    pub fn resolve(&self, base: &Path, path: &Path, follow_last: bool) -> Result<PathBuf> {
+        let mut real = base.to_owned();
+        let mut rest = components(path);
+        let mut links = 0;
+        while let Some(part) = rest.pop_front() {
+            match Path::new(&part).components().next() {
+                Some(Component::RootDir) => real = "/".into(),
+                Some(Component::ParentDir) => drop(real.pop()),
+                Some(Component::Normal(name)) => real.push(name),
+                _ => {}
+            }
+            let link = self.at(&real).ok().and_then(|file| file.target.as_ref());
+            let Some(target) = link.filter(|_| follow_last || !rest.is_empty()) else {
+                continue;
+            };
+            links += 1;
+            if links > LINKS {
+                bail!("too many symbolic links: {}", path.display());
+            }
+            real.pop();
+            let mut parts = components(target);
+            parts.extend(rest);
+            rest = parts;
+        }
+        Ok(real)
     }
 }
 
@@ -188,11 +214,4 @@ impl Tree {
 fn components(path: &Path) -> VecDeque<OsString> {
     let parts = path.components();
     parts.map(|part| part.as_os_str().to_owned()).collect()
-}
-
-fn shown(file: Option<&File>) -> String {
-    match file {
-        Some(file) => format!("mode {:o} target {:?}", file.mode, file.target),
-        None => "absent".to_owned(),
-    }
 }

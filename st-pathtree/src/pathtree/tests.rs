@@ -1,3 +1,5 @@
+mod change;
+
 use super::*;
 use crate::event::Status;
 use st_decode::event::{Dir, EventRecord, FsPath, Inode, Unresolved};

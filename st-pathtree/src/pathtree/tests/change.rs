@@ -1,13 +1,8 @@
 //! What is told of directories ahead of its event: see `st_decode::event`, "Order".
 
-use st_decode::event::{Bytes, Change, Dir, EventRecord, FsPath, Inode, Unresolved};
-use st_decode::record::{Header, Hook, MAGIC, Mounts, VERSION};
-use st_decode::stage::Stage;
-use st_decode::time::{Monotonic, Unix};
-use st_decode::vocabulary::{Event, Role, Service, Subject};
-use st_decode::wire;
-use st_pathtree::event::{Paths, Status};
-use st_pathtree::pathtree::PathTree;
+use super::*;
+use st_decode::event::Change;
+use st_decode::time::Unix;
 
 const DEV: &str = "8:1";
 const ROOT: u64 = 1;
@@ -17,31 +12,6 @@ fn inode(ino: u64) -> Inode {
     Inode {
         subvolume: None,
         ino,
-    }
-}
-
-fn header() -> Header {
-    let subjects = [
-        Subject::Event(Event::Mkdir),
-        Subject::Event(Event::Rmdir),
-        Subject::Event(Event::Rename),
-        Subject::Service(Service::Shutdown),
-    ];
-    let hook = |subject: Subject| Hook {
-        id: 0,
-        name: subject.name().into(),
-        subject,
-        role: Role::Entry,
-        point: subject.name().into(),
-        names: 0,
-        fields: Vec::new(),
-    };
-    Header {
-        magic: MAGIC.into(),
-        version: VERSION,
-        stages: PathTree::AFTER.iter().map(|&stage| stage.into()).collect(),
-        hooks: subjects.map(hook).into(),
-        ..Header::default()
     }
 }
 
@@ -126,7 +96,11 @@ fn path(tree: &mut PathTree, event: &EventRecord) -> (String, Status) {
 #[test]
 fn a_rename_is_known_at_once_and_followed_once() {
     let mut tree = PathTree::default();
-    tree.begin(&header(), &[], &mut Vec::new());
+    let header = Header {
+        snapshot: false,
+        ..header()
+    };
+    tree.begin(&header, &[], &mut Vec::new());
     push(
         &mut tree,
         &Mounts {
