@@ -166,6 +166,11 @@ impl Stream {
         })
     }
 
+    /// How many records the gaps count that have a count.
+    pub fn counted(&self) -> u64 {
+        self.lost.iter().filter_map(|lost| lost.count).sum()
+    }
+
     /// Every record that the work made is there or counted as lost. Of others there can be no
     /// more among the lost than what they left.
     pub fn check(&self, report: &mut Report, work: &Work) {
@@ -181,7 +186,7 @@ impl Stream {
                 work.files.saturating_sub(seen)
             })
             .sum();
-        let told: u64 = self.lost.iter().filter_map(|lost| lost.count).sum();
+        let told = self.counted();
         let all_told = self.lost.iter().all(|lost| lost.count.is_some());
         report.notes.push(format!(
             "{} files made and removed, {} a second, {} records: {} seen, {missing} missing, {} counted as lost",
