@@ -6,6 +6,7 @@ mod gap;
 
 use crate::calls::{CallRecord, Calls};
 use crate::layer::Success;
+use crate::mount::{self, Mounts};
 use crate::operation::Operation;
 use crate::pair::Ended;
 use crate::process::{Effect, ProcessTable, TaskHook, TaskRecord};
@@ -28,6 +29,7 @@ pub struct Decoder {
     clock: Clock,
     processes: ProcessTable,
     calls: Calls,
+    mounts: Mounts,
     gap: Option<Gap>,
     /// The number of the next event.
     seq: u64,
@@ -65,6 +67,7 @@ impl Stage for Decoder {
         let tells_process_ends = formats.any(|format| format.meaning == process_end);
         self.processes.begin_stream(tells_process_ends);
         self.calls = Calls::new(header.stack_delta);
+        self.mounts = Mounts::default();
         self.gap = None;
         self.lost = 0;
         self.asked_for.clone_from(&header.events);
@@ -135,6 +138,9 @@ impl Decoder {
             }
             Meaning::Directory => emit::write_directory(raw.ts, &values, out),
             Meaning::Shutdown => emit::write_shutdown(raw.ts, &values, out),
+            Meaning::Attach(hook) => self.mounts.attach(hook, tid, raw.ts, &values, out),
+            Meaning::Detach => mount::write_detach(raw.ts, &values, out),
+            Meaning::Namespace => mount::write_namespace(raw.ts, &values, out),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The records that st-decode outputs in place of `raw`, in MessagePack: [`EventRecord`],
-//! [`Change`], [`Fork`], [`Image`], [`Unload`], [`Dir`] and [`Shutdown`].
+//! [`Change`], [`Fork`], [`Image`], [`Unload`], [`Dir`], [`Shutdown`], [`Attach`], [`Detach`] and
+//! [`Namespace`].
 //!
 //! Each record is a map whose first key is `t`, the record's kind, with the fields of the struct
 //! by name. A field that does not apply or is not known is absent. *bytes* are MessagePack `bin`.
@@ -246,6 +247,67 @@ pub struct Shutdown<'a> {
     /// The device number of the file system, `major:minor`.
     #[serde(borrow)]
     pub dev: &'a str,
+}
+
+/// `t` = `attach`: a mount got its place. It is new, or one of a tree of mounts that is copied, or it
+/// was moved.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "attach")]
+pub struct Attach<'a> {
+    /// When.
+    pub at: Monotonic,
+    /// The mount's id: the first field in proc_pid_mountinfo(5). Another mount may get it once this
+    /// one is gone.
+    pub mount: u64,
+    /// The id of the mount that the mount point is on.
+    pub parent: u64,
+    /// The device number of the file system that the mount point is on, `major:minor`.
+    #[serde(borrow)]
+    pub parent_dev: &'a str,
+    /// The path of the mount point within that file system.
+    #[serde(borrow)]
+    pub point: FsPath<'a>,
+    /// The device number of the file system that is mounted, `major:minor`.
+    #[serde(borrow)]
+    pub dev: &'a str,
+    /// The path within that file system of the directory (or file) that is to be seen there.
+    #[serde(borrow)]
+    pub root: FsPath<'a>,
+    /// The type of that file system.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub fstype: Option<Bytes<'a>>,
+}
+
+/// `t` = `detach`: a mount is no longer in a mount namespace; nor are those on it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "detach")]
+pub struct Detach {
+    /// When.
+    pub at: Monotonic,
+    /// As in [`Attach`].
+    pub mount: u64,
+}
+
+/// `t` = `namespace`: a mount namespace was made. Its mounts are that of this record and those that
+/// were attached to it before.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "t", rename = "namespace")]
+pub struct Namespace<'a> {
+    /// When.
+    pub at: Monotonic,
+    /// The namespace: the inode number of `/proc/PID/ns/mnt`.
+    pub ns: u64,
+    /// Its uppermost mount, and what is mounted there, as in [`Attach`].
+    pub mount: u64,
+    #[serde(borrow)]
+    #[allow(missing_docs)]
+    pub dev: &'a str,
+    #[serde(borrow)]
+    #[allow(missing_docs)]
+    pub root: FsPath<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    #[allow(missing_docs)]
+    pub fstype: Option<Bytes<'a>>,
 }
 
 /// `t` = `fork`: a process began another one.

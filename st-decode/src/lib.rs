@@ -10,6 +10,7 @@
 //! | `calls`, `pair` | the records of one call put together: of all threads, of one thread |
 //! | `layer` | calls on other file systems within a call, kept until that is over |
 //! | `operation`, `socket` | what the records of a call tell, by kind of operation |
+//! | `mount` | mounts and mount namespaces |
 //! | `process` | processes and threads; [`container`]: the containers that cgroups name |
 //! | `field` | where the values are in a raw record |
 //! | `linux` | numbers of Linux that the values are compared with |
@@ -24,6 +25,7 @@ mod calls;
 mod field;
 mod layer;
 mod linux;
+mod mount;
 mod operation;
 mod pair;
 mod process;

@@ -31,7 +31,12 @@ pub const ATTR_GID: i64 = 4;
 pub const BTRFS_SUPER_MAGIC: i64 = 0x9123_683e;
 
 /// The largest errno that a return value can carry: include/linux/err.h.
-pub const MAX_ERRNO: i64 = 4095;
+const MAX_ERRNO: i64 = 4095;
+/// Whether a return value is an error: include/linux/err.h, IS_ERR_VALUE().
+pub fn is_error(value: i64) -> bool {
+    (-MAX_ERRNO..0).contains(&value)
+}
+
 /// EINTR: include/uapi/asm-generic/errno-base.h.
 pub const EINTR: i32 = 4;
 /// The return values -ERESTART_RESTARTBLOCK to -ERESTARTSYS: a signal came while the call

@@ -3,8 +3,8 @@
 use crate::event::{Attrib, Inode};
 use crate::field::{Chain, Values};
 use crate::linux::{
-    ATTR_GID, ATTR_MODE, ATTR_UID, EINTR, MAX_ERRNO, RENAME_EXCHANGE, RESTARTS, is_device,
-    is_directory,
+    ATTR_GID, ATTR_MODE, ATTR_UID, EINTR, RENAME_EXCHANGE, RESTARTS, is_device, is_directory,
+    is_error,
 };
 use crate::socket::{Socket, SocketCall};
 use st_probe::vocabulary::{Event, Value};
@@ -322,11 +322,10 @@ impl Operation {
         if !self.makes_event() {
             return None;
         }
-        let failed = (-MAX_ERRNO..0).contains(&value);
         match &mut self {
             Self::Connect { ret, .. } if RESTARTS.contains(&value) => *ret = Some(-EINTR),
             Self::Connect { ret, .. } => *ret = Some(value as i32),
-            _ if failed => return None,
+            _ if is_error(value) => return None,
             // Two names of one file: rename(2) succeeds and does nothing.
             Self::Rename(rename) if rename.old_inode == rename.new_inode => return None,
             Self::Attrib {

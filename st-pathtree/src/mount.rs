@@ -5,10 +5,17 @@
 use std::collections::{HashMap, HashSet};
 
 /// A mount.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 struct Mount {
-    /// The path within its file system of the directory (or file) that it shows.
+    /// Its id, which no other mount has at the same time.
+    id: u64,
+    /// The id of the mount that the mount point is on.
+    parent_id: u64,
+    /// The path within its file system of the directory (or file) that it shows; empty if that is
+    /// not known.
     root: Vec<u8>,
+    /// The path of the mount point within the file system that it is on, if that is known.
+    place: Option<Vec<u8>>,
     /// Its mount point; empty if that is not known.
     point: Vec<u8>,
     /// Its device.
@@ -19,6 +26,23 @@ struct Mount {
     children: Vec<usize>,
     /// Whether a path leads to its mount point: no other mount covers that.
     reachable: bool,
+}
+
+/// A mount that gets its place.
+#[derive(Debug, Clone, Default)]
+pub struct Attached {
+    /// Its id.
+    pub id: u64,
+    /// The id of the mount that the mount point is on; its own if there is none.
+    pub parent: u64,
+    /// The path within its file system of the directory (or file) that it shows, if known.
+    pub root: Option<Vec<u8>>,
+    /// The path of the mount point within the file system that it is on, if known.
+    pub place: Option<Vec<u8>>,
+    /// Its device.
+    pub device: Vec<u8>,
+    /// The type of its file system, if known.
+    pub kind: Option<Vec<u8>>,
 }
 
 /// The path that a mount gives to a file.
@@ -57,57 +81,171 @@ pub struct DirRename<'a> {
 }
 
 /// The mounts of one mount namespace, in the order in which they were made.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct MountTable {
+    /// Only ids, roots, places and devices are right until [`MountTable::settle`] is called after
+    /// a change.
     mounts: Vec<Mount>,
     /// The indices of the mounts of each device.
     by_device: HashMap<Vec<u8>, Vec<usize>>,
     /// The types of the file systems, by device.
     types: HashMap<Vec<u8>, Vec<u8>>,
+    /// What the uppermost mounts of mountinfo are on: mounts that a process does not see.
+    above: HashSet<u64>,
 }
 
 impl MountTable {
     /// Parses mountinfo. A line of another format is left out.
     pub fn parse(mountinfo: &[u8]) -> Self {
         let mut table = Self::default();
-        let mut by_id = HashMap::new();
-        let mut parents = Vec::new();
         for line in mountinfo.split(|&byte| byte == b'\n') {
             let mut fields = line.split(|&byte| byte == b' ');
             let mut field = || fields.next().unwrap_or_default();
             let (id, parent, device, root, point) = (field(), field(), field(), field(), field());
+            let (Some(id), Some(parent_id)) = (number(id), number(parent)) else {
+                continue;
+            };
             if point.is_empty() {
                 continue;
             }
-            let index = table.mounts.len();
-            by_id.insert(id, index);
-            parents.push(parent);
-            let of_device = table.by_device.entry(device.to_vec()).or_default();
-            of_device.push(index);
-            let (root, point) = (unescape(root), unescape(point));
             if let Some(kind) = fields.skip_while(|field| *field != b"-").nth(1) {
                 table.types.insert(device.to_vec(), kind.to_vec());
             }
             table.mounts.push(Mount {
-                root,
-                point,
+                id,
+                parent_id,
+                root: unescape(root),
+                point: unescape(point),
                 device: device.to_vec(),
-                parent: None,
-                children: Vec::new(),
-                reachable: true,
+                ..Mount::default()
             });
         }
-        for (index, parent) in parents.iter().enumerate() {
-            let Some(&parent) = by_id.get(parent) else {
-                continue;
-            };
-            if parent != index {
-                table.mounts[index].parent = Some(parent);
-                table.mounts[parent].children.push(index);
-            }
+        table.link();
+        let tops = table.tops().into_iter();
+        table.above = tops.map(|top| table.mounts[top].parent_id).collect();
+        for index in 0..table.mounts.len() {
+            table.mounts[index].place = table.mount_point(index).map(|point| point.fs_path);
         }
         table.find_reachable();
         table
+    }
+
+    /// Finds the parents, the children and the mounts of each device.
+    fn link(&mut self) {
+        self.by_device.clear();
+        let mut by_id = HashMap::new();
+        for (index, mount) in self.mounts.iter_mut().enumerate() {
+            by_id.insert(mount.id, index);
+            let of_device = self.by_device.entry(mount.device.clone()).or_default();
+            of_device.push(index);
+            mount.children.clear();
+        }
+        for index in 0..self.mounts.len() {
+            let parent = by_id.get(&self.mounts[index].parent_id).copied();
+            let parent = parent.filter(|&parent| parent != index);
+            self.mounts[index].parent = parent;
+            if let Some(parent) = parent {
+                self.mounts[parent].children.push(index);
+            }
+        }
+    }
+
+    /// Whether a mount is in the table, or one that the uppermost mounts are on.
+    pub fn holds(&self, id: u64) -> bool {
+        self.has(id) || self.is_above(id)
+    }
+
+    /// Whether a mount is in the table.
+    pub fn has(&self, id: u64) -> bool {
+        self.mounts.iter().any(|mount| mount.id == id)
+    }
+
+    /// Whether the uppermost mounts are on a mount, which a process does not see.
+    pub fn is_above(&self, id: u64) -> bool {
+        self.above.contains(&id)
+    }
+
+    /// Whether the table has no mounts.
+    pub fn is_empty(&self) -> bool {
+        self.mounts.is_empty()
+    }
+
+    /// Puts a mount into its place: it is new, or it moves with all that is on it. `tree` are the
+    /// mounts that were on it before it was in the table.
+    pub fn attach(&mut self, attached: Attached, tree: Self) {
+        let Attached { id, parent, .. } = attached;
+        // A mount on another one covers it, and has that as its parent: what is still at the same
+        // place of the same parent is about to be removed.
+        let at_place = |mount: &Mount| {
+            mount.id != id && mount.parent_id == parent && mount.place == attached.place
+        };
+        let covered = self.mounts.iter().find(|mount| at_place(mount));
+        if let Some(covered) = covered.filter(|_| attached.place.is_some()) {
+            self.detach(covered.id);
+        }
+        let known = self.mounts.iter().find(|mount| mount.id == id);
+        if known.is_some_and(|known| known.device != attached.device) {
+            // It was removed, and its id given to another one.
+            self.detach(id);
+        }
+        if let Some(kind) = attached.kind {
+            self.types.insert(attached.device.clone(), kind);
+        }
+        self.types.extend(tree.types);
+        let point = attached.place.clone().unwrap_or_default();
+        match self.mounts.iter_mut().find(|mount| mount.id == id) {
+            Some(known) => {
+                known.parent_id = parent;
+                known.place = attached.place;
+                known.point = point;
+            }
+            None => self.mounts.push(Mount {
+                id,
+                parent_id: parent,
+                root: attached.root.unwrap_or_default(),
+                place: attached.place,
+                point,
+                device: attached.device,
+                ..Mount::default()
+            }),
+        }
+        self.mounts.extend(tree.mounts);
+    }
+
+    /// Removes a mount, and all that is on it.
+    pub fn detach(&mut self, id: u64) {
+        self.take_tree(id);
+        self.mounts.retain(|mount| mount.id != id);
+    }
+
+    /// Takes the mounts that are on a mount, which may be in the table or not.
+    pub fn take_tree(&mut self, id: u64) -> Self {
+        let mut ids = HashSet::from([id]);
+        let mut taken = Self::default();
+        loop {
+            let on_it = |mount: &Mount| ids.contains(&mount.parent_id) && mount.id != id;
+            let mounts = std::mem::take(&mut self.mounts).into_iter();
+            let (found, left): (Vec<_>, Vec<_>) = mounts.partition(on_it);
+            self.mounts = left;
+            if found.is_empty() {
+                break;
+            }
+            ids.extend(found.iter().map(|mount| mount.id));
+            taken.mounts.extend(found);
+        }
+        for mount in &taken.mounts {
+            if let Some(kind) = self.types.get(&mount.device) {
+                taken.types.insert(mount.device.clone(), kind.clone());
+            }
+        }
+        taken
+    }
+
+    /// Finds the mount points after changes.
+    pub fn settle(&mut self) {
+        self.link();
+        self.place_mount_points();
+        self.find_reachable();
     }
 
     /// Follows renames of directories on a device. A mount point below such a directory moves
@@ -116,45 +254,38 @@ impl MountTable {
     pub fn renamed(&mut self, device: &str, renames: &[DirRename]) -> bool {
         let device = device.as_bytes();
         let mut changed = false;
-        let mut fs_paths = Vec::with_capacity(self.mounts.len());
         for index in 0..self.mounts.len() {
-            let point = self.mount_point(index);
-            fs_paths.push(match point {
-                Some(point) if point.device == device => match renamed(&point.fs_path, renames) {
-                    Renamed::No => Some(point.fs_path),
-                    Renamed::To(path) => {
-                        changed = true;
-                        path
-                    }
-                },
-                point => point.map(|point| point.fs_path),
-            });
-        }
-        for mount in &mut self.mounts {
-            if mount.device != device {
-                continue;
+            let parent = self.mounts[index].parent;
+            let is_on_device = parent.is_some_and(|parent| self.mounts[parent].device == device);
+            let mount = &mut self.mounts[index];
+            if let (true, Some(place)) = (is_on_device, &mount.place) {
+                if let Renamed::To(path) = renamed(place, renames) {
+                    mount.place = path;
+                    changed = true;
+                }
             }
-            if let Renamed::To(root) = renamed(&mount.root, renames) {
-                // No path within the file system is at or below an empty root.
-                mount.root = root.unwrap_or_default();
-                changed = true;
+            if mount.device == device {
+                if let Renamed::To(root) = renamed(&mount.root, renames) {
+                    // No path within the file system is at or below an empty root.
+                    mount.root = root.unwrap_or_default();
+                    changed = true;
+                }
             }
         }
         if changed {
-            self.place_mount_points(&fs_paths);
-            self.find_reachable();
+            self.settle();
         }
         changed
     }
 
-    /// Sets the mount point of each mount that is on another one. `fs_paths` are the paths of
-    /// the mount points within the file systems that they are on; `None` if not known.
-    fn place_mount_points(&mut self, fs_paths: &[Option<Vec<u8>>]) {
+    /// Sets the mount point of each mount that is on another one.
+    fn place_mount_points(&mut self) {
         let mut next = self.tops();
         while let Some(parent) = next.pop() {
             for child in self.mounts[parent].children.clone() {
                 let Mount { root, point, .. } = &self.mounts[parent];
-                let rest = fs_paths[child].as_ref().and_then(|path| below(path, root));
+                let place = self.mounts[child].place.as_ref();
+                let rest = place.and_then(|path| below(path, root));
                 self.mounts[child].point = match rest {
                     Some(rest) if !point.is_empty() => join(point, rest),
                     _ => Vec::new(),
@@ -210,6 +341,9 @@ impl MountTable {
         let mounts = mounts.map_or(&[][..], Vec::as_slice);
         mounts.iter().filter_map(move |&index| {
             let mount = &self.mounts[index];
+            if mount.point.is_empty() {
+                return None;
+            }
             let rest = below(fs_path, &mount.root)?;
             let path = join(&mount.point, rest);
             let visible = mount.reachable && !self.is_covered(mount, &path);
@@ -220,6 +354,33 @@ impl MountTable {
                 is_mount_point: rest.is_empty(),
             })
         })
+    }
+
+    /// Whether a mount of a device may be anywhere: its mount point is not known.
+    pub fn is_unplaced(&self, device: &str) -> bool {
+        let mounts = self.by_device.get(device.as_bytes());
+        let mut mounts = mounts.into_iter().flatten();
+        mounts.any(|&index| self.mounts[index].point.is_empty())
+    }
+
+    /// Whether a mount of a device is in the table.
+    pub fn has_device(&self, device: &str) -> bool {
+        let mut mounts = self.mounts.iter();
+        mounts.any(|mount| mount.device == device.as_bytes())
+    }
+
+    /// The devices and mount points of a mount and of all that is on it.
+    pub fn tree(&self, id: u64) -> Vec<(&[u8], &[u8])> {
+        let top = self.mounts.iter().position(|mount| mount.id == id);
+        let mut next: Vec<usize> = top.into_iter().collect();
+        let mut tree = Vec::new();
+        // If the parents form a circle, it ends all the same.
+        while let Some(index) = next.pop().filter(|_| tree.len() < self.mounts.len()) {
+            let mount = &self.mounts[index];
+            tree.push((&mount.device[..], &mount.point[..]));
+            next.extend(&mount.children);
+        }
+        tree
     }
 
     /// The type of a device's file system.
@@ -312,6 +473,10 @@ fn join(point: &[u8], rest: &[u8]) -> Vec<u8> {
     }
 }
 
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
 /// Replaces the octal escapes of space, tab, newline and backslash by these characters.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
@@ -334,122 +499,4 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TABLE: &str = "\
-1 0 8:1 / / rw - ext4 /dev/sda1 rw
-2 1 0:5 / /proc rw - proc proc rw
-3 1 8:2 / /w/m rw - xfs /dev/sdb rw
-4 1 8:1 /w/a /alias\\040x rw - ext4 /dev/sda1 rw
-5 3 0:9 / /w/m/t rw shared:3 - tmpfs none rw
-6 1 8:3 /@home /home rw - btrfs /dev/sdc rw,subvol=/@home
-";
-
-    fn paths(table: &str, device: &str, path: &str) -> Vec<String> {
-        let mounts = MountTable::parse(table.as_bytes());
-        let visible = mounts
-            .paths(device, path.as_bytes())
-            .filter(|mounted| mounted.visible);
-        visible
-            .map(|mounted| String::from_utf8(mounted.path).unwrap())
-            .collect()
-    }
-
-    fn rename<'a>(from: &'a [u8], to: &'a [u8]) -> DirRename<'a> {
-        let to = Some(to);
-        DirRename { from, to }
-    }
-
-    #[test]
-    fn joins_mount_point_and_path() {
-        assert_eq!(paths(TABLE, "8:1", "/x"), ["/x"]);
-        assert_eq!(paths(TABLE, "8:1", "/"), ["/"]);
-        assert_eq!(paths(TABLE, "8:2", "/"), ["/w/m"]);
-        assert_eq!(paths(TABLE, "8:2", "/x/y"), ["/w/m/x/y"]);
-        assert_eq!(paths(TABLE, "0:9", "/x"), ["/w/m/t/x"]);
-        assert_eq!(paths(TABLE, "8:3", "/@home/u"), ["/home/u"]);
-        assert_eq!(paths(TABLE, "8:3", "/@homes/u"), [""; 0]);
-        assert_eq!(paths(TABLE, "9:9", "/x"), [""; 0]);
-    }
-
-    #[test]
-    fn gives_every_alias_the_first_mounted_first() {
-        assert_eq!(paths(TABLE, "8:1", "/w/a/f"), ["/w/a/f", "/alias x/f"]);
-    }
-
-    #[test]
-    fn a_covered_path_does_not_lead_there() {
-        assert_eq!(paths(TABLE, "8:1", "/w/m/f"), [""; 0]);
-        assert_eq!(paths(TABLE, "8:2", "/t/f"), [""; 0]);
-        let stacked =
-            "1 0 8:1 / / rw - x x rw\n2 1 8:2 / /m rw - x x rw\n3 2 8:3 / /m rw - x x rw\n";
-        assert_eq!(paths(stacked, "8:2", "/f"), [""; 0]);
-        assert_eq!(paths(stacked, "8:3", "/f"), ["/m/f"]);
-        let buried =
-            "1 0 8:1 / / rw - x x rw\n2 1 8:2 / /a/b rw - x x rw\n3 1 8:3 / /a rw - x x rw\n";
-        assert_eq!(paths(buried, "8:2", "/f"), [""; 0]);
-        assert_eq!(paths(buried, "8:3", "/b/f"), ["/a/b/f"]);
-    }
-
-    #[test]
-    fn finds_the_devices_below() {
-        let mounts = MountTable::parse(TABLE.as_bytes());
-        let devices = |path: &str| {
-            let mut devices: Vec<_> = mounts
-                .devices_below(path.as_bytes())
-                .map(|d| String::from_utf8(d.to_vec()).unwrap())
-                .collect();
-            devices.sort();
-            devices.join(" ")
-        };
-        assert_eq!(devices("/w"), "0:9 8:1 8:2");
-        assert_eq!(devices("/w/m"), "0:9 8:2");
-        assert_eq!(devices("/home/u"), "8:3");
-        assert_eq!(devices("/"), "0:5 0:9 8:1 8:2 8:3");
-    }
-
-    #[test]
-    fn mounts_move_with_the_directories_that_they_are_on() {
-        let mut mounts = MountTable::parse(TABLE.as_bytes());
-        let paths = |mounts: &MountTable, device: &str, path: &str| {
-            let visible = mounts
-                .paths(device, path.as_bytes())
-                .filter(|mounted| mounted.visible);
-            let paths = visible.map(|mounted| String::from_utf8(mounted.path).unwrap());
-            paths.collect::<Vec<_>>()
-        };
-        assert!(!mounts.renamed("8:1", &[rename(b"/x", b"/y")]));
-        assert!(mounts.renamed("8:1", &[rename(b"/w", b"/v/u")]));
-        assert_eq!(paths(&mounts, "8:2", "/x"), ["/v/u/m/x"]);
-        assert_eq!(paths(&mounts, "0:9", "/x"), ["/v/u/m/t/x"]);
-        assert_eq!(
-            paths(&mounts, "8:1", "/v/u/a/f"),
-            ["/v/u/a/f", "/alias x/f"]
-        );
-        // Exchanged.
-        let exchange = [rename(b"/v", b"/alias x"), rename(b"/alias x", b"/v")];
-        assert!(mounts.renamed("8:1", &exchange));
-        assert_eq!(paths(&mounts, "0:9", "/x"), ["/alias x/u/m/t/x"]);
-        assert_eq!(
-            paths(&mounts, "8:1", "/alias x/u/a/f"),
-            ["/alias x/u/a/f", "/v/f"]
-        );
-        // The new path is not known.
-        let lost = DirRename {
-            from: b"/alias x",
-            to: None,
-        };
-        assert!(mounts.renamed("8:1", &[lost]));
-        assert_eq!(paths(&mounts, "0:9", "/x"), [""; 0]);
-        // The mount on this path shows a directory that is not known.
-        assert_eq!(paths(&mounts, "8:1", "/v/f"), [""; 0]);
-        assert_eq!(paths(&mounts, "8:1", "/y/f"), ["/y/f"]);
-    }
-
-    #[test]
-    fn a_table_that_is_no_tree_is_survived() {
-        let table = "1 2 8:1 / /a rw\n2 1 8:1 / /b rw\n3 3 8:1 / /c rw\n\nnonsense\n4\n5 1 8:1 / \\999 rw\n";
-        let _ = paths(table, "8:1", "/x");
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 
 mod learn;
 mod locate;
+mod mounts;
 mod record;
 mod trees;
 
@@ -18,10 +19,10 @@ use crate::watch::{Watch, Watches};
 use locate::Located;
 use record::{Record, Waiting};
 use st_decode::event::Image;
-use st_decode::record::{Header, Mounts};
+use st_decode::record::Header;
 use st_decode::stage::{self, RecordError, Stage};
 use st_decode::time::Monotonic;
-use st_decode::vocabulary::{Class, Event, Service, Subject};
+use st_decode::vocabulary::{Class, Event, Service, Subject, tell_mounts};
 use st_decode::wire::{self, Entry};
 use trees::Trees;
 
@@ -36,6 +37,9 @@ pub struct PathTree {
     /// Whether the stream tells all that happens to directories. If not, nothing that is known
     /// of directories can be trusted.
     follows: bool,
+    /// Whether the stream tells all that happens to mounts. If not, what it tells of them is of no
+    /// use: the mount tables are read later.
+    follows_mounts: bool,
     trees: Trees,
     snapshot: Snapshot,
     images: Images,
@@ -80,15 +84,25 @@ impl PathTree {
 
     /// Handles a record in its turn.
     fn turn(&mut self, record: &Record, bytes: &[u8], may_wait: bool, out: &mut Vec<u8>) -> Turn {
+        self.resolver.settle();
         match record {
             Record::Event(event) => return self.event(event, bytes, may_wait, out),
             Record::Change(change) => {
-                self.follow_mounts(change);
+                self.follow_renames(change);
                 return Turn::Done;
             }
             Record::Image(image) => return self.image(image, may_wait),
             Record::Unload(unload) => {
                 self.images.unload(unload.image);
+                return Turn::Done;
+            }
+            Record::Attach(attach) => return self.attach(attach, may_wait),
+            Record::Detach(detach) => {
+                self.detach(detach);
+                return Turn::Done;
+            }
+            Record::Namespace(namespace) => {
+                self.made(namespace);
                 return Turn::Done;
             }
             // They had no need to wait.
@@ -98,6 +112,7 @@ impl PathTree {
                 // After a gap, st-decode does not know the processes from before it.
                 if lost.event.is_none() {
                     self.images.clear();
+                    self.resolver.lost();
                 }
             }
             Record::Walked(_) | Record::End | Record::Other => {}
@@ -125,7 +140,7 @@ impl PathTree {
             None
         };
         if !event.unresolved.learned {
-            self.follow_mounts(event);
+            self.follow_renames(event);
         }
         if !is_file || located.as_ref().is_none_or(Located::is_wanted) {
             pass(record, located, self.images.attribute(event, record), out);
@@ -150,16 +165,6 @@ impl PathTree {
         self.images.load(image.image, resolved);
         Turn::Done
     }
-
-    fn mounts(&mut self, mounts: &Mounts) {
-        let new = self.resolver.mounted(mounts);
-        // The mounts of the first table were there before the first walk.
-        if self.snapshot.is_taken() && mounts.since < mounts.ts {
-            for (dev, point) in new {
-                self.snapshot.request(point, &dev, mounts.ts);
-            }
-        }
-    }
 }
 
 impl Stage for PathTree {
@@ -170,6 +175,8 @@ impl Stage for PathTree {
         self.resolver.begin();
         let traced = |subject| header.hooks.iter().any(|hook| hook.subject == subject);
         self.follows = followed().all(traced);
+        let hooks = header.hooks.iter();
+        self.follows_mounts = tell_mounts(hooks.map(|hook| (hook.subject, hook.role)));
         self.trees.clear();
         self.images.clear();
         self.snapshot.begin(header, self.follows);
@@ -206,6 +213,7 @@ impl Stage for PathTree {
                 self.snapshot.expire(Monotonic::MAX);
                 self.due = Due::All;
             }
+            Record::Attach(_) | Record::Detach(_) | Record::Namespace(_) => {}
             Record::Unload(_) | Record::Mounts(_) | Record::Other => {}
         }
         if !self.waiting.is_empty()

@@ -1,5 +1,7 @@
 //! From a path within a file system to a path, and whether a watch wants the event there.
 
+mod changes;
+
 use crate::event::Status;
 use crate::mount::{DirRename, MountTable, MountedPath, below};
 use crate::tree::Found;
@@ -48,13 +50,17 @@ pub struct Resolved {
 struct Namespace {
     ns: u64,
     now: WatchedMounts,
-    /// The table before the last change. Until [`Namespace::changed`] either table may hold.
+    /// The table before the last changes. Until [`Namespace::changed`] either table may hold.
     before: WatchedMounts,
-    /// The latest instant at which the last change may have happened.
+    /// The latest instant at which the first of these changes may have happened ...
+    first_changed: Monotonic,
+    /// ... and the last.
     changed: Monotonic,
     /// How many mounts and unmounts began between the two tables. If it was one, there was no
     /// third table between them.
     attempts: u64,
+    /// Whether st-probe has read its table.
+    is_read: bool,
 }
 
 impl Namespace {
@@ -68,9 +74,11 @@ impl Namespace {
 }
 
 /// A mount table, and what the watches want on each of its devices.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct WatchedMounts {
     table: MountTable,
+    /// Whether mount points and what is wanted are still to be found, after a change.
+    is_stale: bool,
     /// The events that are wanted anywhere on a device; no entry if no file of the device can
     /// be below a watch.
     wanted: HashMap<Vec<u8>, Events>,
@@ -80,7 +88,7 @@ impl WatchedMounts {
     fn new(table: MountTable, watches: &Watches) -> Self {
         let mut mounts = Self {
             table,
-            wanted: HashMap::new(),
+            ..Self::default()
         };
         mounts.apply(watches);
         mounts
@@ -118,6 +126,9 @@ pub struct Resolver {
     /// The namespace of st-probe: its table is the first one in a stream.
     host: Option<Namespace>,
     others: Vec<Namespace>,
+    /// Mounts of which it is not known what they are on: a tree that is being copied, or one that
+    /// is in no namespace yet.
+    loose: MountTable,
 }
 
 impl Resolver {
@@ -138,6 +149,7 @@ impl Resolver {
     pub fn begin(&mut self) {
         self.host = None;
         self.others.clear();
+        self.loose = MountTable::default();
     }
 
     /// Takes a mount table. Returns the devices and mount points of the host's mounts that are
@@ -160,10 +172,19 @@ impl Resolver {
             });
             &mut self.others[known]
         };
+        namespace.settle(&self.watches);
         namespace.ns = record.ns;
         namespace.before = std::mem::replace(&mut namespace.now, mounts);
         namespace.attempts = record.attempts;
         namespace.changed = record.ts;
+        // If the table only confirms what was known, a change begins with the next one.
+        let confirms = record.since == record.ts;
+        namespace.first_changed = if confirms {
+            Monotonic::default()
+        } else {
+            record.ts
+        };
+        namespace.is_read = true;
         match &self.host {
             Some(host) if is_host => {
                 let new = host.now.table.new_since(&host.before.table);
@@ -179,6 +200,7 @@ impl Resolver {
     /// Follows renames of directories, see [`MountTable::renamed`]. A table that was read after
     /// the renames has them already.
     pub fn renamed(&mut self, at: Monotonic, dev: &str, renames: &[DirRename]) {
+        self.settle();
         for namespace in self.host.iter_mut().chain(&mut self.others) {
             let mut tables = vec![&mut namespace.before];
             if at > namespace.changed {
@@ -234,7 +256,8 @@ impl Resolver {
             Some(mounted) => self.wants(&mounted.path, question.event),
             None => {
                 let wants = |(_, events): (_, Events)| events.has(question.event);
-                question.at <= host.changed && self.watches.iter().any(wants)
+                let may_be_anywhere = question.at <= host.changed || self.is_unplaced(question.dev);
+                may_be_anywhere && self.watches.iter().any(wants)
             }
         };
         match mounted {

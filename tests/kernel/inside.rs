@@ -88,7 +88,7 @@ fn work(log: &mut Log) -> Result<()> {
 }
 
 /// An expected event as a line, for [`deserialize`].
-fn serialize(event: &Expected) -> Value {
+pub fn serialize(event: &Expected) -> Value {
     json!({
         "fields": event.fields,
         "ino_optional": event.optional.contains(&"ino"),
@@ -98,9 +98,9 @@ fn serialize(event: &Expected) -> Value {
     })
 }
 
-/// An expected event from a line that it printed; process and thread are not known.
+/// An expected event from a line that such a program printed; process and thread are not known.
 pub fn deserialize(line: &str) -> Result<Expected> {
-    let what = || format!("the container printed: {line}");
+    let what = || format!("the program printed: {line}");
     let value: Value = serde_json::from_str(line).with_context(what)?;
     let time = |name: &str| value[name].as_u64().with_context(what);
     Ok(Expected {

@@ -36,6 +36,7 @@ mod listing;
 mod log;
 mod login;
 mod loss;
+mod moments;
 mod mounts;
 mod names;
 mod namespaces;
@@ -150,6 +151,7 @@ fn cases() -> Vec<Case> {
         paths::cases(),
         mounts::cases(),
         spaces::cases(),
+        moments::cases(),
         container::cases(),
         programs::cases(),
         listing::cases(),
@@ -185,6 +187,8 @@ fn main() -> ExitCode {
         Some(inside::run(&arguments[1..]))
     } else if filter == deed::OPTION {
         Some(deed::run(&arguments[1..]))
+    } else if filter == moments::OPTION {
+        Some(moments::run(&arguments[1..]))
     } else {
         random::worker(&arguments)
     };

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockaddrLike;
 use nix::unistd::ForkResult;
 use nix::{NixPath, Result};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::{self, NonNull};
@@ -113,6 +113,45 @@ pub fn disconnect(socket: BorrowedFd) -> Result<()> {
 pub fn unshare_working_directory() -> Result<()> {
     // SAFETY: no memory is passed.
     Errno::result(unsafe { libc::unshare(libc::CLONE_FS) }).map(drop)
+}
+
+/// fsopen(2), fsconfig(2), fsmount(2): mounts a new file system of this type, nowhere yet.
+pub fn new_mount(kind: &CStr) -> Result<OwnedFd> {
+    let none = ptr::null::<libc::c_void>();
+    // SAFETY: the type is NUL-terminated and outlives the call; the descriptor is new.
+    let context = unsafe {
+        let fd = libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC);
+        OwnedFd::from_raw_fd(Errno::result(fd)? as i32)
+    };
+    let (fd, create) = (context.as_raw_fd(), libc::FSCONFIG_CMD_CREATE);
+    // SAFETY: this command takes neither a key nor a value.
+    Errno::result(unsafe { libc::syscall(libc::SYS_fsconfig, fd, create, none, none, 0) })?;
+    // SAFETY: no memory is passed; the descriptor is new.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_fsmount, fd, libc::FSMOUNT_CLOEXEC, 0);
+        Ok(OwnedFd::from_raw_fd(Errno::result(fd)? as i32))
+    }
+}
+
+/// open_tree(2): copies the mount that shows a path, and those below it, to nowhere yet.
+pub fn clone_tree(path: &Path) -> Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as u32;
+    let (call, dir) = (libc::SYS_open_tree, libc::AT_FDCWD);
+    // SAFETY: the path is NUL-terminated and outlives the call; the descriptor is new.
+    let fd =
+        path.with_nix_path(|path| unsafe { libc::syscall(call, dir, path.as_ptr(), flags) })?;
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// move_mount(2): gives what was mounted nowhere yet its place.
+pub fn attach(mount: &impl AsRawFd, at: &Path) -> Result<()> {
+    let (call, dir, fd) = (libc::SYS_move_mount, libc::AT_FDCWD, mount.as_raw_fd());
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    let result = at.with_nix_path(|at| unsafe {
+        libc::syscall(call, fd, c"".as_ptr(), dir, at.as_ptr(), flags)
+    })?;
+    Errno::result(result).map(drop)
 }
 
 /// include/uapi/linux/io_uring.h: struct io_sqring_offsets, io_cqring_offsets. Only the

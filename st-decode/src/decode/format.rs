@@ -2,6 +2,7 @@
 
 use crate::calls::CallHook;
 use crate::field::Layout;
+use crate::mount::AttachHook;
 use crate::pair::Function;
 use crate::process::TaskHook;
 use st_probe::record::{Header, Hook};
@@ -29,6 +30,12 @@ pub enum Meaning {
     Directory,
     /// A file system is no longer mounted anywhere.
     Shutdown,
+    /// A mount gets its place: one of two records.
+    Attach(AttachHook),
+    /// A mount is no longer in a mount namespace.
+    Detach,
+    /// A mount namespace was made.
+    Namespace,
 }
 
 impl Meaning {
@@ -44,6 +51,9 @@ impl Meaning {
                 Service::Inode => Some(Self::Call(CallHook::NewInode)),
                 Service::Directory => Some(Self::Directory),
                 Service::Shutdown => Some(Self::Shutdown),
+                Service::Attach => AttachHook::of(role).map(Self::Attach),
+                Service::Detach => Some(Self::Detach),
+                Service::Namespace if role == Role::Return => Some(Self::Namespace),
                 Service::Clock | Service::Mount | Service::Namespace | Service::Other => None,
             },
         }
@@ -91,8 +101,9 @@ mod tests {
             let meaning = Meaning::of(row.subject, row.role, row.point.name(), Function(0));
             // st-probe alone reads these.
             let is_read_elsewhere = matches!(
-                row.subject,
-                Subject::Service(Service::Clock | Service::Mount | Service::Namespace)
+                (row.subject, row.role),
+                (Subject::Service(Service::Clock | Service::Mount), _)
+                    | (Subject::Service(Service::Namespace), Role::Instant)
             );
             assert_eq!(meaning.is_none(), is_read_elsewhere, "{row:?}");
         }
@@ -106,6 +117,11 @@ mod tests {
             (Subject::Event(Event::Delete), Role::Instant, "vfs_unlink"),
             (Subject::Event(Event::Exec), Role::Entry, "begin_new_exec"),
             (Subject::Service(Service::Process), Role::Instant, "setsid"),
+            (
+                Subject::Service(Service::Attach),
+                Role::Gone,
+                "make_visible",
+            ),
         ] {
             assert_eq!(Meaning::of(subject, role, point, Function(0)), None);
         }

@@ -8,6 +8,7 @@
 //! has now.
 
 use super::Decoder;
+use crate::mount::Mounts;
 use st_probe::record::Lost;
 use st_probe::time::Monotonic;
 use st_probe::vocabulary::Cause;
@@ -27,6 +28,7 @@ impl Decoder {
     pub(super) fn lost(&mut self, lost: &Lost, out: &mut Vec<u8>) {
         let unpaired = self.forget_calls(out);
         self.processes.forget_all();
+        self.mounts = Mounts::default();
         let gap = self.gap.get_or_insert(Gap {
             since: lost.since,
             until: Monotonic::default(),

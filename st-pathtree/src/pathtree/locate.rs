@@ -2,7 +2,6 @@
 
 use super::{BTRFS, PathTree};
 use crate::event::{InputEvent, Status};
-use crate::mount::DirRename;
 use crate::resolve::{Question, Resolved};
 use crate::tree::{Found, Tree, key};
 use st_decode::event::FsPath;
@@ -45,13 +44,14 @@ impl PathTree {
         let nameless = FsPath::default();
         let new_path = files.fs_path.as_ref().unwrap_or(&nameless);
         let old_path = files.old_fs_path.as_ref();
-        let new = self.find(event, new_path);
-        let old = old_path.map(|path| self.find(event, path));
+        let dev = event.dev.unwrap_or_default();
+        // As it was when the event's call began.
+        let new = self.find(event.began(), dev, new_path);
+        let old = old_path.map(|path| self.find(event.began(), dev, path));
         let any_partial = new.is_partial() || old.as_ref().is_some_and(Found::is_partial);
         if any_partial && may_wait && self.snapshot.is_pending() && !files.deleted {
             return None;
         }
-        let dev = event.dev.unwrap_or_default();
         let question = Question {
             event: event.event,
             at: event.at(),
@@ -74,15 +74,15 @@ impl PathTree {
         Some(Located { new, old })
     }
 
-    /// Finds a path within a file system, as it was when the event's call began.
-    fn find(&self, event: &InputEvent, fs_path: &FsPath) -> Found {
+    /// Finds a path within the file system of a device, as it was at an instant.
+    pub(super) fn find(&self, at: Monotonic, dev: &str, fs_path: &FsPath) -> Found {
         let path = &fs_path.path;
         if path.first() == Some(&b'/') {
             return Found::Whole(path.to_vec());
         }
-        let tree = self.tree(event.dev.unwrap_or_default(), event.began());
+        let tree = self.tree(dev, at);
         match tree.zip(fs_path.top.and_then(key)) {
-            Some((tree, top)) => tree.path(event.began(), top, path),
+            Some((tree, top)) => tree.path(at, top, path),
             None => Found::Tail(path.to_vec()),
         }
     }
@@ -141,30 +141,5 @@ impl PathTree {
             Some(kind) => STEADY.contains(&kind),
             None => false,
         }
-    }
-
-    /// Moves the mount points that are below a directory if an event renames one.
-    pub(super) fn follow_mounts(&mut self, event: &InputEvent) {
-        let moves_dir = event.unresolved.dir.is_some() || event.unresolved.other_dir.is_some();
-        if event.event != Event::Rename || !moves_dir {
-            return;
-        }
-        let whole = |fs_path: &Option<FsPath>| match self.find(event, fs_path.as_ref()?) {
-            Found::Whole(path) => Some(path),
-            Found::Tail(_) => None,
-        };
-        let old = whole(&event.unresolved.old_fs_path);
-        let new = whole(&event.unresolved.fs_path);
-        let mut renames = Vec::new();
-        if let Some(from) = &old {
-            let to = new.as_deref();
-            renames.push(DirRename { from, to });
-        }
-        if let (Some(from), true) = (&new, event.exchange) {
-            let to = old.as_deref();
-            renames.push(DirRename { from, to });
-        }
-        let dev = event.dev.unwrap_or_default();
-        self.resolver.renamed(event.at(), dev, &renames);
     }
 }

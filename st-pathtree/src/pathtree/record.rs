@@ -1,7 +1,7 @@
 //! What st-pathtree reads of its input.
 
 use crate::event::InputEvent;
-use st_decode::event::{Dir, Image, Shutdown, Unload};
+use st_decode::event::{Attach, Detach, Dir, Image, Namespace, Shutdown, Unload};
 use st_decode::record::{Lost, Mounts, Walked};
 use st_decode::stage::RecordError;
 use st_decode::wire;
@@ -20,6 +20,9 @@ pub(super) enum Record<'a> {
     Dir(Dir<'a>),
     Shutdown(Shutdown<'a>),
     Mounts(Mounts<'a>),
+    Attach(Attach<'a>),
+    Detach(Detach),
+    Namespace(Namespace<'a>),
     Walked(Walked<'a>),
     Lost(Lost),
     End,
@@ -38,6 +41,9 @@ impl<'a> Record<'a> {
             "dir" => Self::Dir(wire::read(record)?),
             "shutdown" => Self::Shutdown(wire::read(record)?),
             "mounts" => Self::Mounts(wire::read(record)?),
+            "attach" => Self::Attach(wire::read(record)?),
+            "detach" => Self::Detach(wire::read(record)?),
+            "namespace" => Self::Namespace(wire::read(record)?),
             "walked" => Self::Walked(wire::read(record)?),
             "lost" => Self::Lost(wire::read(record)?),
             "end" => Self::End,

@@ -3,7 +3,7 @@ mod change;
 use super::*;
 use crate::event::Status;
 use st_decode::event::{Dir, EventRecord, FsPath, Inode, Unresolved};
-use st_decode::record::{End, Hook, Lost, MAGIC, VERSION, Walked};
+use st_decode::record::{End, Hook, Lost, MAGIC, Mounts, VERSION, Walked};
 use st_decode::time::Monotonic;
 use st_decode::vocabulary::{Role, Why};
 use std::cell::RefCell;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! expression = start, { step } ;
-//! start      = parameter | "(", struct, ")", parameter, arrow ;
+//! start      = parameter | "$retval" | "(", struct, ")", parameter, arrow ;
 //! step       = arrow | "^", struct, ".", member, arrow | ".", member | "[", index, "]" ;
 //! arrow      = "->", member ;
 //! parameter  = name ;  struct = name ;  member = name ;
@@ -16,6 +16,7 @@
 //! | written | in C | meaning |
 //! |---|---|---|
 //! | `dentry` | `dentry` | the parameter of this name, in its register |
+//! | `$retval` | | what the function returns |
 //! | `dentry->d_inode` | the same | a member of the struct that a pointer points to |
 //! | `(sockaddr_in)address->sin_port` | `((struct sockaddr_in *)address)->sin_port` | the parameter is taken for a pointer to this struct |
 //! | `new->uid.val` | the same | a member of a struct in memory |
@@ -29,6 +30,9 @@
 use crate::kernel::btf::{Btf, Function, Shape};
 use crate::stream::arch::{Arch, LONG};
 use std::fmt;
+
+/// In place of a parameter: what the function returns.
+const RETVAL: &str = "$retval";
 
 /// An expression, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +93,10 @@ impl<'a> Expression<'a> {
             rest = after.strip_prefix(')').ok_or(after)?;
             steps.push(Step::Cast(name));
         }
-        let (parameter, mut rest) = split_name(rest)?;
+        let (parameter, mut rest) = match rest.strip_prefix(RETVAL) {
+            Some(after) if steps.is_empty() => (RETVAL, after),
+            _ => split_name(rest)?,
+        };
         let mut needs_arrow = !steps.is_empty();
         while needs_arrow || !rest.is_empty() {
             let (step, after) = split_step(rest)?;
@@ -206,7 +213,7 @@ impl fmt::Display for Unresolved {
 
 impl std::error::Error for Unresolved {}
 
-/// Where a value is: in a register, or in memory behind so many pointers from it. It is displayed
+/// Where a value is: in a register (the function's result, too), or in memory behind so many pointers from it. It is displayed
 /// as probe definitions have it: Documentation/trace/kprobetrace.rst (Linux 6.12), FETCHARGS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operand {
@@ -238,7 +245,8 @@ impl fmt::Display for Operand {
         for offset in self.offsets.iter().rev() {
             write!(f, "{offset:+}(")?;
         }
-        write!(f, "%{}", self.register)?;
+        let sigil = if self.register == RETVAL { "" } else { "%" };
+        write!(f, "{sigil}{}", self.register)?;
         self.offsets.iter().try_for_each(|_| f.write_str(")"))
     }
 }
@@ -281,14 +289,9 @@ impl Scope<'_> {
     }
 
     fn find(&self, expression: &Expression) -> Result<Operand, Reason> {
-        let parameters = &self.function.parameters;
-        let position = (parameters.iter()).position(|(name, _)| name == expression.parameter);
-        let position =
-            position.ok_or_else(|| Reason::Parameter(expression.parameter.to_owned()))?;
-        let registers = self.arch.arguments;
-        let register = *registers.get(position).ok_or(Reason::Register)?;
+        let (register, id) = self.start(expression.parameter)?;
         let mut offsets: Vec<i64> = Vec::new();
-        let mut kind = Kind::Type(parameters[position].1);
+        let mut kind = Kind::Type(id);
         // The struct that a cast or `^` says the pointer points into, and how far into it.
         let mut pointee = None;
         for step in &expression.steps {
@@ -343,6 +346,19 @@ impl Scope<'_> {
             offsets,
             form: self.form(kind),
         })
+    }
+
+    /// The register and the type of what an expression starts from.
+    fn start(&self, name: &str) -> Result<(&'static str, u32), Reason> {
+        if name == RETVAL {
+            return Ok((RETVAL, self.function.result));
+        }
+        let parameters = &self.function.parameters;
+        let position = parameters.iter().position(|(known, _)| known == name);
+        let position = position.ok_or_else(|| Reason::Parameter(name.to_owned()))?;
+        let registers = self.arch.arguments;
+        let register = *registers.get(position).ok_or(Reason::Register)?;
+        Ok((register, parameters[position].1))
     }
 
     fn structure(&self, name: &str) -> Result<u32, Reason> {

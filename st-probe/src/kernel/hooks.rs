@@ -44,6 +44,7 @@ mod acls;
 mod clock;
 mod directories;
 mod files;
+mod mounts;
 mod processes;
 mod sockets;
 
@@ -326,6 +327,7 @@ pub fn hooks() -> impl Iterator<Item = &'static HookRow> {
         acls::HOOKS,
         sockets::HOOKS,
         directories::HOOKS,
+        mounts::HOOKS,
         processes::HOOKS,
         clock::HOOKS,
     ]

@@ -1,8 +1,12 @@
 //! Reads the mount tables of all mount namespaces when they may have changed.
+//!
+//! Where hooks tell each change itself ([`Service::Attach`], [`Service::Detach`],
+//! [`Service::Namespace`]), the tables are what these changes start from, and a check. Else, and
+//! after a gap, a table is all that tells what has changed, some time before it was read.
 
 use crate::stream::record::{self, Bytes};
 use crate::stream::time::Monotonic;
-use crate::stream::vocabulary::{Service, Subject};
+use crate::stream::vocabulary::{Role, Service, Subject, tell_mounts};
 use crate::stream::wire;
 use crate::sys::clock::now;
 use crate::sys::poll::poll;
@@ -29,9 +33,13 @@ pub struct MountReader {
     proc: Proc,
     /// The hooks that tell when a call begins.
     hooks: Vec<(u16, AttemptKind)>,
+    /// The hooks that tell the changes themselves; empty if they do not tell all of them.
+    changing: Vec<u16>,
     own: OwnTable,
     others: OtherTables,
     attempts: Vec<Attempt>,
+    /// When something changed.
+    changes: Vec<Monotonic>,
 }
 
 /// A call that began, which may change mount tables.
@@ -59,6 +67,8 @@ struct OwnTable {
     read: Monotonic,
     /// Until when it is known to have been as it was read.
     checked: Monotonic,
+    /// Whether changes since it was told may be missing.
+    doubt: bool,
 }
 
 /// The tables of all other mount namespaces that a process is in.
@@ -69,6 +79,8 @@ struct OtherTables {
     next: Monotonic,
     /// The pause after that.
     pause: Duration,
+    /// Whether changes since they were told may be missing.
+    doubt: bool,
 }
 
 struct OtherTable {
@@ -77,10 +89,18 @@ struct OtherTable {
     read: Monotonic,
 }
 
+/// A reading of one table, or of several.
+#[derive(Clone, Copy)]
+struct Reading {
+    began: Monotonic,
+    ended: Monotonic,
+    /// Whether changes since the previous one may be missing.
+    doubt: bool,
+}
+
 /// A mount table that is new or has changed.
 pub struct Table {
-    /// When it was read.
-    pub ts: Monotonic,
+    reading: Reading,
     /// When the previous one was read.
     previous: Monotonic,
     /// Until when the previous one is known to have been in force.
@@ -98,26 +118,39 @@ impl MountReader {
         let file =
             File::open(this.path("mountinfo")).context("cannot open /proc/self/mountinfo")?;
         let ns = this.mnt_ns().context("cannot read /proc/self/ns/mnt")?;
-        let hooks = hooks.iter().filter_map(|hook| match hook.subject {
-            Subject::Service(Service::Mount) => Some((hook.id, AttemptKind::Mount)),
-            Subject::Service(Service::Namespace) => Some((hook.id, AttemptKind::Namespace)),
-            _ => None,
+        let attempts = hooks
+            .iter()
+            .filter_map(|hook| match (hook.subject, hook.role) {
+                (Subject::Service(Service::Mount), _) => Some((hook.id, AttemptKind::Mount)),
+                (Subject::Service(Service::Namespace), Role::Instant) => {
+                    Some((hook.id, AttemptKind::Namespace))
+                }
+                _ => None,
+            });
+        let changing = hooks.iter().filter(|hook| {
+            let changes = [Service::Attach, Service::Detach].map(Subject::Service);
+            changes.contains(&hook.subject)
         });
+        let tell_all = tell_mounts(hooks.iter().map(|hook| (hook.subject, hook.role)));
         Ok(Self {
-            hooks: hooks.collect(),
+            hooks: attempts.collect(),
+            changing: (changing.map(|hook| hook.id).filter(|_| tell_all)).collect(),
             own: OwnTable {
                 file,
                 ns,
                 changed: false,
                 read: Monotonic::default(),
                 checked: Monotonic::default(),
+                doubt: false,
             },
             others: OtherTables {
                 tables: HashMap::new(),
                 next: Monotonic::MAX,
                 pause: SOON,
+                doubt: false,
             },
             attempts: Vec::new(),
+            changes: Vec::new(),
             proc,
         })
     }
@@ -125,9 +158,9 @@ impl MountReader {
     /// Appends the records of all tables, at the start.
     pub fn all(&mut self, out: &mut Vec<u8>) -> Result<()> {
         let own = self.read_own()?;
-        out.extend(own.record(own.ts, 0));
+        out.extend(own.record(own.ts(), 0));
         for table in self.read_others()? {
-            out.extend(table.record(table.ts, 0));
+            out.extend(table.record(table.ts(), 0));
         }
         Ok(())
     }
@@ -149,6 +182,10 @@ impl MountReader {
         if let Some(&(_, kind)) = hook {
             self.attempted(Attempt { ts, kind });
         }
+        if self.changing.contains(&id) {
+            self.others.hurry(ts);
+            self.changes.push(ts);
+        }
     }
 
     fn attempted(&mut self, attempt: Attempt) {
@@ -161,6 +198,9 @@ impl MountReader {
     pub fn lost(&mut self, since: Monotonic) {
         self.own.changed = true;
         self.own.checked = self.own.checked.min(since);
+        self.own.doubt = true;
+        // What was followed and is no more may be wrong though the table is as it was read.
+        self.others.doubt = !self.changing.is_empty();
         // Several calls may have begun: then there were tables that nobody has read.
         for _ in 0..2 {
             self.attempted(Attempt {
@@ -192,11 +232,23 @@ impl MountReader {
     }
 
     /// The records of tables, each with the instant at which it is to stand in the stream: the
-    /// first attempt since the previous table, since nothing had changed before.
+    /// first attempt since the previous table, since nothing had changed before; or, if the stream
+    /// has all changes before it, when it was read.
     pub fn records(&mut self, tables: Vec<Table>) -> Vec<(Monotonic, Vec<u8>)> {
         let mut records = Vec::new();
         for table in tables {
-            let since = self.first_attempt(&table).max(table.checked);
+            let since = if self.is_followed(&table) {
+                if table.mountinfo.is_empty() {
+                    continue;
+                }
+                if self.is_torn(&table) {
+                    self.read_again(table.ns);
+                    continue;
+                }
+                table.ts()
+            } else {
+                self.first_attempt(&table).max(table.checked)
+            };
             let record = table.record(since, self.mounts_attempted(&table));
             records.push((since, record));
         }
@@ -204,7 +256,34 @@ impl MountReader {
         let checked = self.own.checked;
         self.attempts
             .retain(|attempt| attempt.ts.after(LATE) > checked);
+        self.changes.retain(|ts| ts.after(LATE) > checked);
         records
+    }
+
+    /// Whether the stream has all changes that lead from the previous table to this one.
+    fn is_followed(&self, table: &Table) -> bool {
+        // A gap may have been found since the table was read.
+        let doubt = if table.ns == self.own.ns {
+            self.own.doubt
+        } else {
+            self.others.doubt
+        };
+        !self.changing.is_empty() && !table.reading.doubt && !doubt
+    }
+
+    /// Whether something changed while the table was read: then it may be no table that ever was.
+    fn is_torn(&self, table: &Table) -> bool {
+        let Reading { began, ended, .. } = table.reading;
+        (self.changes.iter()).any(|ts| *ts > began && *ts <= ended)
+    }
+
+    /// Lets a table be read again that cannot be told.
+    fn read_again(&mut self, ns: u64) {
+        if ns == self.own.ns {
+            self.own.changed = true;
+        } else {
+            self.others.tables.remove(&ns);
+        }
     }
 
     /// When the first attempt was that may have made a table out of the previous one; 0 if none
@@ -222,15 +301,21 @@ impl MountReader {
     }
 
     fn attempts_at(&self, table: &Table) -> impl Iterator<Item = &Attempt> {
-        let (after, until) = (table.previous, table.ts);
+        let (after, until) = (table.previous, table.ts());
         let attempts = self.attempts.iter();
         attempts.filter(move |attempt| attempt.ts > after && attempt.ts <= until)
     }
 
     fn read_own(&mut self) -> Result<Table> {
         self.own.changed = false;
+        let began = now()?;
         let mountinfo = self.own.mountinfo().context("cannot read mountinfo")?;
-        Ok(self.own.table(mountinfo, now()?))
+        let reading = Reading {
+            began,
+            ended: now()?,
+            doubt: mem::take(&mut self.own.doubt),
+        };
+        Ok(self.own.table(mountinfo, reading))
     }
 
     /// Reads the tables of all other namespaces; returns those that are new, changed or gone.
@@ -256,9 +341,13 @@ impl MountReader {
                 found.insert(ns, mountinfo);
             }
         }
-        let ts = now()?;
-        self.others.schedule(start, ts);
-        Ok(self.others.changes(found, ts))
+        let reading = Reading {
+            began: start,
+            ended: now()?,
+            doubt: mem::take(&mut self.others.doubt),
+        };
+        self.others.schedule(start, reading.ended);
+        Ok(self.others.changes(found, reading))
     }
 }
 
@@ -270,12 +359,12 @@ impl OwnTable {
         Ok(mountinfo)
     }
 
-    /// The table, which was read at `ts`.
-    fn table(&mut self, mountinfo: Vec<u8>, ts: Monotonic) -> Table {
+    /// The table that was read.
+    fn table(&mut self, mountinfo: Vec<u8>, reading: Reading) -> Table {
         Table {
-            ts,
-            previous: mem::replace(&mut self.read, ts),
-            checked: mem::replace(&mut self.checked, ts),
+            reading,
+            previous: mem::replace(&mut self.read, reading.ended),
+            checked: mem::replace(&mut self.checked, reading.ended),
             ns: self.ns,
             mountinfo,
         }
@@ -301,8 +390,9 @@ impl OtherTables {
         }
     }
 
-    /// Takes the tables that were found by `ts`; returns those that are new, changed or gone.
-    fn changes(&mut self, found: HashMap<u64, Vec<u8>>, ts: Monotonic) -> Vec<Table> {
+    /// Takes the tables that were found; returns those that are new, changed or gone, or that may
+    /// have changed and changed back.
+    fn changes(&mut self, found: HashMap<u64, Vec<u8>>, reading: Reading) -> Vec<Table> {
         let mut changes = Vec::new();
         let known = self.tables.keys();
         let gone: Vec<_> = known
@@ -310,16 +400,16 @@ impl OtherTables {
             .copied()
             .collect();
         for ns in gone {
-            changes.push(self.change(ns, Vec::new(), ts));
+            changes.push(self.change(ns, Vec::new(), reading));
             self.tables.remove(&ns);
         }
         for (ns, mountinfo) in found {
             let known = self.tables.get(&ns);
-            if known.is_none_or(|known| known.mountinfo != mountinfo) {
-                changes.push(self.change(ns, mountinfo.clone(), ts));
+            if reading.doubt || known.is_none_or(|known| known.mountinfo != mountinfo) {
+                changes.push(self.change(ns, mountinfo.clone(), reading));
                 let table = OtherTable {
                     mountinfo,
-                    read: ts,
+                    read: reading.ended,
                 };
                 self.tables.insert(ns, table);
             }
@@ -329,11 +419,11 @@ impl OtherTables {
 
     /// The table of a namespace in place of the one that is known. A new namespace was made
     /// after the last time that all tables were read: within [`LATE`].
-    fn change(&self, ns: u64, mountinfo: Vec<u8>, ts: Monotonic) -> Table {
+    fn change(&self, ns: u64, mountinfo: Vec<u8>, reading: Reading) -> Table {
         let known = self.tables.get(&ns);
-        let previous = known.map_or(ts.before(LATE), |known| known.read);
+        let previous = known.map_or(reading.ended.before(LATE), |known| known.read);
         Table {
-            ts,
+            reading,
             previous,
             checked: previous,
             ns,
@@ -343,12 +433,17 @@ impl OtherTables {
 }
 
 impl Table {
+    /// When it was read.
+    pub fn ts(&self) -> Monotonic {
+        self.reading.ended
+    }
+
     /// Its record: the change began at `since` or later, with so many attempts since the previous
     /// table.
     fn record(&self, since: Monotonic, attempts: u64) -> Vec<u8> {
         let mountinfo = Bytes::from(&self.mountinfo[..]);
         let mounts = record::Mounts {
-            ts: self.ts,
+            ts: self.ts(),
             since,
             attempts,
             ns: self.ns,

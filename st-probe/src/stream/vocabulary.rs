@@ -214,7 +214,11 @@ words! {
         Clock = "clock",
         /// A mount table may be about to change.
         Mount = "mount",
-        /// A mount namespace was made.
+        /// A mount gets its place: a new one, one of a tree that is copied, or one that is moved.
+        Attach = "attach",
+        /// A mount is no longer in a mount namespace.
+        Detach = "detach",
+        /// A mount namespace is to be made (`instant`), or was made (`return`).
         Namespace = "namespace",
         /// A file system is no longer mounted anywhere.
         Shutdown = "shutdown",
@@ -271,7 +275,7 @@ words! {
     pub enum Role {
         /// A call begins, and its stack pointer `sp` identifies it. The names are those of `path`.
         Entry = "entry",
-        /// More of the same call: the names are those of `old_path`.
+        /// More of the same call: the names are those of `old_path`, or of what is mounted.
         Old = "old",
         /// More of the same call: the content of the symbolic link.
         Target = "target",
@@ -302,6 +306,20 @@ impl Role {
     pub const fn tells_of_layers(self) -> bool {
         matches!(self, Self::Carry | Self::Carried)
     }
+}
+
+/// Whether hooks tell, together, each change of what is mounted where, in every mount namespace.
+pub fn tell_mounts(hooks: impl Iterator<Item = (Subject, Role)>) -> bool {
+    let mut needed = vec![
+        (Service::Attach, Role::Entry),
+        (Service::Attach, Role::Old),
+        (Service::Detach, Role::Instant),
+        (Service::Namespace, Role::Return),
+    ];
+    for (subject, role) in hooks {
+        needed.retain(|(service, needed)| (Subject::Service(*service), *needed) != (subject, role));
+    }
+    needed.is_empty()
 }
 
 words! {

@@ -2,7 +2,7 @@
 
 use crate::machine::census::Census;
 use crate::machine::clock::ClockReader;
-use crate::machine::mounts::MountReader;
+use crate::machine::mounts::{MountReader, Table};
 use crate::stream::record::{Bytes, End, Lost, Raw};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::{Cause, Service, Why};
@@ -248,7 +248,7 @@ impl Pump {
         }
         let tables = self.mounts.look()?;
         // Whoever changed a table has left a record before: it is to be noted first.
-        if let Some(read) = tables.iter().map(|table| table.ts).max() {
+        if let Some(read) = tables.iter().map(Table::ts).max() {
             found = true;
             for at in 0..self.buffers.len() {
                 self.drain(at, read)?;

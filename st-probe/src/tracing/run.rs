@@ -25,10 +25,13 @@ use std::time::Duration;
 const COMMAND: &str = "command";
 
 /// The records that begin first: of processes, since each is to be known before what it does is
-/// recorded; and of the clock, since they have times.
-const FIRST: [Subject; 2] = [
+/// recorded; of the clock, since they have times; and of mounts, before the mount tables are read.
+const FIRST: [Subject; 5] = [
     Subject::Service(Service::Process),
     Subject::Service(Service::Clock),
+    Subject::Service(Service::Attach),
+    Subject::Service(Service::Detach),
+    Subject::Service(Service::Namespace),
 ];
 
 /// What to trace.
@@ -141,8 +144,8 @@ struct Run {
 
 impl Run {
     fn trace(mut self, duration: Option<Duration>) -> Result<u8> {
-        self.pump.begin(&self.session, self.child)?;
         self.session.enable(|subject| FIRST.contains(&subject))?;
+        self.pump.begin(&self.session, self.child)?;
         let mut failure = None;
         let why = if self.first_census_is_interrupted()? {
             Why::Signal

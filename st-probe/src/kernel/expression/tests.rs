@@ -6,6 +6,7 @@ fn an_expression_is_taken_apart() {
     use Step::{Arrow, Cast, Container, Dot, Element};
     for (text, parameter, steps) in [
         ("flags", "flags", &[][..]),
+        ("$retval->root", "$retval", &[Arrow("root")]),
         ("d->d_name.name", "d", &[Arrow("d_name"), Dot("name")]),
         (
             "(sock)sk->a[12]",
@@ -51,6 +52,8 @@ fn what_is_malformed_is_told_from_there_on() {
         ("i^outer.in.x", ".x"),
         ("i^a.b^c.d->x", "^c.d->x"),
         ("naïve", "ïve"),
+        ("$ret", "$ret"),
+        ("(sock)$retval->x", "$retval->x"),
     ] {
         let error = Malformed {
             expression: expression.into(),
@@ -99,16 +102,21 @@ fn kernel() -> Btf {
         ("seventh", int),
     ];
     btf.function("do_it", int, &parameters);
+    btf.function("make_it", pointer, &[]);
     Btf::parse(btf.build()).unwrap()
 }
 
 fn resolve(text: &str) -> Result<(String, Form), String> {
+    resolve_in("do_it", text)
+}
+
+fn resolve_in(name: &str, text: &str) -> Result<(String, Form), String> {
     let btf = kernel();
     let scope = Scope {
         btf: &btf,
         arch: Arch::of("x86_64").unwrap(),
-        name: "do_it",
-        function: btf.function("do_it").unwrap(),
+        name,
+        function: btf.function(name).unwrap(),
     };
     match scope.resolve(&Expression::parse(text).unwrap()) {
         Ok(operand) => Ok((operand.to_string(), operand.form)),
@@ -138,6 +146,16 @@ fn an_operand_is_behind_pointers_from_a_register() {
         ),
     ] {
         assert_eq!(resolve(text), Ok((place.to_owned(), form)), "{text}");
+    }
+}
+
+#[test]
+fn what_a_function_returns_is_no_register_of_its_parameters() {
+    for (text, place, form) in [
+        ("$retval", "$retval", Form::Number(8)),
+        ("$retval->id", "+4($retval)", Form::Number(4)),
+    ] {
+        assert_eq!(resolve_in("make_it", text), Ok((place.to_owned(), form)));
     }
 }
 

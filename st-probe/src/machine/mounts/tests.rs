@@ -5,6 +5,8 @@ const OWN: u64 = 4_026_531_841;
 const OTHER: u64 = 4_026_532_500;
 const MOUNT: u16 = 10;
 const NAMESPACE: u16 = 11;
+const ATTACH: u16 = 20;
+const DETACH: u16 = 22;
 
 const TABLE: &str = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
 
@@ -13,7 +15,7 @@ fn hook(id: u16, service: Service) -> record::Hook {
         id,
         name: String::new(),
         subject: Subject::Service(service),
-        role: Default::default(),
+        role: Role::Instant,
         point: String::new(),
         names: 0,
         fields: Vec::new(),
@@ -45,11 +47,19 @@ fn reader(folder: &Folder) -> MountReader {
 /// A table of our own namespace, between two instants in milliseconds.
 fn own(previous: u64, checked: u64, ts: u64) -> Table {
     Table {
-        ts: at(ts),
+        reading: reading(at(ts)),
         previous: at(previous),
         checked: at(checked),
         ns: OWN,
         mountinfo: TABLE.into(),
+    }
+}
+
+fn reading(ts: Monotonic) -> Reading {
+    Reading {
+        began: ts,
+        ended: ts,
+        doubt: false,
     }
 }
 
@@ -115,7 +125,7 @@ fn our_own_table_is_read_again_once_a_poll_tells_of_a_change() {
     folder.write("self/mountinfo", "changed");
     let tables = reader.look().unwrap();
     assert_eq!(contents(&tables), [(OWN, "changed")]);
-    assert!(tables[0].previous <= tables[0].checked && tables[0].checked <= tables[0].ts);
+    assert!(tables[0].previous <= tables[0].checked && tables[0].checked <= tables[0].ts());
     assert!(reader.look().unwrap().is_empty());
 }
 
@@ -141,6 +151,7 @@ fn the_other_tables_are_read_as_soon_as_a_call_begins_and_ever_more_rarely_after
         tables: HashMap::new(),
         next: Monotonic::MAX,
         pause: SOON,
+        doubt: false,
     };
     others.hurry(at(1000));
     assert_eq!(others.next, at(1000));
@@ -167,6 +178,7 @@ fn to_read_the_other_tables_takes_a_tenth_of_the_time() {
         tables: HashMap::new(),
         next: at(0),
         pause: SOON,
+        doubt: false,
     };
     others.schedule(at(0), at(30));
     assert_eq!(others.next, at(30 + 300));
@@ -187,25 +199,25 @@ fn tells_other_tables_that_are_new_changed_or_gone() {
             .map(|(ns, table)| (*ns, table.as_bytes().to_vec()))
             .collect()
     };
-    let new = others.changes(found(&[(1, "a"), (2, "b")]), at(5000));
+    let new = others.changes(found(&[(1, "a"), (2, "b")]), reading(at(5000)));
     assert_eq!(contents(&new), [(1, "a"), (2, "b")]);
     assert_eq!(new[0].previous, at(2000));
     assert!(
         others
-            .changes(found(&[(1, "a"), (2, "b")]), at(6000))
+            .changes(found(&[(1, "a"), (2, "b")]), reading(at(6000)))
             .is_empty()
     );
-    let changed = others.changes(found(&[(1, "a"), (2, "c")]), at(7000));
+    let changed = others.changes(found(&[(1, "a"), (2, "c")]), reading(at(7000)));
     assert_eq!(contents(&changed), [(2, "c")]);
     assert_eq!(
         (changed[0].previous, changed[0].checked),
         (at(5000), at(5000))
     );
-    let gone = others.changes(found(&[(2, "c"), (3, "d")]), at(8000));
+    let gone = others.changes(found(&[(2, "c"), (3, "d")]), reading(at(8000)));
     assert_eq!(contents(&gone), [(1, ""), (3, "d")]);
     assert!(
         others
-            .changes(found(&[(2, "c"), (3, "d")]), at(9000))
+            .changes(found(&[(2, "c"), (3, "d")]), reading(at(9000)))
             .is_empty()
     );
 }
@@ -245,7 +257,7 @@ fn after_a_gap_a_change_may_have_begun_with_the_gap() {
     reader.own.read = at(500);
     reader.own.checked = at(900);
     reader.lost(at(700));
-    let table = reader.own.table(TABLE.into(), at(1000));
+    let table = reader.own.table(TABLE.into(), reading(at(1000)));
     assert_eq!(told(&mut reader, table), (at(700), 2));
     assert_eq!(reader.own.checked, at(1000));
 }
@@ -269,4 +281,79 @@ fn forgets_calls_that_no_later_table_can_come_of() {
     reader.records(Vec::new());
     let left: Vec<_> = reader.attempts.iter().map(|attempt| attempt.ts).collect();
     assert_eq!(left, [at(1001), at(2000)]);
+}
+
+/// Of a kernel whose hooks tell each change.
+fn following(folder: &Folder) -> MountReader {
+    let with_role = |id, service, role| record::Hook {
+        role,
+        ..hook(id, service)
+    };
+    let hooks = [
+        hook(MOUNT, Service::Mount),
+        hook(NAMESPACE, Service::Namespace),
+        with_role(ATTACH, Service::Attach, Role::Entry),
+        with_role(ATTACH + 1, Service::Attach, Role::Old),
+        hook(DETACH, Service::Detach),
+        with_role(23, Service::Namespace, Role::Return),
+    ];
+    MountReader::open(Proc::at(folder.path("")), &hooks).unwrap()
+}
+
+/// A table of another namespace, read in the 100 ms before an instant.
+fn read_by(ts: u64, mountinfo: &str) -> Table {
+    Table {
+        reading: Reading {
+            began: at(ts - 100),
+            ..reading(at(ts))
+        },
+        previous: at(0),
+        checked: at(0),
+        ns: OTHER,
+        mountinfo: mountinfo.into(),
+    }
+}
+
+#[test]
+fn a_table_confirms_changes_that_are_told() {
+    let mut reader = following(&folder());
+    reader.note(MOUNT, at(300));
+    reader.note(ATTACH, at(400));
+    assert_eq!(told(&mut reader, read_by(600, TABLE)).0, at(600));
+    // The kernel tells when a namespace is gone.
+    assert!(reader.records(vec![read_by(700, "")]).is_empty());
+}
+
+#[test]
+fn a_table_that_changed_while_it_was_read_is_read_again() {
+    let folder = folder();
+    process(&folder, "7", OTHER, "other");
+    for change in [ATTACH, ATTACH + 1, DETACH] {
+        let mut reader = following(&folder);
+        reader.all(&mut Vec::new()).unwrap();
+        reader.note(change, at(550));
+        assert!(reader.records(vec![read_by(600, TABLE)]).is_empty());
+        assert!(reader.records(vec![own(0, 0, 550)]).len() == 1);
+        let tables = reader.look().unwrap();
+        assert_eq!(contents(&tables), [(OTHER, "other")]);
+    }
+}
+
+#[test]
+fn after_a_gap_all_tables_are_told_and_may_have_changed_within_it() {
+    let folder = folder();
+    process(&folder, "7", OTHER, "other");
+    let mut reader = following(&folder);
+    reader.all(&mut Vec::new()).unwrap();
+    let since = now().unwrap();
+    reader.lost(since);
+    let tables = reader.look().unwrap();
+    assert_eq!(contents(&tables), [(OWN, TABLE), (OTHER, "other")]);
+    for (told, _) in reader.records(tables) {
+        assert_eq!(told, since);
+    }
+    // A gap that is found only after the reading counts as well.
+    reader.lost(at(300));
+    let (told, _) = told(&mut reader, read_by(600, TABLE));
+    assert!(told < at(600));
 }

@@ -56,6 +56,16 @@ words! {
         Loginuid = "loginuid",
         /// The number of a login: `sessionid`.
         Session = "session",
+        /// The id of a mount: the first field in proc_pid_mountinfo(5).
+        Mount = "mount",
+        /// The id of the mount that the mount point is on.
+        ParentMount = "parent_mount",
+        /// The address of the mount namespace that a mount is in.
+        MntNs = "mnt_ns",
+        /// The inode number of a namespace.
+        Inum = "inum",
+        /// The type of a file system.
+        Fstype = "fstype",
         /// The content of a symbolic link.
         Target = "target",
         /// A file descriptor.
