@@ -76,6 +76,10 @@ pub struct EventRecord<'a> {
     /// rename: both names existed and were exchanged (RENAME_EXCHANGE).
     #[serde(default, skip_serializing_if = "is_false")]
     pub exchange: bool,
+    /// rename: a whiteout took the old name, as overlayfs asks for it (RENAME_WHITEOUT): a character
+    /// device 0:0 without permissions.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub whiteout: bool,
     /// connect, listen: the file descriptor, where a system call named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fd: Option<i32>,

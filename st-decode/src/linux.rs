@@ -20,6 +20,9 @@ pub const CGROUP2_HIERARCHY: u32 = 0;
 /// The two names are exchanged: include/uapi/linux/fs.h.
 pub const RENAME_EXCHANGE: u32 = 2;
 
+/// A whiteout takes the old name: include/uapi/linux/fs.h.
+pub const RENAME_WHITEOUT: u32 = 4;
+
 /// notify_change() sets the mode: include/linux/fs.h.
 pub const ATTR_MODE: i64 = 1;
 /// notify_change() sets the owner: include/linux/fs.h.

@@ -3,8 +3,8 @@
 use crate::event::{Attrib, Inode};
 use crate::field::{Chain, Values};
 use crate::linux::{
-    ATTR_GID, ATTR_MODE, ATTR_UID, EINTR, RENAME_EXCHANGE, RESTARTS, is_device, is_directory,
-    is_error,
+    ATTR_GID, ATTR_MODE, ATTR_UID, EINTR, RENAME_EXCHANGE, RENAME_WHITEOUT, RESTARTS, is_device,
+    is_directory, is_error,
 };
 use crate::socket::{Socket, SocketCall};
 use st_probe::vocabulary::{Event, Value};
@@ -85,6 +85,8 @@ pub struct Rename {
     pub other_dir: Option<Inode>,
     /// Whether the two names are exchanged.
     pub exchange: bool,
+    /// Whether a whiteout takes the old name.
+    pub whiteout: bool,
     /// The address of the inode that the old name has.
     old_inode: Option<u64>,
     /// The address of the inode that the new name has; 0 if it has none.
@@ -375,7 +377,9 @@ impl Rename {
     fn learn_new_name(&mut self, values: &Values) {
         self.file.dev = values.u32(Value::Dev);
         self.file.path = values.chain();
-        self.exchange = values.u32(Value::Flags).unwrap_or(0) & RENAME_EXCHANGE != 0;
+        let flags = values.u32(Value::Flags).unwrap_or(0);
+        self.exchange = flags & RENAME_EXCHANGE != 0;
+        self.whiteout = flags & RENAME_WHITEOUT != 0;
         self.new_inode = values.u64(Value::Inode);
         // Without an inode, the kernel had nothing to read the mode and the number from.
         if self.new_inode != Some(0) {

@@ -9,7 +9,7 @@
 //! | create, mkdir | `PATH rw-r--r-- (0644)` |
 //! | mknod | `PATH crw-rw---- (0660) 1:3`: the number is that of a device |
 //! | delete, rmdir | `PATH` |
-//! | rename | `OLD -> NEW`, or `OLD <-> NEW` if both were exchanged |
+//! | rename | `OLD -> NEW`, or `OLD <-> NEW` if both were exchanged; then `whiteout` if one took the old name |
 //! | link | `EXISTING -> NEW` |
 //! | symlink | `PATH -> CONTENT` |
 //! | attrib | `PATH rwxr-xr-x (0755) uid=0 gid=0`: what was set |
@@ -246,6 +246,9 @@ fn details(line: &mut Line, event: &EventRecord) {
             let arrow = if event.exchange { "<->" } else { "->" };
             line.put(Style::Plain, format_args!("{arrow}"));
             path(line);
+            if event.whiteout {
+                line.put(Style::Plain, format_args!("whiteout"));
+            }
         }
         Event::Symlink => {
             path(line);

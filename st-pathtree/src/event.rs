@@ -150,6 +150,8 @@ pub struct EventRecord<'a> {
     pub attrib: Option<Attrib>,
     #[serde(default)]
     pub exchange: bool,
+    #[serde(default)]
+    pub whiteout: bool,
     pub fd: Option<i32>,
     #[serde(borrow)]
     pub proto: Option<&'a str>,

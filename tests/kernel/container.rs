@@ -25,7 +25,7 @@ use crate::trace::{Trace, watch};
 use crate::{Case, Report};
 
 /// Where podman keeps images and the containers' layers.
-const STORAGE: &str = "/var/lib/containers/storage";
+pub const STORAGE: &str = "/var/lib/containers/storage";
 /// The image that holds this program.
 pub const IMAGE: &str = "localhost/kernel-tests";
 

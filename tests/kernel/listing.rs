@@ -7,9 +7,12 @@ use std::fmt::{self, Debug};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::compare::Got;
-use crate::fs::{Kind, Place, run};
+use crate::container::{self, IMAGE, STORAGE};
+use crate::fs::{Kind, Place, device_of, run};
+use crate::patience::wait_until;
 use crate::programs::SOURCE;
 use crate::trace::{Trace, below};
 use crate::tree::Tree;
@@ -114,6 +117,20 @@ setfacl --remove-default shared
 chmod 600 shared/new
 "#;
 
+/// Containers come and go. Their image holds nothing but this program, which refuses to work there.
+const CONTAINERS: &str = r#"
+podman() { command podman --root "$STORAGE" "$@"; }
+podman create --network=none --name=listed "$IMAGE" /kernel-tests
+podman cp /etc/passwd listed:/copied
+podman start --attach listed || :
+podman cp /etc/group listed:/copied
+podman start --attach listed || :
+podman commit --quiet listed localhost/committed
+podman rm listed
+podman run --rm --network=none localhost/committed /kernel-tests || :
+podman rmi localhost/committed
+"#;
+
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let kinds = Kind::ALL.into_iter();
@@ -122,6 +139,7 @@ pub fn cases() -> Vec<Case> {
             let name = format!("listing/{}", kind.name());
             Case::new(name, move |report: &mut Report| listed(report, kind))
         })
+        .chain([Case::new("listing/podman", contained)])
         .collect()
 }
 
@@ -136,18 +154,52 @@ fn listed(report: &mut Report, kind: Kind) -> Result<()> {
     let shell = |script: &str| run(strace::shell(&place.dir, script).env("OTHER", &other.dir));
     shell(&[SOURCE, PREPARE].concat()).context("cannot prepare")?;
 
-    let mut told = listing(&place)?;
+    let before = listing(&place)?;
     let trace = Trace::start(below([&place.dir]))?;
     let worked = shell(WORK);
     let got = trace.events(&mut report.problems)?;
     worked?;
-    for event in &got {
+    compare(report, &place, before, &got)
+}
+
+/// What podman keeps of images and containers.
+fn contained(report: &mut Report) -> Result<()> {
+    container::make_image()?;
+    let place = Place::new(STORAGE);
+    let device = device_of(&place.dir)?;
+    let before = listing(&place)?;
+    let trace = Trace::start(below([&place.dir]))?;
+    let mut script = Command::new("sh");
+    script.args(["-eu", "-c", CONTAINERS]);
+    let worked = run(script.env("STORAGE", STORAGE).env("IMAGE", IMAGE));
+    // What watches a container ends after it.
+    let over = wait_until(
+        || "podman is still at work".to_owned(),
+        || Ok(!is_running("conmon")? && !is_running("podman")?),
+    );
+    let mut got = trace.events(&mut report.problems)?;
+    worked.and(over)?;
+    // What is done on the merged directory of a container is seen as well on its layers.
+    got.retain(|event| *event.get("dev") == *device);
+    compare(report, &place, before, &got)
+}
+
+/// Whether a program runs.
+fn is_running(name: &str) -> Result<bool> {
+    let processes = fs::read_dir("/proc")?.flatten();
+    let mut comms = processes.flat_map(|process| fs::read_to_string(process.path().join("comm")));
+    Ok(comms.any(|comm| comm.trim_end() == name))
+}
+
+/// Compares a listing from before, changed by what was told, with what is there now.
+fn compare(report: &mut Report, place: &Place, mut told: Tree<File>, got: &[Got]) -> Result<()> {
+    for event in got {
         if let Err(error) = apply(&mut told, event, place.inos) {
             let event = serde_json::to_string(&event.fields)?;
             report.problems.push(format!("{error:#}: {event}"));
         }
     }
-    let after = listing(&place)?;
+    let after = listing(place)?;
     // Of pipes and sockets no inode number need be told.
     for path in after.names() {
         if let (Some(index), Ok(is)) = (told.index(path), after.at(path)) {
@@ -219,7 +271,22 @@ fn apply(tree: &mut Tree<File>, event: &Got, inos: bool) -> Result<()> {
             name(tree, path, file)
         }
         "rename" if event.get("exchange") == &Value::Bool(true) => tree.exchange(&old()?, &path),
-        "rename" => tree.rename(&old()?, &path),
+        "rename" => {
+            let old = old()?;
+            tree.rename(&old, &path)?;
+            if event.get("whiteout") == &Value::Bool(true) {
+                let (uid, gid) = owner(tree, event, &old)?;
+                let whiteout = File {
+                    mode: libc::S_IFCHR,
+                    uid,
+                    gid,
+                    ino: None,
+                };
+                let file = tree.add(whiteout);
+                name(tree, old, file)?;
+            }
+            Ok(())
+        }
         "attrib" if event.get("path_status") == "deleted" => Ok(()),
         "attrib" => {
             let index = index(tree, &path)?;
@@ -234,24 +301,31 @@ fn apply(tree: &mut Tree<File>, event: &Got, inos: bool) -> Result<()> {
     }
 }
 
-/// A new file: its owner is who makes it, its group that of a set-group-id directory.
-fn made(tree: &Tree<File>, event: &Got, path: &Path, inos: bool) -> Result<File> {
+/// The owner and group of a new file: who makes it, and the group of a set-group-id directory.
+fn owner(tree: &Tree<File>, event: &Got, path: &Path) -> Result<(u32, u32)> {
     let id = |effective, real| {
         let id = number(event.process(effective)).or(number(event.process(real)));
         id.context("it is known who did it")
     };
     let parent = tree.at(path.parent().context("a new file is in a directory")?)?;
+    let gid = match parent.mode & libc::S_ISGID {
+        0 => id("egid", "gid")?,
+        _ => parent.gid,
+    };
+    Ok((id("euid", "uid")?, gid))
+}
+
+/// A new file.
+fn made(tree: &Tree<File>, event: &Got, path: &Path, inos: bool) -> Result<File> {
+    let (uid, gid) = owner(tree, event, path)?;
     let mode = match event.get("event") == "symlink" {
         true => libc::S_IFLNK | 0o777,
         false => number(event.get("mode")).context("it has a mode")?,
     };
     Ok(File {
         mode,
-        uid: id("euid", "uid")?,
-        gid: match parent.mode & libc::S_ISGID {
-            0 => id("egid", "gid")?,
-            _ => parent.gid,
-        },
+        uid,
+        gid,
         ino: event.get("ino").as_u64().filter(|_| inos),
     })
 }

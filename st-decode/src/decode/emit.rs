@@ -162,6 +162,7 @@ fn describe<'a>(event: &mut EventRecord<'a>, operation: &'a Operation) {
         }
         Operation::Rename(rename) => {
             event.exchange = rename.exchange;
+            event.whiteout = rename.whiteout;
             event.unresolved.old_fs_path = rename.old_path.as_ref().map(FsPath::from);
             event.unresolved.dir = rename.dir;
             event.unresolved.other_dir = rename.other_dir;

@@ -183,6 +183,11 @@ fn pairs() {
         ..from_to(Event::Rename, "/a", "/b")
     };
     assert_eq!(shown(&exchanged), "/a <-> /b");
+    let covered = EventRecord {
+        whiteout: true,
+        ..from_to(Event::Rename, "/a", "/b")
+    };
+    assert_eq!(shown(&covered), "/a -> /b whiteout");
 }
 
 #[test]
