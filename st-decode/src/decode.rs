@@ -140,7 +140,8 @@ impl Decoder {
             Meaning::Shutdown => emit::write_shutdown(raw.ts, &values, out),
             Meaning::Attach(hook) => self.mounts.attach(hook, tid, raw.ts, &values, out),
             Meaning::Detach => mount::write_detach(raw.ts, &values, out),
-            Meaning::Namespace => mount::write_namespace(raw.ts, &values, out),
+            Meaning::Copy => self.mounts.copy(tid),
+            Meaning::Namespace => self.mounts.made(tid, raw.ts, &values, out),
         }
     }
 

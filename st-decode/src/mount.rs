@@ -6,7 +6,7 @@ use crate::linux::{device_number, is_error};
 use st_probe::time::Monotonic;
 use st_probe::vocabulary::{Role, Value};
 use st_probe::wire;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Which of the two records of a mount that gets its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +50,13 @@ impl Half {
     }
 }
 
-/// Joins the two records of each mount that gets its place.
+/// Joins the two records of each mount that gets its place, and those of each namespace.
 #[derive(Debug, Default)]
 pub struct Mounts {
     /// The first of two, by the thread: the second is the thread's next one.
     firsts: HashMap<i32, (AttachHook, Half)>,
+    /// The threads that make a namespace.
+    copying: HashSet<i32>,
 }
 
 impl Mounts {
@@ -96,29 +98,35 @@ impl Mounts {
         };
         wire::write(&attach, out);
     }
+
+    /// A thread is to make a namespace: copy_mnt_ns() is also called to keep the one that is there.
+    pub fn copy(&mut self, tid: i32) {
+        self.copying.insert(tid);
+    }
+
+    /// copy_mnt_ns() returns. Appends that a mount namespace was made, if it was.
+    pub fn made(&mut self, tid: i32, at: Monotonic, values: &Values, out: &mut Vec<u8>) {
+        let failed = values.number(Value::Ret).is_none_or(is_error);
+        if !self.copying.remove(&tid) || failed {
+            return;
+        }
+        if let (Some(ns), Some(root)) = (values.u64(Value::Inum), Half::read(values)) {
+            let namespace = Namespace {
+                at,
+                ns,
+                mount: root.mount,
+                dev: &device_number(root.dev),
+                root: FsPath::from(&root.chain),
+                fstype: root.fstype.as_deref().map(Bytes::from),
+            };
+            wire::write(&namespace, out);
+        }
+    }
 }
 
 /// Appends that a mount is no longer in a namespace.
 pub fn write_detach(at: Monotonic, values: &Values, out: &mut Vec<u8>) {
     if let Some(mount) = values.u64(Value::Mount) {
         wire::write(&Detach { at, mount }, out);
-    }
-}
-
-/// Appends that a mount namespace was made, if it was.
-pub fn write_namespace(at: Monotonic, values: &Values, out: &mut Vec<u8>) {
-    if values.number(Value::Ret).is_none_or(is_error) {
-        return;
-    }
-    if let (Some(ns), Some(root)) = (values.u64(Value::Inum), Half::read(values)) {
-        let namespace = Namespace {
-            at,
-            ns,
-            mount: root.mount,
-            dev: &device_number(root.dev),
-            root: FsPath::from(&root.chain),
-            fstype: root.fstype.as_deref().map(Bytes::from),
-        };
-        wire::write(&namespace, out);
     }
 }

@@ -10,7 +10,7 @@
 //! | [`pathtree`] | the stage: the order in which records are handled |
 //! | [`tree`] | the directories of a file system: from an inode to a path within it |
 //! | [`mount`] | the mount tables: from a device and a path within its file system to a path |
-//! | [`resolve`] | both together: paths by the mounts of all namespaces |
+//! | [`resolve`] | both together: paths by the mounts of all namespaces, and how these change |
 //! | [`watch`] | which events are wanted below which paths |
 //! | `snapshot` | the walks that st-probe makes, and those that are requested of it |
 //! | [`image`] | the files that processes execute |

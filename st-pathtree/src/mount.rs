@@ -2,6 +2,10 @@
 //!
 //! The format of a table is that of `/proc/PID/mountinfo`: proc_pid_mountinfo(5).
 
+mod changes;
+
+pub use changes::Attached;
+
 use std::collections::{HashMap, HashSet};
 
 /// A mount.
@@ -26,23 +30,6 @@ struct Mount {
     children: Vec<usize>,
     /// Whether a path leads to its mount point: no other mount covers that.
     reachable: bool,
-}
-
-/// A mount that gets its place.
-#[derive(Debug, Clone, Default)]
-pub struct Attached {
-    /// Its id.
-    pub id: u64,
-    /// The id of the mount that the mount point is on; its own if there is none.
-    pub parent: u64,
-    /// The path within its file system of the directory (or file) that it shows, if known.
-    pub root: Option<Vec<u8>>,
-    /// The path of the mount point within the file system that it is on, if known.
-    pub place: Option<Vec<u8>>,
-    /// Its device.
-    pub device: Vec<u8>,
-    /// The type of its file system, if known.
-    pub kind: Option<Vec<u8>>,
 }
 
 /// The path that a mount gives to a file.
@@ -90,8 +77,12 @@ pub struct MountTable {
     by_device: HashMap<Vec<u8>, Vec<usize>>,
     /// The types of the file systems, by device.
     types: HashMap<Vec<u8>, Vec<u8>>,
+    /// The ids of the mounts.
+    ids: HashSet<u64>,
     /// What the uppermost mounts of mountinfo are on: mounts that a process does not see.
     above: HashSet<u64>,
+    /// Whether it may be unknown of a mount what it shows, or where.
+    has_unknown: bool,
 }
 
 impl MountTable {
@@ -111,6 +102,7 @@ impl MountTable {
             if let Some(kind) = fields.skip_while(|field| *field != b"-").nth(1) {
                 table.types.insert(device.to_vec(), kind.to_vec());
             }
+            table.ids.insert(id);
             table.mounts.push(Mount {
                 id,
                 parent_id,
@@ -150,102 +142,13 @@ impl MountTable {
         }
     }
 
-    /// Whether a mount is in the table, or one that the uppermost mounts are on.
-    pub fn holds(&self, id: u64) -> bool {
-        self.has(id) || self.is_above(id)
-    }
-
-    /// Whether a mount is in the table.
-    pub fn has(&self, id: u64) -> bool {
-        self.mounts.iter().any(|mount| mount.id == id)
-    }
-
-    /// Whether the uppermost mounts are on a mount, which a process does not see.
-    pub fn is_above(&self, id: u64) -> bool {
-        self.above.contains(&id)
-    }
-
-    /// Whether the table has no mounts.
-    pub fn is_empty(&self) -> bool {
-        self.mounts.is_empty()
-    }
-
-    /// Puts a mount into its place: it is new, or it moves with all that is on it. `tree` are the
-    /// mounts that were on it before it was in the table.
-    pub fn attach(&mut self, attached: Attached, tree: Self) {
-        let Attached { id, parent, .. } = attached;
-        // A mount on another one covers it, and has that as its parent: what is still at the same
-        // place of the same parent is about to be removed.
-        let at_place = |mount: &Mount| {
-            mount.id != id && mount.parent_id == parent && mount.place == attached.place
-        };
-        let covered = self.mounts.iter().find(|mount| at_place(mount));
-        if let Some(covered) = covered.filter(|_| attached.place.is_some()) {
-            self.detach(covered.id);
-        }
-        let known = self.mounts.iter().find(|mount| mount.id == id);
-        if known.is_some_and(|known| known.device != attached.device) {
-            // It was removed, and its id given to another one.
-            self.detach(id);
-        }
-        if let Some(kind) = attached.kind {
-            self.types.insert(attached.device.clone(), kind);
-        }
-        self.types.extend(tree.types);
-        let point = attached.place.clone().unwrap_or_default();
-        match self.mounts.iter_mut().find(|mount| mount.id == id) {
-            Some(known) => {
-                known.parent_id = parent;
-                known.place = attached.place;
-                known.point = point;
-            }
-            None => self.mounts.push(Mount {
-                id,
-                parent_id: parent,
-                root: attached.root.unwrap_or_default(),
-                place: attached.place,
-                point,
-                device: attached.device,
-                ..Mount::default()
-            }),
-        }
-        self.mounts.extend(tree.mounts);
-    }
-
-    /// Removes a mount, and all that is on it.
-    pub fn detach(&mut self, id: u64) {
-        self.take_tree(id);
-        self.mounts.retain(|mount| mount.id != id);
-    }
-
-    /// Takes the mounts that are on a mount, which may be in the table or not.
-    pub fn take_tree(&mut self, id: u64) -> Self {
-        let mut ids = HashSet::from([id]);
-        let mut taken = Self::default();
-        loop {
-            let on_it = |mount: &Mount| ids.contains(&mount.parent_id) && mount.id != id;
-            let mounts = std::mem::take(&mut self.mounts).into_iter();
-            let (found, left): (Vec<_>, Vec<_>) = mounts.partition(on_it);
-            self.mounts = left;
-            if found.is_empty() {
-                break;
-            }
-            ids.extend(found.iter().map(|mount| mount.id));
-            taken.mounts.extend(found);
-        }
-        for mount in &taken.mounts {
-            if let Some(kind) = self.types.get(&mount.device) {
-                taken.types.insert(mount.device.clone(), kind.clone());
-            }
-        }
-        taken
-    }
-
     /// Finds the mount points after changes.
     pub fn settle(&mut self) {
         self.link();
         self.place_mount_points();
         self.find_reachable();
+        let is_unknown = |mount: &Mount| mount.root.is_empty() || mount.point.is_empty();
+        self.has_unknown = self.mounts.iter().any(is_unknown);
     }
 
     /// Follows renames of directories on a device. A mount point below such a directory moves
@@ -261,6 +164,7 @@ impl MountTable {
             if let (true, Some(place)) = (is_on_device, &mount.place) {
                 if let Renamed::To(path) = renamed(place, renames) {
                     mount.place = path;
+                    mount.point.clear();
                     changed = true;
                 }
             }
@@ -280,17 +184,23 @@ impl MountTable {
 
     /// Sets the mount point of each mount that is on another one.
     fn place_mount_points(&mut self) {
-        let mut next = self.tops();
-        while let Some(parent) = next.pop() {
+        let tops = self.tops().into_iter();
+        let mut next: Vec<_> = tops.map(|top| (top, false)).collect();
+        while let Some((parent, moved)) = next.pop() {
             for child in self.mounts[parent].children.clone() {
                 let Mount { root, point, .. } = &self.mounts[parent];
-                let place = self.mounts[child].place.as_ref();
-                let rest = place.and_then(|path| below(path, root));
-                self.mounts[child].point = match rest {
-                    Some(rest) if !point.is_empty() => join(point, rest),
-                    _ => Vec::new(),
+                let child_point = match &self.mounts[child].place {
+                    Some(place) => match below(place, root) {
+                        Some(rest) if !point.is_empty() => join(point, rest),
+                        _ => Vec::new(),
+                    },
+                    // As mountinfo told it.
+                    None if !moved => self.mounts[child].point.clone(),
+                    None => Vec::new(),
                 };
-                next.push(child);
+                let moved = child_point != self.mounts[child].point;
+                self.mounts[child].point = child_point;
+                next.push((child, moved));
             }
         }
     }
@@ -356,17 +266,19 @@ impl MountTable {
         })
     }
 
-    /// Whether a mount of a device may be anywhere: its mount point is not known.
-    pub fn is_unplaced(&self, device: &str) -> bool {
-        let mounts = self.by_device.get(device.as_bytes());
-        let mut mounts = mounts.into_iter().flatten();
-        mounts.any(|&index| self.mounts[index].point.is_empty())
+    /// Whether it may be unknown of a mount what it shows, or where.
+    pub fn has_unknown(&self) -> bool {
+        self.has_unknown
     }
 
-    /// Whether a mount of a device is in the table.
-    pub fn has_device(&self, device: &str) -> bool {
-        let mut mounts = self.mounts.iter();
-        mounts.any(|mount| mount.device == device.as_bytes())
+    /// Whether a mount may show a file at a path that is not known.
+    pub fn may_show(&self, device: &str, fs_path: &[u8]) -> bool {
+        let mounts = self.by_device.get(device.as_bytes());
+        let mut mounts = mounts.into_iter().flatten();
+        mounts.any(|&index| {
+            let Mount { root, point, .. } = &self.mounts[index];
+            root.is_empty() || point.is_empty() && below(fs_path, root).is_some()
+        })
     }
 
     /// The devices and mount points of a mount and of all that is on it.

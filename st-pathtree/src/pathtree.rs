@@ -84,7 +84,6 @@ impl PathTree {
 
     /// Handles a record in its turn.
     fn turn(&mut self, record: &Record, bytes: &[u8], may_wait: bool, out: &mut Vec<u8>) -> Turn {
-        self.resolver.settle();
         match record {
             Record::Event(event) => return self.event(event, bytes, may_wait, out),
             Record::Change(change) => {
@@ -128,6 +127,7 @@ impl PathTree {
         may_wait: bool,
         out: &mut Vec<u8>,
     ) -> Turn {
+        self.request_below_new();
         let is_file = event.event.class() == Class::File;
         let located = if is_file && event.dev.is_some() {
             let Some(located) = self.locate(event, may_wait) else {
@@ -155,6 +155,7 @@ impl PathTree {
     }
 
     fn image(&mut self, image: &Image, may_wait: bool) -> Turn {
+        self.request_below_new();
         let resolved = match image::read(image) {
             Some(resolved) => resolved,
             None => match self.locate(&image::event(image), may_wait) {

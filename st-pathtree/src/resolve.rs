@@ -2,6 +2,8 @@
 
 mod changes;
 
+pub use changes::NewMount;
+
 use crate::event::Status;
 use crate::mount::{DirRename, MountTable, MountedPath, below};
 use crate::tree::Found;
@@ -52,6 +54,8 @@ struct Namespace {
     now: WatchedMounts,
     /// The table before the last changes. Until [`Namespace::changed`] either table may hold.
     before: WatchedMounts,
+    /// Since when that table was the current one.
+    before_since: Monotonic,
     /// The latest instant at which the first of these changes may have happened ...
     first_changed: Monotonic,
     /// ... and the last.
@@ -128,7 +132,9 @@ pub struct Resolver {
     others: Vec<Namespace>,
     /// Mounts of which it is not known what they are on: a tree that is being copied, or one that
     /// is in no namespace yet.
-    loose: MountTable,
+    loose: WatchedMounts,
+    /// The host's new mounts, and since when.
+    new: Vec<(Monotonic, u64)>,
 }
 
 impl Resolver {
@@ -149,7 +155,8 @@ impl Resolver {
     pub fn begin(&mut self) {
         self.host = None;
         self.others.clear();
-        self.loose = MountTable::default();
+        self.loose = WatchedMounts::default();
+        self.new.clear();
     }
 
     /// Takes a mount table. Returns the devices and mount points of the host's mounts that are
@@ -174,27 +181,23 @@ impl Resolver {
         };
         namespace.settle(&self.watches);
         namespace.ns = record.ns;
-        namespace.before = std::mem::replace(&mut namespace.now, mounts);
-        namespace.attempts = record.attempts;
-        namespace.changed = record.ts;
-        // If the table only confirms what was known, a change begins with the next one.
-        let confirms = record.since == record.ts;
-        namespace.first_changed = if confirms {
-            Monotonic::default()
-        } else {
-            record.ts
-        };
-        namespace.is_read = true;
-        match &self.host {
-            Some(host) if is_host => {
-                let new = host.now.table.new_since(&host.before.table);
-                let watched = new.filter(|(_, point)| self.concerns(point));
-                watched
-                    .map(|(dev, point)| (String::from_utf8_lossy(dev).into_owned(), point.to_vec()))
-                    .collect()
-            }
-            _ => Vec::new(),
+        self.loose.table.remove_those_of(&mounts.table);
+        let former = std::mem::replace(&mut namespace.now, mounts);
+        let new = namespace.now.table.new_since(&former.table);
+        let new = new.filter(|_| namespace.is_read && is_host);
+        let new: Vec<_> = new
+            .map(|(dev, point)| (String::from_utf8_lossy(dev).into_owned(), point.to_vec()))
+            .collect();
+        // A table that only confirms what was known changes nothing.
+        if record.since < record.ts {
+            namespace.before = former;
+            namespace.before_since = Monotonic::default();
+            namespace.attempts = record.attempts;
+            (namespace.first_changed, namespace.changed) = (record.ts, record.ts);
         }
+        namespace.is_read = true;
+        let watched = new.into_iter().filter(|(_, point)| self.concerns(point));
+        watched.collect()
     }
 
     /// Follows renames of directories, see [`MountTable::renamed`]. A table that was read after
@@ -232,50 +235,67 @@ impl Resolver {
     }
 
     /// Resolves a path. `like` is the mount on which the event's other path is.
-    pub fn resolve(&self, question: Question, found: &Found, like: Option<usize>) -> Resolved {
+    pub fn resolve(&mut self, question: Question, found: &Found, like: Option<usize>) -> Resolved {
+        if let Some(host) = &mut self.host {
+            host.settle(&self.watches);
+        }
         let fs_path = match found {
             Found::Whole(path) => path,
-            Found::Tail(path) => return self.partial(question, path),
+            Found::Tail(path) => {
+                self.settle();
+                return self.partial(question, path);
+            }
         };
-        let default = Namespace::default();
-        let host = self.host.as_ref().unwrap_or(&default);
         let LookedUp {
             mounted,
             status,
             in_now,
-        } = self.look_up(host, question, fs_path, like);
+        } = match &self.host {
+            Some(host) => self.look_up(host, question, fs_path, like),
+            None => LookedUp {
+                mounted: None,
+                status: Status::Unmounted,
+                in_now: false,
+            },
+        };
         if status == Status::Unmounted {
+            self.settle();
             if let Some(resolved) = self.elsewhere(question, fs_path) {
                 return resolved;
             }
         }
+        let changed = self.host.as_ref().map(|host| host.changed);
         // A file whose path is covered is still in the watched directory. A file on a mount
         // that was made and removed between two tables may be below a watch.
-        let wanted = match &mounted {
+        let mut wanted = match &mounted {
             _ if self.watches.is_empty() => true,
             Some(mounted) => self.wants(&mounted.path, question.event),
-            None => {
-                let wants = |(_, events): (_, Events)| events.has(question.event);
-                let may_be_anywhere = question.at <= host.changed || self.is_unplaced(question.dev);
-                may_be_anywhere && self.watches.iter().any(wants)
-            }
+            None => Some(question.at) <= changed && self.is_wanted_anywhere(question.event),
         };
-        match mounted {
-            Some(mounted) if status != Status::Unmounted => Resolved {
-                mount: in_now.then_some(mounted.mount),
-                path: mounted.path,
-                status,
-                mnt_ns: None,
-                wanted,
-            },
-            _ => Resolved {
-                path: fs_path.clone(),
-                status,
-                mount: None,
-                mnt_ns: None,
-                wanted,
-            },
+        let (path, mut status, mount) = match mounted {
+            Some(mounted) if status != Status::Unmounted => {
+                (mounted.path, status, in_now.then_some(mounted.mount))
+            }
+            _ => (fs_path.clone(), status, None),
+        };
+        if !wanted && self.is_wanted_anywhere(question.event) {
+            wanted = self.may_be_anywhere(question.dev, fs_path);
+            if wanted && status == Status::Complete {
+                status = Status::Ambiguous;
+            }
         }
+        Resolved {
+            path,
+            status,
+            mount,
+            mnt_ns: None,
+            wanted,
+        }
+    }
+
+    /// Whether any watch wants an event.
+    fn is_wanted_anywhere(&self, event: Event) -> bool {
+        self.watches.iter().any(|(_, events)| events.has(event))
     }
 
     /// The result for a path of which only the last names are known.
@@ -308,14 +328,20 @@ impl Resolver {
         } else {
             None
         };
+        // Of what was before that table, nothing is known any more.
+        let was_elsewhere = changing && question.at < namespace.before_since;
         let visible = |path: &Option<MountedPath>| path.as_ref().is_some_and(|path| path.visible);
         let same = now.as_ref().map(|now| &now.path) == before.as_ref().map(|before| &before.path);
         match (visible(&now), visible(&before)) {
-            (true, true) if same && !namespace.may_have_come_back(question.dev) => LookedUp {
-                mounted: now,
-                status: Status::Complete,
-                in_now: true,
-            },
+            (true, true)
+                if same && !was_elsewhere && !namespace.may_have_come_back(question.dev) =>
+            {
+                LookedUp {
+                    mounted: now,
+                    status: Status::Complete,
+                    in_now: true,
+                }
+            }
             (true, true) => LookedUp {
                 mounted: now,
                 status: Status::Ambiguous,
@@ -330,7 +356,7 @@ impl Resolver {
             // the device number may have been that of another file system.
             (in_now, _) => LookedUp {
                 mounted: if in_now { now } else { before },
-                status: if !changing || namespace.attempts == 1 {
+                status: if !changing || namespace.attempts == 1 && !was_elsewhere {
                     Status::Complete
                 } else {
                     Status::Ambiguous

@@ -253,17 +253,60 @@ fn a_tree_that_is_in_no_namespace_yet_gets_its_place_as_a_whole() {
     assert_eq!(stream.create("0:52", "/f"), None);
 }
 
+/// Propagation puts a mount below another one at the same place: from Linux 6.17 on it comes first,
+/// before that the other one makes way first.
 #[test]
-fn a_mount_at_the_place_of_another_one_that_is_being_removed_replaces_it() {
+fn a_mount_that_another_one_is_put_below_keeps_what_is_on_it() {
+    for before in [false, true] {
+        let mut stream = Stream::new(&ALL, &["all=/w"]);
+        stream.attach(30, "0:50", 22, "8:2", "/m");
+        stream.attach(31, "0:51", 30, "0:50", "/in");
+        if before {
+            stream.attach(30, "0:50", 32, "0:52", "/");
+            assert_eq!(stream.create("0:51", "/f"), host("/f", Unmounted));
+            stream.attach(32, "0:52", 22, "8:2", "/m");
+        } else {
+            stream.attach(32, "0:52", 22, "8:2", "/m");
+            stream.attach(30, "0:50", 32, "0:52", "/");
+        }
+        assert_eq!(stream.create("0:51", "/f"), host("/w/m/in/f", Complete));
+        assert_eq!(stream.create("0:50", "/f"), host("/w/m/f", Complete));
+        assert_eq!(stream.create("0:52", "/f"), host("/f", Unmounted));
+    }
+}
+
+#[test]
+fn the_id_of_a_mount_whose_removal_is_not_told_is_that_of_another_one() {
     let mut stream = Stream::new(&ALL, &["all=/w"]);
     stream.attach(30, "0:50", 22, "8:2", "/m");
-    stream.attach(31, "0:51", 22, "8:2", "/m");
-    stream.detach(30);
-    assert_eq!(stream.create("0:51", "/f"), host("/w/m/f", Complete));
-    // Its id is given to another mount before its removal is told.
-    stream.attach(31, "0:52", 22, "8:2", "/n");
+    stream.attach(31, "0:51", 30, "0:50", "/in");
+    stream.attach(30, "0:52", 22, "8:2", "/n");
     assert_eq!(stream.create("0:52", "/f"), host("/w/n/f", Complete));
     assert_eq!(stream.create("8:2", "/m/f"), host("/w/m/f", Complete));
+    assert_eq!(stream.create("0:51", "/f"), None);
+}
+
+/// The new root comes first from Linux 6.17 on.
+#[test]
+fn a_new_root_keeps_what_is_on_it() {
+    let inside = |path: &str| Some((path.to_owned(), Complete, Some(7)));
+    for before in [false, true] {
+        let mut stream = Stream::new(&ALL, &[]);
+        stream.copy(7);
+        stream.attach(130, "0:50", 122, "8:2", "/root");
+        stream.attach(131, "0:51", 130, "0:50", "/volume");
+        if before {
+            stream.attach(121, "8:1", 130, "0:50", "/old");
+            stream.attach(130, "0:50", 101, "0:2", "/");
+        } else {
+            stream.attach(130, "0:50", 101, "0:2", "/");
+            stream.attach(121, "8:1", 130, "0:50", "/old");
+        }
+        assert_eq!(stream.create("0:51", "/f"), inside("/volume/f"));
+        stream.detach(121);
+        assert_eq!(stream.create("0:51", "/f"), inside("/volume/f"));
+        assert_eq!(stream.create("0:50", "/old/f"), inside("/old/f"));
+    }
 }
 
 #[test]
@@ -272,6 +315,60 @@ fn what_is_mounted_nobody_knows_where_is_told() {
     stream.attach_at(30, "0:50", 22, "8:2", path("x/y/z"));
     assert_eq!(stream.create("0:50", "/f"), host("/f", Unmounted));
     assert_eq!(stream.create("0:77", "/f"), None);
+    // A directory that has another path, too, which no watch wants.
+    let attach = Attach {
+        at: stream.tick(),
+        mount: 31,
+        parent: 22,
+        parent_dev: "8:2",
+        point: path("x/y/z"),
+        dev: "8:1",
+        root: path("/data"),
+        fstype: None,
+    };
+    stream.push("attach", &attach);
+    assert_eq!(stream.create("8:1", "/data/f"), host("/data/f", Ambiguous));
+    assert_eq!(stream.create("8:1", "/other/f"), None);
+    // Until a table tells.
+    stream.table(
+        HOST,
+        b"21 1 8:1 / / rw - ext4 x rw\n31 21 8:1 /data /w/x/y/z rw - ext4 x rw\n",
+    );
+    assert_eq!(
+        stream.create("8:1", "/data/f"),
+        host("/w/x/y/z/f", Complete)
+    );
+}
+
+#[test]
+fn a_table_that_confirms_does_not_hide_where_a_file_was() {
+    let mut stream = Stream::new(&ALL, &[]);
+    stream.attach(30, "0:50", 22, "8:2", "/a");
+    let then = stream.tick();
+    stream.attach(30, "0:50", 22, "8:2", "/b");
+    let table = [TABLE, b"30 22 0:50 / /w/b rw - tmpfs x rw\n"].concat();
+    stream.table(HOST, &table);
+    let told = stream.create_at(then, "0:50", "/f").unwrap();
+    assert_eq!(told.1, Ambiguous);
+    // So long ago that the table of that time is not kept.
+    stream.now += 3_000_000_000;
+    stream.attach(40, "0:60", 22, "8:2", "/c");
+    let told = stream.create_at(then, "0:50", "/f").unwrap();
+    assert_eq!(told.1, Ambiguous);
+    assert_eq!(stream.create("0:50", "/f"), host("/w/b/f", Complete));
+}
+
+/// What is renamed right after a mount is gone is looked for before anybody asks for a path.
+#[test]
+fn a_rename_may_follow_at_once() {
+    let mut stream = Stream::new(&ALL, &["all=/w"]);
+    for id in 30..40 {
+        stream.attach(id, "0:50", 22, "8:2", "/m");
+    }
+    for id in 22..40 {
+        stream.detach(id);
+    }
+    assert_eq!(stream.create("8:1", "/w/f"), host("/w/f", Complete));
 }
 
 #[test]

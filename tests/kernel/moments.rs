@@ -334,8 +334,8 @@ fn pivot(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Mounts what is to be the root of a namespace of its own, and works there. Returns the
-/// namespace's inode number.
+/// Mounts what is to be the root of a namespace of its own, with a mount on it, and works there.
+/// Returns the namespace's inode number.
 fn new_root(log: &mut Log) -> Result<u64> {
     let namespace = leave_host()?;
     let root = log.path("root");
@@ -343,6 +343,12 @@ fn new_root(log: &mut Log) -> Result<u64> {
     create(log, &root.join("before"))?.only_in(namespace);
     let old = root.join("old");
     made(log, "mkdir", &old, &old, || mkdir(&old, mode(0o755)))?.only_in(namespace);
+    let volume = root.join("volume");
+    made(log, "mkdir", &volume, &volume, || {
+        mkdir(&volume, mode(0o755))
+    })?
+    .only_in(namespace);
+    tmpfs(&volume, None)?;
     chdir(&root)?;
     Ok(namespace)
 }
@@ -358,6 +364,7 @@ fn pivot_below_part(log: &mut Log) -> Result<()> {
     detach(Path::new("/old"))?;
     create(log, Path::new("/new-file"))?.only_in(namespace);
     create(log, Path::new("/old/new-file"))?.only_in(namespace);
+    create(log, Path::new("/volume/new-file"))?.only_in(namespace);
     Ok(())
 }
 
@@ -368,6 +375,7 @@ fn pivot_over_part(log: &mut Log) -> Result<()> {
     pivot_root(".", ".")?;
     detach(Path::new("."))?;
     create(log, Path::new("/new-file"))?.only_in(namespace);
+    create(log, Path::new("/volume/new-file"))?.only_in(namespace);
     Ok(())
 }
 

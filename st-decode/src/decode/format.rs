@@ -34,7 +34,9 @@ pub enum Meaning {
     Attach(AttachHook),
     /// A mount is no longer in a mount namespace.
     Detach,
-    /// A mount namespace was made.
+    /// A mount namespace is to be made: its mounts are copied.
+    Copy,
+    /// That is done, or failed.
     Namespace,
 }
 
@@ -53,8 +55,12 @@ impl Meaning {
                 Service::Shutdown => Some(Self::Shutdown),
                 Service::Attach => AttachHook::of(role).map(Self::Attach),
                 Service::Detach => Some(Self::Detach),
-                Service::Namespace if role == Role::Return => Some(Self::Namespace),
-                Service::Clock | Service::Mount | Service::Namespace | Service::Other => None,
+                Service::Namespace => match role {
+                    Role::Instant => Some(Self::Copy),
+                    Role::Return => Some(Self::Namespace),
+                    _ => None,
+                },
+                Service::Clock | Service::Mount | Service::Other => None,
             },
         }
     }
@@ -101,9 +107,8 @@ mod tests {
             let meaning = Meaning::of(row.subject, row.role, row.point.name(), Function(0));
             // st-probe alone reads these.
             let is_read_elsewhere = matches!(
-                (row.subject, row.role),
-                (Subject::Service(Service::Clock | Service::Mount), _)
-                    | (Subject::Service(Service::Namespace), Role::Instant)
+                row.subject,
+                Subject::Service(Service::Clock | Service::Mount)
             );
             assert_eq!(meaning.is_none(), is_read_elsewhere, "{row:?}");
         }

@@ -45,6 +45,7 @@ impl Decoder {
         };
         let unpaired = gap.unpaired + self.calls.forget_all().count();
         self.processes.forget_all();
+        self.mounts = Mounts::default();
         if unpaired > 0 {
             let lost = Lost {
                 since: gap.since,

@@ -101,6 +101,7 @@ impl PathTree {
         if !self.snapshot.is_walked() {
             return;
         }
+        self.request_below_new();
         for MovedDirectory { dev, dir, ts } in self.snapshot.take_moved() {
             let Some(found) = (self.trees.get(&dev)).and_then(|tree| tree.unknown_below(dir))
             else {

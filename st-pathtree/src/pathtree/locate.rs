@@ -38,7 +38,7 @@ impl Located {
 impl PathTree {
     /// Resolves the paths of an event. `None` if a walk that is still to come may tell them, and
     /// the event may wait for it.
-    pub(super) fn locate(&self, event: &InputEvent, may_wait: bool) -> Option<Located> {
+    pub(super) fn locate(&mut self, event: &InputEvent, may_wait: bool) -> Option<Located> {
         let files = &event.unresolved;
         // The path of an event is empty if the file's own name could not be read.
         let nameless = FsPath::default();
@@ -100,7 +100,7 @@ impl PathTree {
 
     /// Resolves a path that was found from `fs_path`.
     fn resolve(
-        &self,
+        &mut self,
         question: Question,
         fs_path: &FsPath,
         found: &Found,

@@ -3,6 +3,7 @@
 use super::{PathTree, Turn};
 use crate::event::InputEvent;
 use crate::mount::{Attached, DirRename};
+use crate::resolve::NewMount;
 use crate::tree::Found;
 use st_decode::event::{Attach, Detach, FsPath, Namespace};
 use st_decode::record::Mounts;
@@ -12,19 +13,18 @@ use st_decode::vocabulary::Event;
 impl PathTree {
     /// Takes a mount table.
     pub(super) fn mounts(&mut self, mounts: &Mounts) {
-        let new = self.resolver.mounted(mounts);
-        // The mounts of the first table were there before the first walk; those of a table that
-        // only confirms what is known are none.
-        if mounts.since < mounts.ts {
-            self.request(new, mounts.ts);
+        for (dev, point) in self.resolver.mounted(mounts) {
+            if self.snapshot.is_taken() {
+                self.snapshot.request(point, &dev, mounts.ts);
+            }
         }
     }
 
-    /// Requests walks below new mounts.
-    fn request(&mut self, new: Vec<(String, Vec<u8>)>, ts: Monotonic) {
-        if self.snapshot.is_taken() {
-            for (dev, point) in new {
-                self.snapshot.request(point, &dev, ts);
+    /// Requests walks below the mounts that are new.
+    pub(super) fn request_below_new(&mut self) {
+        for NewMount { at, dev, point } in self.resolver.take_new() {
+            if self.snapshot.is_taken() {
+                self.snapshot.request(point, &dev, at);
             }
         }
     }
@@ -37,7 +37,11 @@ impl PathTree {
         }
         let root = self.whole(attach.at, attach.dev, &attach.root);
         let place = self.whole(attach.at, attach.parent_dev, &attach.point);
-        if (root.is_none() || place.is_none()) && may_wait && self.snapshot.is_pending() {
+        let may_be_watched =
+            |dev: &str, path: &Option<_>| path.is_none() && self.resolver.watches_device(dev);
+        let matters =
+            may_be_watched(attach.dev, &root) || may_be_watched(attach.parent_dev, &place);
+        if matters && may_wait && self.snapshot.is_pending() {
             return Turn::MustWait;
         }
         let attached = Attached {
@@ -48,8 +52,7 @@ impl PathTree {
             device: attach.dev.into(),
             kind: attach.fstype.as_deref().map(<[u8]>::to_vec),
         };
-        let new = self.resolver.attach(attach.at, attached);
-        self.request(new, attach.at);
+        self.resolver.attach(attach.at, attached);
         Turn::Done
     }
 

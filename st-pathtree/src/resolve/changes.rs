@@ -7,52 +7,58 @@ use st_decode::time::Monotonic;
 use std::time::Duration;
 
 /// How long the table before a change is kept while others follow: a path may be asked for of
-/// some time before, but not of longer ago.
+/// some time before.
 const KEPT: Duration = Duration::from_secs(2);
 
+/// A mount of the host that is new at or above or below a watch.
+pub struct NewMount {
+    /// Since when.
+    pub at: Monotonic,
+    /// Its device.
+    pub dev: String,
+    /// Its mount point.
+    pub point: Vec<u8>,
+}
+
 impl Resolver {
-    /// Takes a mount that gets its place at an instant. Returns the devices and mount points of the
-    /// host's mounts that are new there and at, above or below a watch.
-    pub fn attach(&mut self, at: Monotonic, attached: Attached) -> Vec<(String, Vec<u8>)> {
-        let id = attached.id;
-        let parent = attached.parent;
-        let host = self.host.as_ref();
-        let is_host = host.is_some_and(|host| host.now.table.holds(parent));
-        let holds = |other: &&mut Namespace| other.now.table.holds(parent);
+    /// Takes a mount that gets its place at an instant.
+    pub fn attach(&mut self, at: Monotonic, attached: Attached) {
+        let Attached { id, parent, .. } = attached;
+        let holds = |namespace: &Namespace| namespace.now.table.holds(parent);
+        let has = |namespace: &Namespace| namespace.now.table.has(id);
+        let is_host = self.host.as_ref().is_some_and(holds);
+        if is_host {
+            self.new.push((at, id));
+        }
         let namespace = if is_host {
             self.host.as_mut()
         } else {
-            self.others.iter_mut().find(holds)
+            // Propagation below a mount moves that mount first, onto one that has no place yet.
+            let namespaces = self.others.iter().position(holds);
+            match namespaces.or_else(|| self.others.iter().position(has)) {
+                Some(other) => Some(&mut self.others[other]),
+                None => self.host.as_mut().filter(|host| has(host)),
+            }
         };
         let Some(namespace) = namespace else {
-            self.loose.attach(attached, MountTable::default());
-            return Vec::new();
+            self.loose.table.attach(attached, MountTable::default());
+            self.loose.is_stale = true;
+            return;
         };
         namespace.change(at, &self.watches);
-        let tree = self.loose.take_tree(id);
-        self.loose.detach(id);
+        let tree = self.loose.table.take_tree(id);
+        self.loose.table.detach(id);
+        self.loose.is_stale = true;
         namespace.now.table.attach(attached, tree);
-        if !is_host {
-            return Vec::new();
-        }
-        namespace.settle(&self.watches);
-        let Some(host) = &self.host else {
-            return Vec::new();
-        };
-        let new = host.now.table.tree(id).into_iter();
-        let watched = new.filter(|(_, point)| self.concerns(point));
-        watched
-            .map(|(dev, point)| (String::from_utf8_lossy(dev).into_owned(), point.to_vec()))
-            .collect()
     }
 
     /// Takes a mount that is no longer in a namespace.
     pub fn detach(&mut self, at: Monotonic, id: u64) {
-        self.loose.detach(id);
-        let watches = &self.watches;
+        self.loose.table.detach(id);
+        self.loose.is_stale = true;
         for namespace in self.host.iter_mut().chain(&mut self.others) {
             if namespace.now.table.has(id) {
-                namespace.change(at, watches);
+                namespace.change(at, &self.watches);
                 namespace.now.table.detach(id);
             }
         }
@@ -63,11 +69,12 @@ impl Resolver {
 
     /// Takes a namespace that was made, with its uppermost mount.
     pub fn made(&mut self, at: Monotonic, ns: u64, root: Attached) {
-        let mut known = self.host.iter().chain(&self.others);
-        if known.any(|known| known.ns == ns) {
+        if self.host.as_ref().is_some_and(|host| host.ns == ns) {
             return;
         }
-        let tree = self.loose.take_tree(root.id);
+        // If there is one of this number, its end is missing.
+        self.others.retain(|other| other.ns != ns);
+        let tree = self.loose.table.take_tree(root.id);
         let mut table = MountTable::default();
         table.attach(root, tree);
         self.others.push(Namespace {
@@ -78,6 +85,8 @@ impl Resolver {
                 ..WatchedMounts::default()
             },
             changed: at,
+            first_changed: at,
+            before_since: at,
             ..Namespace::default()
         });
     }
@@ -85,21 +94,58 @@ impl Resolver {
     /// Notes that changes may be missing: st-probe reads all tables again, of the namespaces that
     /// are still there.
     pub fn lost(&mut self) {
-        self.loose = MountTable::default();
+        self.loose = WatchedMounts::default();
         self.others.retain(|other| other.is_read);
     }
 
-    /// Finds what has changed by the changes so far. Called before paths are resolved.
-    pub fn settle(&mut self) {
+    /// The new mounts of the host since this was asked last.
+    pub fn take_new(&mut self) -> Vec<NewMount> {
+        let new = std::mem::take(&mut self.new);
+        let Some(host) = self.host.as_mut().filter(|_| !new.is_empty()) else {
+            return Vec::new();
+        };
+        host.settle(&self.watches);
+        let mut mounts = Vec::new();
+        for (at, id) in new {
+            let tree = self.host.iter().flat_map(|host| host.now.table.tree(id));
+            let watched = tree.filter(|(_, point)| !point.is_empty() && self.concerns(point));
+            mounts.extend(watched.map(|(dev, point)| NewMount {
+                at,
+                dev: String::from_utf8_lossy(dev).into_owned(),
+                point: point.to_vec(),
+            }));
+        }
+        mounts
+    }
+
+    /// Finds the mount points of all namespaces after changes.
+    pub(super) fn settle(&mut self) {
         for namespace in self.host.iter_mut().chain(&mut self.others) {
             namespace.settle(&self.watches);
         }
+        self.loose.settle(&self.watches);
     }
 
-    /// Whether a file system may be mounted anywhere: a mount point of it is not known.
-    pub(super) fn is_unplaced(&self, dev: &str) -> bool {
+    /// Whether a file may be at a path that is not known, since it is not known where its file system
+    /// is mounted.
+    pub(super) fn may_be_anywhere(&mut self, dev: &str, fs_path: &[u8]) -> bool {
+        let namespaces = self.host.iter_mut().chain(&mut self.others);
+        let tables = namespaces.map(|known| &mut known.now);
+        let mut tables = tables.chain([&mut self.loose]);
+        tables.any(|mounts| {
+            if !mounts.table.has_unknown() {
+                return false;
+            }
+            mounts.settle(&self.watches);
+            mounts.table.may_show(dev, fs_path)
+        })
+    }
+
+    /// Whether a watch may want events on a device.
+    pub fn watches_device(&self, dev: &str) -> bool {
         let mut namespaces = self.host.iter().chain(&self.others);
-        self.loose.has_device(dev) || namespaces.any(|known| known.now.table.is_unplaced(dev))
+        self.watches.is_empty()
+            || namespaces.any(|known| known.now.wanted.contains_key(dev.as_bytes()))
     }
 }
 
@@ -109,6 +155,7 @@ impl Namespace {
         if self.first_changed.after(KEPT) < at {
             self.settle(watches);
             self.before = self.now.clone();
+            self.before_since = self.changed;
             self.first_changed = at;
             self.attempts = 0;
         }
@@ -118,9 +165,15 @@ impl Namespace {
     }
 
     pub(super) fn settle(&mut self, watches: &Watches) {
-        if std::mem::take(&mut self.now.is_stale) {
-            self.now.table.settle();
-            self.now.apply(watches);
+        self.now.settle(watches);
+    }
+}
+
+impl WatchedMounts {
+    fn settle(&mut self, watches: &Watches) {
+        if std::mem::take(&mut self.is_stale) {
+            self.table.settle();
+            self.apply(watches);
         }
     }
 }

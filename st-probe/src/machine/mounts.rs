@@ -81,15 +81,23 @@ struct OtherTables {
     pause: Duration,
     /// Whether changes since they were told may be missing.
     doubt: bool,
+    /// Whether to tell all of them, changed or not.
+    tell_all: bool,
+    /// The namespaces that no process is in any more, and of which nothing was told since.
+    gone: Vec<u64>,
 }
 
 struct OtherTable {
     mountinfo: Vec<u8>,
-    /// When this content was read first.
+    /// When the reading began that found this content first ...
+    began: Monotonic,
+    /// ... and when it was read.
     read: Monotonic,
+    /// Whether it was read of a process that has the namespace's root.
+    is_whole: bool,
 }
 
-/// A reading of one table, or of several.
+/// A reading of a table.
 #[derive(Clone, Copy)]
 struct Reading {
     began: Monotonic,
@@ -148,6 +156,8 @@ impl MountReader {
                 next: Monotonic::MAX,
                 pause: SOON,
                 doubt: false,
+                tell_all: false,
+                gone: Vec::new(),
             },
             attempts: Vec::new(),
             changes: Vec::new(),
@@ -162,7 +172,17 @@ impl MountReader {
         for table in self.read_others()? {
             out.extend(table.record(table.ts(), 0));
         }
+        self.confirm(own.ts());
         Ok(())
+    }
+
+    /// Lets all tables be told once more: changes that these have already are told after them.
+    fn confirm(&mut self, ts: Monotonic) {
+        if !self.changing.is_empty() {
+            self.own.changed = true;
+            self.others.tell_all = true;
+            self.others.hurry(ts);
+        }
     }
 
     /// To poll for POLLPRI, which tells that the table of our own namespace has changed:
@@ -239,6 +259,7 @@ impl MountReader {
         for table in tables {
             let since = if self.is_followed(&table) {
                 if table.mountinfo.is_empty() {
+                    self.others.gone.push(table.ns);
                     continue;
                 }
                 if self.is_torn(&table) {
@@ -247,6 +268,7 @@ impl MountReader {
                 }
                 table.ts()
             } else {
+                self.confirm(table.ts());
                 self.first_attempt(&table).max(table.checked)
             };
             let record = table.record(since, self.mounts_attempted(&table));
@@ -324,30 +346,38 @@ impl MountReader {
     /// alive.
     fn read_others(&mut self) -> Result<Vec<Table>> {
         let start = now()?;
-        let mut found = HashMap::new();
+        let mut found: HashMap<u64, OtherTable> = HashMap::new();
         for pid in self.proc.pids()? {
             // A process may end, or enter another namespace, while its files are read.
             let process = self.proc.process(pid);
             let Ok(ns) = process.mnt_ns() else {
                 continue;
             };
-            if ns == self.own.ns || found.contains_key(&ns) {
+            if ns == self.own.ns || found.get(&ns).is_some_and(|known| known.is_whole) {
                 continue;
             }
+            // A process that has changed its root sees the mounts below that one only.
+            let is_whole = !process.is_chrooted();
+            if found.contains_key(&ns) && !is_whole {
+                continue;
+            }
+            let began = now()?;
             let Ok(mountinfo) = process.mountinfo() else {
                 continue;
             };
             if !mountinfo.is_empty() && process.mnt_ns().is_ok_and(|after| after == ns) {
-                found.insert(ns, mountinfo);
+                let table = OtherTable {
+                    mountinfo,
+                    began,
+                    read: now()?,
+                    is_whole,
+                };
+                found.insert(ns, table);
             }
         }
-        let reading = Reading {
-            began: start,
-            ended: now()?,
-            doubt: mem::take(&mut self.others.doubt),
-        };
-        self.others.schedule(start, reading.ended);
-        Ok(self.others.changes(found, reading))
+        let end = now()?;
+        self.others.schedule(start, end);
+        Ok(self.others.changes(found, end))
     }
 }
 
@@ -390,27 +420,36 @@ impl OtherTables {
         }
     }
 
-    /// Takes the tables that were found; returns those that are new, changed or gone, or that may
-    /// have changed and changed back.
-    fn changes(&mut self, found: HashMap<u64, Vec<u8>>, reading: Reading) -> Vec<Table> {
+    /// Takes the tables that were found by `end`; returns those that are new, changed or gone, or
+    /// that may have changed and changed back.
+    fn changes(&mut self, found: HashMap<u64, OtherTable>, end: Monotonic) -> Vec<Table> {
+        let doubt = mem::take(&mut self.doubt);
+        let tell_all = mem::take(&mut self.tell_all) || doubt;
         let mut changes = Vec::new();
-        let known = self.tables.keys();
-        let gone: Vec<_> = known
-            .filter(|ns| !found.contains_key(ns))
-            .copied()
-            .collect();
+        let known = self.tables.keys().copied();
+        let mut gone: Vec<_> = known.filter(|ns| !found.contains_key(ns)).collect();
+        if doubt {
+            gone.append(&mut self.gone);
+            gone.retain(|ns| !found.contains_key(ns));
+        }
         for ns in gone {
+            let reading = Reading {
+                began: end,
+                ended: end,
+                doubt,
+            };
             changes.push(self.change(ns, Vec::new(), reading));
             self.tables.remove(&ns);
         }
-        for (ns, mountinfo) in found {
+        for (ns, table) in found {
             let known = self.tables.get(&ns);
-            if reading.doubt || known.is_none_or(|known| known.mountinfo != mountinfo) {
-                changes.push(self.change(ns, mountinfo.clone(), reading));
-                let table = OtherTable {
-                    mountinfo,
-                    read: reading.ended,
+            if tell_all || known.is_none_or(|known| known.mountinfo != table.mountinfo) {
+                let reading = Reading {
+                    began: table.began,
+                    ended: table.read,
+                    doubt,
                 };
+                changes.push(self.change(ns, table.mountinfo.clone(), reading));
                 self.tables.insert(ns, table);
             }
         }

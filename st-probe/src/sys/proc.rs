@@ -102,6 +102,12 @@ impl ProcPid {
         fs::read(self.path("mountinfo"))
     }
 
+    /// Whether it has, or may have, another root than its mount namespace: chroot(2).
+    pub fn is_chrooted(&self) -> bool {
+        let root = fs::read_link(self.path("root"));
+        root.map_or(true, |root| root != Path::new("/"))
+    }
+
     /// The inode number of the mount namespace.
     pub fn mnt_ns(&self) -> io::Result<u64> {
         self.namespace("mnt")

@@ -2,7 +2,7 @@
 
 use crate::stream::record::{Hook, Lost};
 use crate::stream::time::Monotonic;
-use crate::stream::vocabulary::{Cause, Event, Role};
+use crate::stream::vocabulary::{Cause, Event, Role, Service, Subject};
 use crate::tracefs::session::{Session, Switched};
 use anyhow::Result;
 use std::time::Duration;
@@ -133,7 +133,8 @@ fn compare(before: &Reading, after: &Reading, cpus: &[u32], hooks: &[Hook]) -> V
         if count == 0 || hook.role.tells_of_layers() {
             continue;
         }
-        if hook.role != Role::Return {
+        let is_made_namespace = hook.subject == Subject::Service(Service::Namespace);
+        if hook.role != Role::Return || is_made_namespace {
             findings.push(Finding::Records(lost(Some(count), Cause::MissedProbe)));
         } else if hook.subject.event().is_some_and(Event::changes_directories) {
             findings.push(Finding::Returns(after.ts));
@@ -151,7 +152,6 @@ fn increase(before: &[u64], after: &[u64], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::vocabulary::Subject;
 
     const BEFORE: Monotonic = Monotonic(1_000);
     const AFTER: Monotonic = Monotonic(2_000);

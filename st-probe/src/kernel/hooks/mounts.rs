@@ -16,6 +16,9 @@ const DETACHED: &[Condition] = &[
     Condition::In(Value::MntNs, &[0]),
 ];
 
+/// umount_tree() has taken it out of its namespace: MNT_UMOUNT (include/linux/mount.h).
+const UNMOUNTED: &[Condition] = &[Condition::AnyOf(Value::Flags, 0x800_0000)];
+
 const ID: Fetch = Number(Value::Mount, "mnt->mnt_id");
 
 /// A mount gets its place, which it knows already.
@@ -79,9 +82,16 @@ pub const HOOKS: &[HookRow] = &[
     )
     .filter(DETACHED)
     .before("bulk_make_private"),
-    // ... and from Linux 6.17 on, where that is done for all at once, it puts each of them (but those
-    // that stay on another one that is unmounted) before umount(2) returns.
-    service(Service::Detach, Enter("mntput_no_expire_slowpath"), &[ID]).optional(),
+    // ... and where that is done for all at once (Linux 6.17), each of them (but those that stay on
+    // another one that is unmounted) is put before umount(2) returns. 6.17 and 6.18 lack this
+    // function.
+    service(
+        Service::Detach,
+        Enter("mntput_no_expire_slowpath"),
+        &[ID, Number(Value::Flags, "mnt->mnt.mnt_flags")],
+    )
+    .filter(UNMOUNTED)
+    .optional(),
     // The mounts of a namespace are copied by attaching each to its parent's copy. Only the result
     // tells which one is the uppermost, and the number of the namespace.
     service(

@@ -55,6 +55,16 @@ fn own(previous: u64, checked: u64, ts: u64) -> Table {
     }
 }
 
+/// A table of another namespace, read at an instant.
+fn other(table: &str, read: Monotonic) -> OtherTable {
+    OtherTable {
+        mountinfo: table.into(),
+        began: read,
+        read,
+        is_whole: true,
+    }
+}
+
 fn reading(ts: Monotonic) -> Reading {
     Reading {
         began: ts,
@@ -152,6 +162,8 @@ fn the_other_tables_are_read_as_soon_as_a_call_begins_and_ever_more_rarely_after
         next: Monotonic::MAX,
         pause: SOON,
         doubt: false,
+        tell_all: false,
+        gone: Vec::new(),
     };
     others.hurry(at(1000));
     assert_eq!(others.next, at(1000));
@@ -179,6 +191,8 @@ fn to_read_the_other_tables_takes_a_tenth_of_the_time() {
         next: at(0),
         pause: SOON,
         doubt: false,
+        tell_all: false,
+        gone: Vec::new(),
     };
     others.schedule(at(0), at(30));
     assert_eq!(others.next, at(30 + 300));
@@ -193,31 +207,31 @@ fn to_read_the_other_tables_takes_a_tenth_of_the_time() {
 fn tells_other_tables_that_are_new_changed_or_gone() {
     let folder = folder();
     let mut others = reader(&folder).others;
-    let found = |tables: &[(u64, &str)]| {
+    let found = |tables: &[(u64, &str)], ts| {
         let tables = tables.iter();
         tables
-            .map(|(ns, table)| (*ns, table.as_bytes().to_vec()))
+            .map(|(ns, table)| (*ns, other(table, at(ts))))
             .collect()
     };
-    let new = others.changes(found(&[(1, "a"), (2, "b")]), reading(at(5000)));
+    let new = others.changes(found(&[(1, "a"), (2, "b")], 5000), at(5000));
     assert_eq!(contents(&new), [(1, "a"), (2, "b")]);
     assert_eq!(new[0].previous, at(2000));
     assert!(
         others
-            .changes(found(&[(1, "a"), (2, "b")]), reading(at(6000)))
+            .changes(found(&[(1, "a"), (2, "b")], 6000), at(6000))
             .is_empty()
     );
-    let changed = others.changes(found(&[(1, "a"), (2, "c")]), reading(at(7000)));
+    let changed = others.changes(found(&[(1, "a"), (2, "c")], 7000), at(7000));
     assert_eq!(contents(&changed), [(2, "c")]);
     assert_eq!(
         (changed[0].previous, changed[0].checked),
         (at(5000), at(5000))
     );
-    let gone = others.changes(found(&[(2, "c"), (3, "d")]), reading(at(8000)));
+    let gone = others.changes(found(&[(2, "c"), (3, "d")], 8000), at(8000));
     assert_eq!(contents(&gone), [(1, ""), (3, "d")]);
     assert!(
         others
-            .changes(found(&[(2, "c"), (3, "d")]), reading(at(9000)))
+            .changes(found(&[(2, "c"), (3, "d")], 9000), at(9000))
             .is_empty()
     );
 }
@@ -331,9 +345,14 @@ fn a_table_that_changed_while_it_was_read_is_read_again() {
     for change in [ATTACH, ATTACH + 1, DETACH] {
         let mut reader = following(&folder);
         reader.all(&mut Vec::new()).unwrap();
+        let tables = reader.look().unwrap();
+        assert_eq!(reader.records(tables).len(), 2);
+        reader.own.checked = at(0);
         reader.note(change, at(550));
-        assert!(reader.records(vec![read_by(600, TABLE)]).is_empty());
-        assert!(reader.records(vec![own(0, 0, 550)]).len() == 1);
+        for (ts, told) in [(549, 1), (550, 0), (649, 0), (650, 1), (600, 0)] {
+            let records = reader.records(vec![read_by(ts, TABLE)]);
+            assert_eq!(records.len(), told, "{ts}");
+        }
         let tables = reader.look().unwrap();
         assert_eq!(contents(&tables), [(OTHER, "other")]);
     }
@@ -356,4 +375,60 @@ fn after_a_gap_all_tables_are_told_and_may_have_changed_within_it() {
     reader.lost(at(300));
     let (told, _) = told(&mut reader, read_by(600, TABLE));
     assert!(told < at(600));
+}
+
+#[test]
+fn tables_that_changes_may_have_been_told_after_are_told_once_more() {
+    let folder = folder();
+    process(&folder, "7", OTHER, "other");
+    let mut reader = following(&folder);
+    reader.all(&mut Vec::new()).unwrap();
+    for gap in [false, true] {
+        if gap {
+            reader.lost(now().unwrap());
+            let tables = reader.look().unwrap();
+            reader.records(tables);
+        }
+        let tables = reader.look().unwrap();
+        assert_eq!(contents(&tables), [(OWN, TABLE), (OTHER, "other")]);
+        let ts: Vec<_> = tables.iter().map(Table::ts).collect();
+        let mut records = reader.records(tables).into_iter();
+        assert!(records.all(|(since, _)| ts.contains(&since)));
+        reader.others.next = Monotonic::MAX;
+        assert!(reader.look().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn after_a_gap_the_namespaces_are_told_that_are_gone() {
+    let folder = folder();
+    process(&folder, "7", OTHER, "other");
+    let mut reader = following(&folder);
+    reader.all(&mut Vec::new()).unwrap();
+    let tables = reader.look().unwrap();
+    reader.records(tables);
+    folder.remove("7");
+    reader.others.next = at(0);
+    let tables = reader.look().unwrap();
+    assert_eq!(contents(&tables), [(OTHER, "")]);
+    assert!(reader.records(tables).is_empty());
+    reader.lost(now().unwrap());
+    assert_eq!(
+        contents(&reader.look().unwrap()),
+        [(OWN, TABLE), (OTHER, "")]
+    );
+}
+
+#[test]
+fn a_process_with_another_root_does_not_see_all_mounts() {
+    let folder = folder();
+    process(&folder, "7", OTHER, "below its root");
+    folder.link("7/root", "/srv");
+    process(&folder, "8", OTHER, "whole");
+    folder.link("8/root", "/");
+    process(&folder, "9", OTHER, "below another root");
+    folder.link("9/root", "/srv/other");
+    let mut reader = reader(&folder);
+    let tables = reader.read_others().unwrap();
+    assert_eq!(contents(&tables), [(OTHER, "whole")]);
 }
