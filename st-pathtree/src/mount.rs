@@ -83,6 +83,8 @@ pub struct MountTable {
     above: HashSet<u64>,
     /// Whether it may be unknown of a mount what it shows, or where.
     has_unknown: bool,
+    /// Whether something has changed since the table was settled.
+    is_stale: bool,
 }
 
 impl MountTable {
@@ -142,13 +144,17 @@ impl MountTable {
         }
     }
 
-    /// Finds the mount points after changes.
-    pub fn settle(&mut self) {
+    /// Finds the mount points after changes. Returns whether there were any.
+    pub fn settle(&mut self) -> bool {
+        if !std::mem::take(&mut self.is_stale) {
+            return false;
+        }
         self.link();
         self.place_mount_points();
         self.find_reachable();
         let is_unknown = |mount: &Mount| mount.root.is_empty() || mount.point.is_empty();
         self.has_unknown = self.mounts.iter().any(is_unknown);
+        true
     }
 
     /// Follows renames of directories on a device. A mount point below such a directory moves
@@ -176,10 +182,8 @@ impl MountTable {
                 }
             }
         }
-        if changed {
-            self.settle();
-        }
-        changed
+        self.is_stale |= changed;
+        self.settle()
     }
 
     /// Sets the mount point of each mount that is on another one.

@@ -81,8 +81,6 @@ impl Namespace {
 #[derive(Debug, Clone, Default)]
 struct WatchedMounts {
     table: MountTable,
-    /// Whether mount points and what is wanted are still to be found, after a change.
-    is_stale: bool,
     /// The events that are wanted anywhere on a device; no entry if no file of the device can
     /// be below a watch.
     wanted: HashMap<Vec<u8>, Events>,

@@ -45,6 +45,7 @@ impl MountTable {
     /// mounts that were on it before it was in the table. A mount may come where another one still
     /// is, which goes elsewhere next: pivot_root(2), and propagation below a mount, end so.
     pub fn attach(&mut self, attached: Attached, tree: Self) {
+        self.is_stale = true;
         let Attached { id, parent, .. } = attached;
         let known = self.position(id);
         if known.is_some_and(|known| self.mounts[known].device != attached.device) {
@@ -95,12 +96,14 @@ impl MountTable {
     pub fn detach(&mut self, id: u64) {
         self.take_tree(id);
         if self.ids.remove(&id) {
+            self.is_stale = true;
             self.mounts.retain(|mount| mount.id != id);
         }
     }
 
     /// Removes the mounts that another table has.
     pub fn remove_those_of(&mut self, other: &Self) {
+        self.is_stale = true;
         self.mounts.retain(|mount| !other.has(mount.id));
         self.ids.retain(|id| !other.has(*id));
     }
@@ -112,6 +115,7 @@ impl MountTable {
         if !self.mounts.iter().any(|mount| mount.parent_id == id) {
             return taken;
         }
+        self.is_stale = true;
         loop {
             let on_it = |mount: &Mount| ids.contains(&mount.parent_id) && mount.id != id;
             let mounts = std::mem::take(&mut self.mounts).into_iter();

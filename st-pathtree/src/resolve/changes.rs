@@ -42,20 +42,17 @@ impl Resolver {
         };
         let Some(namespace) = namespace else {
             self.loose.table.attach(attached, MountTable::default());
-            self.loose.is_stale = true;
             return;
         };
         namespace.change(at, &self.watches);
         let tree = self.loose.table.take_tree(id);
         self.loose.table.detach(id);
-        self.loose.is_stale = true;
         namespace.now.table.attach(attached, tree);
     }
 
     /// Takes a mount that is no longer in a namespace.
     pub fn detach(&mut self, at: Monotonic, id: u64) {
         self.loose.table.detach(id);
-        self.loose.is_stale = true;
         for namespace in self.host.iter_mut().chain(&mut self.others) {
             if namespace.now.table.has(id) {
                 namespace.change(at, &self.watches);
@@ -81,7 +78,6 @@ impl Resolver {
             ns,
             now: WatchedMounts {
                 table,
-                is_stale: true,
                 ..WatchedMounts::default()
             },
             changed: at,
@@ -161,7 +157,6 @@ impl Namespace {
         }
         self.attempts += 1;
         self.changed = self.changed.max(at);
-        self.now.is_stale = true;
     }
 
     pub(super) fn settle(&mut self, watches: &Watches) {
@@ -171,8 +166,7 @@ impl Namespace {
 
 impl WatchedMounts {
     fn settle(&mut self, watches: &Watches) {
-        if std::mem::take(&mut self.is_stale) {
-            self.table.settle();
+        if self.table.settle() {
             self.apply(watches);
         }
     }
