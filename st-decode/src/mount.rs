@@ -130,3 +130,85 @@ pub fn write_detach(at: Monotonic, values: &Values, out: &mut Vec<u8>) {
         wire::write(&Detach { at, mount }, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::Layout;
+    use st_probe::record::Field;
+    use st_probe::vocabulary::Order;
+
+    /// A record of these values.
+    fn values(of: &[(Value, u64)]) -> (Layout, Vec<u8>) {
+        let fields: Vec<_> = (of.iter().zip(0..))
+            .map(|((value, _), at)| Field {
+                name: value.name().into(),
+                offset: 8 * at,
+                size: 8,
+                signed: true,
+                ctype: "s64".into(),
+            })
+            .collect();
+        let data = of.iter().flat_map(|(_, number)| number.to_le_bytes());
+        (Layout::new(Order::Little, &fields), data.collect())
+    }
+
+    fn half(mounts: &mut Mounts, hook: AttachHook, tid: i32, mount: u64, dev: u64) -> Vec<u8> {
+        let mut of = vec![(Value::Mount, mount), (Value::Dev, dev)];
+        if hook == AttachHook::Place {
+            of.push((Value::ParentMount, 22));
+        }
+        let (layout, data) = values(&of);
+        let mut out = Vec::new();
+        mounts.attach(hook, tid, Monotonic(5), &layout.values(&data), &mut out);
+        out
+    }
+
+    #[test]
+    fn two_records_of_a_thread_and_a_mount_make_one() {
+        use AttachHook::{Place, What};
+        let mut mounts = Mounts::default();
+        for (first, second) in [(Place, What), (What, Place)] {
+            let dev = |hook| if hook == Place { 1 << 20 } else { 9 };
+            assert!(half(&mut mounts, first, 7, 30, dev(first)).is_empty());
+            // That of another thread is none of it.
+            assert!(half(&mut mounts, second, 8, 30, 0).is_empty());
+            mounts.firsts.remove(&8);
+            let out = half(&mut mounts, second, 7, 30, dev(second));
+            let attach: Attach = wire::read(&out).unwrap();
+            assert_eq!((attach.mount, attach.parent), (30, 22));
+            assert_eq!((attach.parent_dev, attach.dev), ("1:0", "0:9"));
+        }
+        // The second record of one is missing, and the first of another.
+        for (hook, mount) in [(Place, 30), (What, 31), (What, 32), (Place, 33)] {
+            assert!(half(&mut mounts, hook, 7, mount, 9).is_empty());
+        }
+        assert!(!half(&mut mounts, What, 7, 33, 9).is_empty());
+        assert!(mounts.firsts.is_empty());
+    }
+
+    #[test]
+    fn a_namespace_is_made_if_that_was_asked_for_and_succeeded() {
+        let mut mounts = Mounts::default();
+        let mut made = |asked: bool, ret: i64| {
+            if asked {
+                mounts.copy(7);
+            }
+            let (layout, data) = values(&[
+                (Value::Ret, ret as u64),
+                (Value::Inum, 4),
+                (Value::Mount, 30),
+                (Value::Dev, 9),
+            ]);
+            let mut out = Vec::new();
+            mounts.made(7, Monotonic(5), &layout.values(&data), &mut out);
+            out
+        };
+        let pointer = i64::MIN;
+        let out = made(true, pointer);
+        let namespace: Namespace = wire::read(&out).unwrap();
+        assert_eq!((namespace.ns, namespace.mount), (4, 30));
+        assert!(made(true, -12).is_empty());
+        assert!(made(false, pointer).is_empty());
+    }
+}

@@ -1,8 +1,9 @@
 //! Reads the mount tables of all mount namespaces when they may have changed.
 //!
 //! Where hooks tell each change itself ([`Service::Attach`], [`Service::Detach`],
-//! [`Service::Namespace`]), the tables are what these changes start from, and a check. Else, and
-//! after a gap, a table is all that tells what has changed, some time before it was read.
+//! [`Service::Namespace`]), the tables are what these changes start from, and they correct what
+//! could not be followed. Else, and after a gap, a table is all that tells what has changed, some
+//! time before it was read.
 
 use crate::stream::record::{self, Bytes};
 use crate::stream::time::Monotonic;
@@ -13,7 +14,7 @@ use crate::sys::poll::poll;
 use crate::sys::proc::Proc;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::mem;
@@ -84,7 +85,7 @@ struct OtherTables {
     /// Whether to tell all of them, changed or not.
     tell_all: bool,
     /// The namespaces that no process is in any more, and of which nothing was told since.
-    gone: Vec<u64>,
+    gone: HashSet<u64>,
 }
 
 struct OtherTable {
@@ -157,7 +158,7 @@ impl MountReader {
                 pause: SOON,
                 doubt: false,
                 tell_all: false,
-                gone: Vec::new(),
+                gone: HashSet::new(),
             },
             attempts: Vec::new(),
             changes: Vec::new(),
@@ -259,7 +260,7 @@ impl MountReader {
         for table in tables {
             let since = if self.is_followed(&table) {
                 if table.mountinfo.is_empty() {
-                    self.others.gone.push(table.ns);
+                    self.others.gone.insert(table.ns);
                     continue;
                 }
                 if self.is_torn(&table) {
@@ -429,7 +430,7 @@ impl OtherTables {
         let known = self.tables.keys().copied();
         let mut gone: Vec<_> = known.filter(|ns| !found.contains_key(ns)).collect();
         if doubt {
-            gone.append(&mut self.gone);
+            gone.extend(self.gone.drain());
             gone.retain(|ns| !found.contains_key(ns));
         }
         for ns in gone {

@@ -221,8 +221,8 @@ impl ClockSet {
 /// `t` = `mounts`: the mount table of a mount namespace, at the start and whenever it changed.
 ///
 /// It stands before all raw records since `since`: the table changed at an unknown instant
-/// between `since` and `ts`. Where the raw records before it tell each change of it, `since` is
-/// `ts`, and the table only confirms them.
+/// between `since` and `ts`. Where the raw records before it tell each change, `since` is `ts`: the
+/// table confirms them, or corrects what they could not tell, such as a place too deep.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "t", rename = "mounts")]
 pub struct Mounts<'a> {

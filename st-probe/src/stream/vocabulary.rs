@@ -218,7 +218,8 @@ words! {
         Attach = "attach",
         /// A mount is no longer in a mount namespace.
         Detach = "detach",
-        /// A mount namespace is to be made (`instant`), or was made (`return`).
+        /// A mount namespace is to be made: `instant`. The `return` of the same function tells which
+        /// one, and comes as well where a process keeps its own.
         Namespace = "namespace",
         /// A file system is no longer mounted anywhere.
         Shutdown = "shutdown",

@@ -163,7 +163,7 @@ fn the_other_tables_are_read_as_soon_as_a_call_begins_and_ever_more_rarely_after
         pause: SOON,
         doubt: false,
         tell_all: false,
-        gone: Vec::new(),
+        gone: HashSet::new(),
     };
     others.hurry(at(1000));
     assert_eq!(others.next, at(1000));
@@ -192,7 +192,7 @@ fn to_read_the_other_tables_takes_a_tenth_of_the_time() {
         pause: SOON,
         doubt: false,
         tell_all: false,
-        gone: Vec::new(),
+        gone: HashSet::new(),
     };
     others.schedule(at(0), at(30));
     assert_eq!(others.next, at(30 + 300));
