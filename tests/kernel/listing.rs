@@ -133,7 +133,8 @@ podman rmi localhost/committed
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let kinds = Kind::ALL.into_iter();
+    // Each takes a while. What the others do differently, shorter cases show.
+    let kinds = [Kind::Ext4, Kind::Btrfs, Kind::Overlay].into_iter();
     kinds
         .map(|kind| {
             let name = format!("listing/{}", kind.name());
@@ -145,11 +146,7 @@ pub fn cases() -> Vec<Case> {
 
 fn listed(report: &mut Report, kind: Kind) -> Result<()> {
     let place = kind.place("listing")?;
-    let other = match kind {
-        Kind::Tmpfs => Kind::Ext4,
-        _ => Kind::Tmpfs,
-    };
-    let other = other.place(&format!("listing-of-{}", kind.name()))?;
+    let other = Kind::Tmpfs.place(&format!("listing-of-{}", kind.name()))?;
     fs::create_dir(place.dir.join("tmp"))?;
     let shell = |script: &str| run(strace::shell(&place.dir, script).env("OTHER", &other.dir));
     shell(&[SOURCE, PREPARE].concat()).context("cannot prepare")?;
