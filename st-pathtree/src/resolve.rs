@@ -157,9 +157,8 @@ impl Resolver {
         self.new.clear();
     }
 
-    /// Takes a mount table. Returns the devices and mount points of the host's mounts that are
-    /// new and at, above or below a watch.
-    pub fn mounted(&mut self, record: &record::Mounts) -> Vec<(String, Vec<u8>)> {
+    /// Takes a mount table. Returns the host's mounts that are new in it.
+    pub fn mounted(&mut self, record: &record::Mounts) -> Vec<NewMount> {
         let mounts = WatchedMounts::new(MountTable::parse(&record.mountinfo), &self.watches);
         let is_host = self.host.as_ref().is_none_or(|host| host.ns == record.ns);
         let namespace = if is_host {
@@ -177,15 +176,14 @@ impl Resolver {
             });
             &mut self.others[known]
         };
-        namespace.settle(&self.watches);
+        namespace.now.settle(&self.watches);
         namespace.ns = record.ns;
         self.loose.table.remove_those_of(&mounts.table);
         let former = std::mem::replace(&mut namespace.now, mounts);
+        // The mounts of the first table were there before the first walk.
         let new = namespace.now.table.new_since(&former.table);
         let new = new.filter(|_| namespace.is_read && is_host);
-        let new: Vec<_> = new
-            .map(|(dev, point)| (String::from_utf8_lossy(dev).into_owned(), point.to_vec()))
-            .collect();
+        let new: Vec<_> = new.map(|mount| NewMount::of(record.ts, mount)).collect();
         // A table that only confirms what was known changes nothing.
         if record.since < record.ts {
             namespace.before = former;
@@ -194,7 +192,7 @@ impl Resolver {
             (namespace.first_changed, namespace.changed) = (record.ts, record.ts);
         }
         namespace.is_read = true;
-        let watched = new.into_iter().filter(|(_, point)| self.concerns(point));
+        let watched = new.into_iter().filter(|new| self.concerns(&new.point));
         watched.collect()
     }
 
@@ -235,7 +233,7 @@ impl Resolver {
     /// Resolves a path. `like` is the mount on which the event's other path is.
     pub fn resolve(&mut self, question: Question, found: &Found, like: Option<usize>) -> Resolved {
         if let Some(host) = &mut self.host {
-            host.settle(&self.watches);
+            host.now.settle(&self.watches);
         }
         let fs_path = match found {
             Found::Whole(path) => path,
@@ -244,31 +242,26 @@ impl Resolver {
                 return self.partial(question, path);
             }
         };
+        let default = Namespace::default();
+        let host = self.host.as_ref().unwrap_or(&default);
+        let may_have_changed = question.at <= host.changed;
         let LookedUp {
             mounted,
             status,
             in_now,
-        } = match &self.host {
-            Some(host) => self.look_up(host, question, fs_path, like),
-            None => LookedUp {
-                mounted: None,
-                status: Status::Unmounted,
-                in_now: false,
-            },
-        };
+        } = self.look_up(host, question, fs_path, like);
         if status == Status::Unmounted {
             self.settle();
             if let Some(resolved) = self.elsewhere(question, fs_path) {
                 return resolved;
             }
         }
-        let changed = self.host.as_ref().map(|host| host.changed);
         // A file whose path is covered is still in the watched directory. A file on a mount
         // that was made and removed between two tables may be below a watch.
         let mut wanted = match &mounted {
             _ if self.watches.is_empty() => true,
             Some(mounted) => self.wants(&mounted.path, question.event),
-            None => Some(question.at) <= changed && self.is_wanted_anywhere(question.event),
+            None => may_have_changed && self.is_wanted_anywhere(question.event),
         };
         let (path, mut status, mount) = match mounted {
             Some(mounted) if status != Status::Unmounted => {

@@ -13,16 +13,18 @@ use st_decode::vocabulary::Event;
 impl PathTree {
     /// Takes a mount table.
     pub(super) fn mounts(&mut self, mounts: &Mounts) {
-        for (dev, point) in self.resolver.mounted(mounts) {
-            if self.snapshot.is_taken() {
-                self.snapshot.request(point, &dev, mounts.ts);
-            }
-        }
+        let new = self.resolver.mounted(mounts);
+        self.request_below(new);
     }
 
     /// Requests walks below the mounts that are new.
     pub(super) fn request_below_new(&mut self) {
-        for NewMount { at, dev, point } in self.resolver.take_new() {
+        let new = self.resolver.take_new();
+        self.request_below(new);
+    }
+
+    fn request_below(&mut self, new: Vec<NewMount>) {
+        for NewMount { at, dev, point } in new {
             if self.snapshot.is_taken() {
                 self.snapshot.request(point, &dev, at);
             }

@@ -20,6 +20,17 @@ pub struct NewMount {
     pub point: Vec<u8>,
 }
 
+impl NewMount {
+    /// The mount that a table has with this device and mount point.
+    pub(super) fn of(at: Monotonic, (dev, point): (&[u8], &[u8])) -> Self {
+        Self {
+            at,
+            dev: String::from_utf8_lossy(dev).into_owned(),
+            point: point.to_vec(),
+        }
+    }
+}
+
 impl Resolver {
     /// Takes a mount that gets its place at an instant.
     pub fn attach(&mut self, at: Monotonic, attached: Attached) {
@@ -100,16 +111,12 @@ impl Resolver {
         let Some(host) = self.host.as_mut().filter(|_| !new.is_empty()) else {
             return Vec::new();
         };
-        host.settle(&self.watches);
+        host.now.settle(&self.watches);
         let mut mounts = Vec::new();
         for (at, id) in new {
             let tree = self.host.iter().flat_map(|host| host.now.table.tree(id));
             let watched = tree.filter(|(_, point)| !point.is_empty() && self.concerns(point));
-            mounts.extend(watched.map(|(dev, point)| NewMount {
-                at,
-                dev: String::from_utf8_lossy(dev).into_owned(),
-                point: point.to_vec(),
-            }));
+            mounts.extend(watched.map(|mount| NewMount::of(at, mount)));
         }
         mounts
     }
@@ -117,7 +124,7 @@ impl Resolver {
     /// Finds the mount points of all namespaces after changes.
     pub(super) fn settle(&mut self) {
         for namespace in self.host.iter_mut().chain(&mut self.others) {
-            namespace.settle(&self.watches);
+            namespace.now.settle(&self.watches);
         }
         self.loose.settle(&self.watches);
     }
@@ -149,7 +156,7 @@ impl Namespace {
     /// Keeps the table as it is before a change.
     fn change(&mut self, at: Monotonic, watches: &Watches) {
         if self.first_changed.after(KEPT) < at {
-            self.settle(watches);
+            self.now.settle(watches);
             self.before = self.now.clone();
             self.before_since = self.changed;
             self.first_changed = at;
@@ -158,14 +165,10 @@ impl Namespace {
         self.attempts += 1;
         self.changed = self.changed.max(at);
     }
-
-    pub(super) fn settle(&mut self, watches: &Watches) {
-        self.now.settle(watches);
-    }
 }
 
 impl WatchedMounts {
-    fn settle(&mut self, watches: &Watches) {
+    pub(super) fn settle(&mut self, watches: &Watches) {
         if self.table.settle() {
             self.apply(watches);
         }

@@ -157,14 +157,7 @@ fn a_gap_lets_every_table_be_read_again() {
 
 #[test]
 fn the_other_tables_are_read_as_soon_as_a_call_begins_and_ever_more_rarely_after() {
-    let mut others = OtherTables {
-        tables: HashMap::new(),
-        next: Monotonic::MAX,
-        pause: SOON,
-        doubt: false,
-        tell_all: false,
-        gone: HashSet::new(),
-    };
+    let mut others = reader(&folder()).others;
     others.hurry(at(1000));
     assert_eq!(others.next, at(1000));
     others.hurry(at(2000));
@@ -186,14 +179,8 @@ fn the_other_tables_are_read_as_soon_as_a_call_begins_and_ever_more_rarely_after
 
 #[test]
 fn to_read_the_other_tables_takes_a_tenth_of_the_time() {
-    let mut others = OtherTables {
-        tables: HashMap::new(),
-        next: at(0),
-        pause: SOON,
-        doubt: false,
-        tell_all: false,
-        gone: HashSet::new(),
-    };
+    let mut others = reader(&folder()).others;
+    others.next = at(0);
     others.schedule(at(0), at(30));
     assert_eq!(others.next, at(30 + 300));
     others.schedule(at(330), at(331));
