@@ -8,7 +8,7 @@ pub fn records(mut stream: &[u8]) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     loop {
         while let Some(record) = reader.take().expect("a recording") {
-            records.push(record.to_vec());
+            records.push(record.bytes().to_vec());
         }
         if !reader.fill(&mut stream).expect("memory is readable") {
             return records;

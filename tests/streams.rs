@@ -9,7 +9,7 @@ use st_pathtree::pathtree::PathTree;
 use st_probe::record::{Bytes, Header, Hook, Raw};
 use st_probe::stage::{self, Stage};
 use st_probe::vocabulary::{Event, Order, Subject};
-use st_probe::wire;
+use st_probe::wire::{self, Record};
 use std::collections::HashSet;
 
 const RECORDINGS: [(&str, &[u8]); 7] = [
@@ -118,7 +118,7 @@ fn turned(stream: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut hooks: Vec<Hook> = Vec::new();
     for record in records(stream) {
-        match wire::kind(&record) {
+        match Record::new(&record).map(Record::kind) {
             Some("header") => {
                 let mut header = header(&record);
                 assert_eq!(header.byte_order, Order::Little);

@@ -5,9 +5,9 @@ use crate::layer::{Layers, Success};
 use crate::linux::is_regular;
 use crate::operation::Operation;
 use crate::pair::{Call, CallStack, Dentry, Ended, EntryHook, Function};
+use foldhash::HashMap;
 use st_probe::time::{Monotonic, Unix};
 use st_probe::vocabulary::{Event, Role, Value};
-use std::collections::HashMap;
 
 /// A hook in the call that makes an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +124,8 @@ impl Forgotten {
 pub struct Calls {
     /// By tid.
     stacks: HashMap<i32, CallStack>,
+    /// The stack of a thread whose last call has ended: its memory is of use to the next one.
+    idle: CallStack,
     /// As [`st_probe::record::Header::stack_delta`].
     stack_delta: u64,
 }
@@ -132,31 +134,36 @@ impl Calls {
     /// Without calls, for a stream with this [`st_probe::record::Header::stack_delta`].
     pub fn new(stack_delta: u64) -> Self {
         Self {
-            stacks: HashMap::new(),
             stack_delta,
+            ..Self::default()
         }
     }
 
     /// Takes a record. Returns what it shows to have become of calls.
     pub fn learn(&mut self, hook: CallHook, record: &CallRecord) -> Vec<Ended> {
-        let stack = self.stacks.entry(record.tid).or_default();
+        let known = self.stacks.remove(&record.tid);
+        let mut stack = known.unwrap_or_else(|| std::mem::take(&mut self.idle));
         let entered = || record.sp().wrapping_sub(self.stack_delta);
         match hook {
-            CallHook::Entry(event, function, hook) => enter(stack, event, function, hook, record),
-            CallHook::Announcement(event) => announce(stack, event, record),
+            CallHook::Entry(event, function, hook) => {
+                enter(&mut stack, event, function, hook, record)
+            }
+            CallHook::Announcement(event) => announce(&mut stack, event, record),
             CallHook::Carry(event, function) => stack.carry(event, function, record.sp()),
             CallHook::Carried(function) => {
                 let failed = record.ret().is_none_or(|ret| ret < 0);
                 stack.carried(function, entered(), failed);
             }
-            CallHook::Detail(event) => detail(stack, event, &record.values),
-            CallHook::NewInode => new_inode(stack, record),
-            CallHook::GoneInode(event) => gone_inode(stack, event, record),
-            CallHook::Return(function) => leave(stack, function, entered(), record),
+            CallHook::Detail(event) => detail(&mut stack, event, &record.values),
+            CallHook::NewInode => new_inode(&mut stack, record),
+            CallHook::GoneInode(event) => gone_inode(&mut stack, event, record),
+            CallHook::Return(function) => leave(&mut stack, function, entered(), record),
         }
         let ended = stack.take_ended();
         if stack.is_idle() {
-            self.stacks.remove(&record.tid);
+            self.idle = stack;
+        } else {
+            self.stacks.insert(record.tid, stack);
         }
         ended
     }

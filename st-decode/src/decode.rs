@@ -18,7 +18,7 @@ use st_probe::record::{ClockSet, End, Header, Lost, Process, Raw};
 use st_probe::stage::{self, RecordError, Stage};
 use st_probe::time::{Clock, Monotonic};
 use st_probe::vocabulary::{Cause, Event, Role, Value};
-use st_probe::wire;
+use st_probe::wire::{self, Record};
 
 /// Turns raw records into events.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Decoder {
     seq: u64,
     /// Whether the targets of symbolic links are recorded.
     records_targets: bool,
+    /// The device of the last event, and as text.
+    device: (u32, String),
     /// How many records this stage found to be missing.
     lost: u64,
     /// The events on processes that are wanted.
@@ -57,7 +59,7 @@ impl Stage for Decoder {
     const NAME: &'static str = "st-decode";
     const AFTER: &'static [&'static str] = &["st-probe"];
 
-    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
+    fn begin(&mut self, header: &Header, record: Record, out: &mut Vec<u8>) {
         // The stream before this one may have been cut.
         self.forget_calls(out);
         self.formats = format::formats(header);
@@ -75,30 +77,30 @@ impl Stage for Decoder {
         stage::pass_header(header, record, Self::NAME, out);
     }
 
-    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        match kind {
+    fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        match record.kind() {
             "raw" => {
-                let raw: Raw = wire::read(record)?;
+                let raw: Raw = record.read()?;
                 self.end_gap(raw.ts, out);
                 self.raw(&raw, out);
             }
             "process" => {
-                let process: Process = wire::read(record)?;
+                let process: Process = record.read()?;
                 self.end_gap(process.ts, out);
-                self.process(&process, record, out);
+                self.process(&process, record.bytes(), out);
             }
             "lost" => {
-                let lost: Lost = wire::read(record)?;
+                let lost: Lost = record.read()?;
                 self.end_gap(lost.ts, out);
                 self.lost(&lost, out);
-                out.extend_from_slice(record);
+                out.extend_from_slice(record.bytes());
             }
             "clock" => {
-                self.clock = wire::read::<ClockSet>(record)?.clock();
-                out.extend_from_slice(record);
+                self.clock = record.read::<ClockSet>()?.clock();
+                out.extend_from_slice(record.bytes());
             }
             "end" => self.end(record, out)?,
-            _ => out.extend_from_slice(record),
+            _ => out.extend_from_slice(record.bytes()),
         }
         Ok(())
     }
@@ -259,15 +261,15 @@ impl Decoder {
     }
 
     /// Appends the last record, with the number of records that were found to be missing here.
-    fn end(&mut self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        let mut end: End = wire::read(record)?;
+    fn end(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let mut end: End = record.read()?;
         self.end_gap(Monotonic::MAX, out);
         self.forget_calls(out);
         end.lost = end.lost.saturating_add(self.lost);
         let mut ours = Vec::new();
         wire::write(&end, &mut ours);
         let total = wire::fields(&ours).filter(|entry| entry.name == b"lost");
-        wire::merge(record, &["lost"], total, out);
+        wire::merge(record.bytes(), &["lost"], total, out);
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use st_probe::record::{Bytes, Ids};
 use st_probe::time::{Monotonic, Unix};
 use st_probe::vocabulary::Event;
+use st_probe::wire::Encoded;
 
 /// `t` = `event`: an operation that succeeded (or, for `connect`, was tried).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -45,12 +46,12 @@ pub struct EventRecord<'a> {
     pub layer_of: Option<u64>,
     /// The CPU on which the operation ended.
     pub cpu: u32,
-    /// Who did it.
+    /// Who did it: an [`Actor`]. It is the same for many events.
     #[serde(borrow)]
-    pub process: Actor<'a>,
-    /// The process's parent, the parent's parent, and so on: 8 at most.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", borrow)]
-    pub ancestors: Vec<Ancestor<'a>>,
+    pub process: Encoded<'a, Actor<'a>>,
+    /// The process's parent, the parent's parent, and so on, 8 at most: an array of [`Ancestor`].
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    pub ancestors: Option<Encoded<'a, Vec<Ancestor<'a>>>>,
     /// Device number of the file system, `major:minor`, as in proc_pid_mountinfo(5).
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub dev: Option<&'a str>,

@@ -177,7 +177,7 @@ impl<'a> Values<'a> {
         if location.is_data_loc {
             self.string(location)
         } else {
-            up_to_nul(self.bytes(location)?)
+            Some(up_to_nul(self.bytes(location)?))
         }
     }
 
@@ -278,7 +278,7 @@ impl<'a> Values<'a> {
         let word: [u8; 4] = self.array(location.offset)?;
         let word = unsigned(self.layout.order, &word) as usize;
         let (offset, length) = (word & 0xffff, word >> 16);
-        up_to_nul(self.data.get(offset..offset + length)?)
+        Some(up_to_nul(self.data.get(offset..offset + length)?))
     }
 
     fn bytes(&self, location: FieldLocation) -> Option<&'a [u8]> {
@@ -306,7 +306,15 @@ fn path(names: &[&[u8]], is_whole: bool) -> Vec<u8> {
     path
 }
 
+#[inline]
 fn unsigned(order: Order, bytes: &[u8]) -> u64 {
+    // Most numbers, on most machines.
+    if let (Order::Little, Ok(bytes)) = (order, <[u8; 8]>::try_from(bytes)) {
+        return u64::from_le_bytes(bytes);
+    }
+    if let (Order::Little, Ok(bytes)) = (order, <[u8; 4]>::try_from(bytes)) {
+        return u32::from_le_bytes(bytes).into();
+    }
     let join = |value: u64, &byte: &u8| value << 8 | u64::from(byte);
     match order {
         Order::Big => bytes.iter().fold(0, join),
@@ -314,8 +322,16 @@ fn unsigned(order: Order, bytes: &[u8]) -> u64 {
     }
 }
 
-fn up_to_nul(bytes: &[u8]) -> Option<&[u8]> {
-    bytes.split(|&byte| byte == 0).next()
+#[inline]
+fn up_to_nul(bytes: &[u8]) -> &[u8] {
+    match bytes.split_last() {
+        // As the kernel writes it.
+        Some((0, text)) if !text.contains(&0) => text,
+        _ => {
+            let end = bytes.iter().position(|&byte| byte == 0);
+            &bytes[..end.unwrap_or(bytes.len())]
+        }
+    }
 }
 
 #[cfg(test)]

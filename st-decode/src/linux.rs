@@ -88,7 +88,13 @@ const MINORBITS: u32 = 20;
 /// A dev_t of the kernel as `major:minor`.
 pub fn device_number(dev: u32) -> String {
     let minor = dev & ((1 << MINORBITS) - 1);
-    format!("{}:{minor}", dev >> MINORBITS)
+    let (mut major, mut digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (major, minor) = (major.format(dev >> MINORBITS), digits.format(minor));
+    let mut number = String::with_capacity(major.len() + 1 + minor.len());
+    number.push_str(major);
+    number.push(':');
+    number.push_str(minor);
+    number
 }
 
 /// The usual name of a protocol of IPv4 or IPv6: include/uapi/linux/in.h. `None` if it is not

@@ -3,10 +3,10 @@
 use crate::event::{Attach, Bytes, Detach, FsPath, Namespace};
 use crate::field::{Chain, Values};
 use crate::linux::{device_number, is_error};
+use foldhash::{HashMap, HashSet};
 use st_probe::time::Monotonic;
 use st_probe::vocabulary::{Role, Value};
 use st_probe::wire;
-use std::collections::{HashMap, HashSet};
 
 /// Which of the two records of a mount that gets its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

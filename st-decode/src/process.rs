@@ -9,17 +9,21 @@ mod kinship;
 mod login;
 mod program;
 mod task;
+mod told;
 
 use crate::event::{Actor, Ancestor, Bytes, Ids};
 use cgroup::Cgroups;
+use foldhash::{HashMap, HashSet};
 use login::{Login, Setting};
 use program::Program;
 use st_probe::time::Unix;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
+use told::Origin;
 
 pub use program::ImageFile;
 pub use task::{TaskHook, TaskRecord};
+pub use told::Told;
 
 /// How many threads and processes are remembered after they ended: the kernel closes their files
 /// and sockets after it has told of their end.
@@ -36,6 +40,8 @@ struct ThreadState {
     /// The call that sets `login`, if one is under way.
     setting: Option<Setting>,
     ended: bool,
+    /// What its last event told of it, and what that was made of.
+    told: Option<Box<(Origin, Told)>>,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +125,10 @@ pub struct ProcessTable {
     /// Whether the stream tells when a process ends, and not only when its threads do.
     tells_process_ends: bool,
     notices: Vec<Notice>,
+    /// Changes with each change of what events tell of ancestors.
+    lineage: u64,
+    /// What is told of a thread for once.
+    last_told: Told,
 }
 
 #[derive(Debug)]
@@ -149,7 +159,7 @@ impl ProcessTable {
     }
 
     /// A thread and its process, as far as they are known.
-    pub fn actor(&self, tid: i32) -> Actor<'_> {
+    fn actor(&self, tid: i32) -> Actor<'_> {
         let mut actor = Actor {
             tid,
             ..Actor::default()
@@ -185,13 +195,13 @@ impl ProcessTable {
     }
 
     /// The number of the image that the process of a thread executes.
-    pub fn image(&self, tid: i32) -> Option<u64> {
+    fn image(&self, tid: i32) -> Option<u64> {
         let process = self.processes.get(&self.pid(tid)?)?;
         process.program.as_ref()?.image
     }
 
     /// The parent of a thread's process, the parent's parent, and so on.
-    pub fn ancestors(&self, tid: i32) -> Vec<Ancestor<'_>> {
+    fn ancestors(&self, tid: i32) -> Vec<Ancestor<'_>> {
         let mut ancestors = Vec::new();
         let mut descendant = self.pid(tid);
         while ancestors.len() < MAX_ANCESTORS {
@@ -244,6 +254,7 @@ impl ProcessTable {
     fn end_thread(&mut self, tid: i32) {
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.ended = true;
+            thread.told = None;
             self.ended.push_back(Ended::Thread(tid));
         }
     }
@@ -274,6 +285,7 @@ impl ProcessTable {
     /// Forgets a thread that has ended, unless a new thread has the tid by now.
     fn forget_thread(&mut self, tid: i32) {
         if self.threads.get(&tid).is_some_and(|thread| thread.ended) {
+            self.changes_as_ancestor(tid);
             self.threads.remove(&tid);
         }
     }
@@ -281,6 +293,7 @@ impl ProcessTable {
     /// Forgets a process that has ended, unless a new process has the pid by now.
     fn forget_process(&mut self, pid: i32) {
         if (self.processes.get(&pid)).is_some_and(|process| process.ended) {
+            self.changes_as_ancestor(pid);
             let process = self.processes.remove(&pid);
             self.unload(process.and_then(|process| process.program));
         }

@@ -6,7 +6,7 @@ use st_decode::record::{Bytes, ClockSet, End, Field, Header, Hook, Lost, MAGIC, 
 use st_decode::stage;
 use st_decode::time::{Monotonic, Unix};
 use st_decode::vocabulary::{Event, Order, Role, Subject, Why};
-use st_decode::wire;
+use st_decode::wire::{self, Record};
 
 const OVERLAY: u32 = 1;
 const UPPER: u32 = 2;
@@ -130,10 +130,11 @@ impl Stream {
         while let Some(length) = wire::value_len(rest).unwrap() {
             let (record, after) = rest.split_at(length);
             rest = after;
-            told.push(match wire::kind(record).unwrap() {
+            let record = Record::new(record).unwrap();
+            told.push(match record.kind() {
                 "event" => {
-                    let event: EventRecord = wire::read(record).unwrap();
-                    assert_eq!(event.cpu, event.process.tid as u32);
+                    let event: EventRecord = record.read().unwrap();
+                    assert_eq!(event.cpu, event.process.read().unwrap().tid as u32);
                     let is_ahead = event.unresolved.learned;
                     let ahead = if is_ahead { " ahead" } else { "" };
                     let outer = event.layer_of.map(|outer| format!(" <{outer}"));
@@ -142,12 +143,12 @@ impl Stream {
                     format!("{seq} {}@{ts}{ahead}{outer}", event.event)
                 }
                 "change" => {
-                    let change: Change = wire::read(record).unwrap();
+                    let change: Change = record.read().unwrap();
                     let ts = change.unresolved.at.0;
                     format!("{}@{ts} on {}", change.event, change.dev.unwrap())
                 }
                 "lost" => {
-                    let lost: Lost = wire::read(record).unwrap();
+                    let lost: Lost = record.read().unwrap();
                     format!("lost {}", lost.count.unwrap())
                 }
                 kind => kind.to_owned(),

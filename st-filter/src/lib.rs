@@ -16,7 +16,7 @@ use st_pathtree::event::EventRecord;
 use st_pathtree::layers::Layers;
 use st_pathtree::record::{Header, Lost};
 use st_pathtree::stage::{self, RecordError, Stage};
-use st_pathtree::wire;
+use st_pathtree::wire::Record;
 
 /// The stage that passes the events which `expression` matches.
 #[derive(Debug, Clone, Default)]
@@ -34,16 +34,16 @@ impl Stage for Filter {
     const AFTER: &'static [&'static str] = &["st-probe", "st-decode", "st-pathtree"];
     const REPEATABLE: bool = true;
 
-    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
+    fn begin(&mut self, header: &Header, record: Record, out: &mut Vec<u8>) {
         if let Some(family) = &mut self.family {
             family.begin(header);
         }
         stage::pass_header(header, record, Self::NAME, out);
     }
 
-    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        if kind == "event" {
-            let event: EventRecord = wire::read(record)?;
+    fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        if record.kind() == "event" {
+            let event: EventRecord = record.read()?;
             let within = self.is_within(&event);
             if !self.expression.matches(&event, within) {
                 return Ok(());
@@ -53,9 +53,9 @@ impl Stage for Filter {
                 return Ok(());
             }
         } else if let Some(family) = &mut self.family {
-            follow(family, kind, record)?;
+            follow(family, record)?;
         }
-        out.extend(record);
+        out.extend_from_slice(record.bytes());
         Ok(())
     }
 }
@@ -73,12 +73,12 @@ impl Filter {
 }
 
 /// Tells a family what a record that is no event says of processes.
-fn follow(family: &mut Family, kind: &str, record: &[u8]) -> Result<(), RecordError> {
-    match kind {
-        "process" => family.alive(&wire::read(record)?),
-        "fork" => family.fork(&wire::read(record)?),
+fn follow(family: &mut Family, record: Record) -> Result<(), RecordError> {
+    match record.kind() {
+        "process" => family.alive(&record.read()?),
+        "fork" => family.fork(&record.read()?),
         "lost" => {
-            let lost: Lost = wire::read(record)?;
+            let lost: Lost = record.read()?;
             if lost.event.is_none() {
                 family.lost();
             }
@@ -91,6 +91,7 @@ fn follow(family: &mut Family, kind: &str, record: &[u8]) -> Result<(), RecordEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use st_pathtree::wire;
 
     /// The event `name` of process 7, with a field that this version does not know.
     fn event(name: &str) -> Vec<u8> {
@@ -112,9 +113,10 @@ mod tests {
         }
     }
 
-    fn pushed(filter: &mut Filter, kind: &str, record: &[u8]) -> Vec<u8> {
+    fn pushed(filter: &mut Filter, record: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        filter.push(kind, record, &mut out).unwrap();
+        let record = Record::new(record).unwrap();
+        filter.push(record, &mut out).unwrap();
         out
     }
 
@@ -131,12 +133,9 @@ mod tests {
             events: vec![predicate::event("create").unwrap()],
             ..Expression::default()
         });
-        assert_eq!(
-            pushed(&mut filter, "event", &event("create")),
-            event("create")
-        );
-        assert_eq!(pushed(&mut filter, "event", &event("mkdir")), b"");
-        assert_eq!(pushed(&mut filter, "event", &event("teleport")), b"");
+        assert_eq!(pushed(&mut filter, &event("create")), event("create"));
+        assert_eq!(pushed(&mut filter, &event("mkdir")), b"");
+        assert_eq!(pushed(&mut filter, &event("teleport")), b"");
     }
 
     #[test]
@@ -145,10 +144,7 @@ mod tests {
             pids: vec![7],
             ..Expression::default()
         });
-        assert_eq!(
-            pushed(&mut filter, "event", &event("teleport")),
-            event("teleport")
-        );
+        assert_eq!(pushed(&mut filter, &event("teleport")), event("teleport"));
     }
 
     #[test]
@@ -166,18 +162,18 @@ mod tests {
         let outer = event("delete");
         let inner = [numbered("mknod", 3, 2), numbered("rename", 4, 2)];
         let mut filter = filter(Expression::default());
-        assert_eq!(pushed(&mut filter, "event", &inner[0]), inner[0]);
+        assert_eq!(pushed(&mut filter, &inner[0]), inner[0]);
         filter.layers = Some(Layers::default());
-        assert_eq!(pushed(&mut filter, "event", &outer), outer);
+        assert_eq!(pushed(&mut filter, &outer), outer);
         for inner in &inner {
-            assert_eq!(pushed(&mut filter, "event", inner), b"");
+            assert_eq!(pushed(&mut filter, inner), b"");
         }
         // The event that they are part of does not pass.
         filter.layers = Some(Layers::default());
         filter.expression.events = vec![predicate::event("rename").unwrap()];
-        assert_eq!(pushed(&mut filter, "event", &outer), b"");
-        assert_eq!(pushed(&mut filter, "event", &inner[0]), b"");
-        assert_eq!(pushed(&mut filter, "event", &inner[1]), inner[1]);
+        assert_eq!(pushed(&mut filter, &outer), b"");
+        assert_eq!(pushed(&mut filter, &inner[0]), b"");
+        assert_eq!(pushed(&mut filter, &inner[1]), inner[1]);
     }
 
     #[test]
@@ -186,12 +182,12 @@ mod tests {
             invert: true,
             ..Expression::default()
         });
-        assert_eq!(pushed(&mut filter, "event", &event("create")), b"");
+        assert_eq!(pushed(&mut filter, &event("create")), b"");
         for kind in ["lost", "end", "mounts", "not known yet"] {
-            assert_eq!(
-                pushed(&mut filter, kind, b"\x81\xa1t\xa1?"),
-                b"\x81\xa1t\xa1?"
-            );
+            let mut record = b"\x81\xa1t".to_vec();
+            record.push(0xa0 | kind.len() as u8);
+            record.extend(kind.bytes());
+            assert_eq!(pushed(&mut filter, &record), record);
         }
     }
 
@@ -199,7 +195,8 @@ mod tests {
     fn an_unreadable_event_is_an_error_and_writes_nothing() {
         let mut out = Vec::new();
         let record = b"\x82\xa1t\xa5event\xa2ts\xa3now";
-        assert!(Filter::default().push("event", record, &mut out).is_err());
+        let record = Record::new(record).unwrap();
+        assert!(Filter::default().push(record, &mut out).is_err());
         assert_eq!(out, b"");
     }
 

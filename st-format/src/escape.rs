@@ -88,10 +88,9 @@ fn byte(byte: u8, out: &mut Vec<u8>) {
 /// Whether a name has no character that needs quotes.
 fn is_plain(name: &[u8]) -> bool {
     // Nearly every name has such bytes only, and this test is fast.
-    if name
-        .iter()
-        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
-    {
+    // Without a way out of the loop, the compiler tests many bytes at once.
+    let plain = |byte: &u8| byte.is_ascii_graphic() & (*byte != b'"') & (*byte != b'\\');
+    if name.iter().fold(true, |all, byte| all & plain(byte)) {
         return true;
     }
     std::str::from_utf8(name).is_ok_and(|name| {

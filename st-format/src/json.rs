@@ -19,26 +19,32 @@ use crate::{escape, put};
 use st_pathtree::record::{ClockSet, Header};
 use st_pathtree::stage::{RecordError, Stage};
 use st_pathtree::time::{Clock, Monotonic};
-use st_pathtree::wire::{self, Value, split};
+use st_pathtree::wire::{self, Memo, Record, Value, split};
 
 /// How deep arrays and maps may be nested; deeper ones are refused.
 const MAX_DEPTH: usize = 32;
 /// How deep they may be nested in a key, where each level doubles the backslashes.
 const MAX_KEY_DEPTH: usize = 4;
 
-/// The fields that come first in an event, in this order: a reader looks for them.
-const FIRST: [&[u8]; 10] = [
-    b"event",
-    b"ts",
-    b"seq",
-    b"cpu",
-    b"process",
-    b"ancestors",
-    b"path",
-    b"path_status",
-    b"old_path",
-    b"old_path_status",
-];
+/// How many fields come first in an event, in the order of [`place`].
+const FIRST: usize = 10;
+
+/// The place of a field that comes first in an event: a reader looks for it.
+fn place(name: &[u8]) -> Option<usize> {
+    Some(match name {
+        b"event" => 0,
+        b"ts" => 1,
+        b"seq" => 2,
+        b"cpu" => 3,
+        b"process" => 4,
+        b"ancestors" => 5,
+        b"path" => 6,
+        b"path_status" => 7,
+        b"old_path" => 8,
+        b"old_path_status" => 9,
+        _ => return None,
+    })
+}
 
 /// The kinds of records that tell stages what they must know of the machine, and of the end.
 const NOT_SHOWN: [&str; 7] = ["clock", "mounts", "process", "fork", "walked", "dir", "end"];
@@ -48,6 +54,8 @@ const NOT_SHOWN: [&str; 7] = ["clock", "mounts", "process", "fork", "walked", "d
 pub struct Json {
     clock: Clock,
     losses: Losses,
+    /// What many events have: the JSON of their maps and arrays, by their bytes.
+    rendered: Memo<Vec<u8>>,
 }
 
 impl Json {
@@ -63,25 +71,26 @@ impl Stage for Json {
     const AFTER: &'static [&'static str] = crate::AFTER;
     const LINES: bool = true;
 
-    fn begin(&mut self, header: &Header, _: &[u8], _: &mut Vec<u8>) {
+    fn begin(&mut self, header: &Header, _: Record, _: &mut Vec<u8>) {
         self.clock = header.clock();
     }
 
-    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+    fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let kind = record.kind();
         if kind == "clock" {
-            self.clock = wire::read::<ClockSet>(record)?.clock();
+            self.clock = record.read::<ClockSet>()?.clock();
         }
         if NOT_SHOWN.contains(&kind) {
             return Ok(());
         }
         let start = out.len();
         let rendered = match kind {
-            "event" => event(record, out),
+            "event" => self.event(record, out),
             "lost" => {
-                self.losses.add(&wire::read(record)?, record);
+                self.losses.add(&record.read()?, record);
                 self.lost(record, out)
             }
-            _ => value(record, 0, out).map(drop),
+            _ => value(record.bytes(), 0, out).map(drop),
         };
         match rendered {
             Ok(()) => out.push(b'\n'),
@@ -100,16 +109,13 @@ impl Stage for Json {
 }
 
 impl Json {
-    fn lost(&self, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+    fn lost(&self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
         let mut object = Object::begin(out);
-        for entry in wire::entries(record) {
+        for entry in record.entries() {
             match (entry.name, split(entry.value)) {
                 (b"ts" | b"since" | b"until", Some((Value::Unsigned(ts), _))) => {
                     object.key(entry.key, 0)?;
-                    put(
-                        object.out,
-                        format_args!("{}", self.clock.unix(Monotonic(ts)).0),
-                    );
+                    decimal(self.clock.unix(Monotonic(ts)).0, object.out);
                 }
                 _ => {
                     object.entry(entry.key, entry.value, 0)?;
@@ -119,26 +125,42 @@ impl Json {
         object.end();
         Ok(())
     }
-}
 
-fn event(record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-    let place = |name| FIRST.iter().position(|first| *first == name);
-    let mut first = [None; FIRST.len()];
-    for entry in wire::entries(record) {
-        if let Some(place) = place(entry.name) {
-            first[place] = Some(entry);
+    fn event(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let mut first = [None; FIRST];
+        // The first entry is `t`.
+        for entry in record.entries().skip(1) {
+            if let Some(place) = place(entry.name) {
+                first[place] = Some(entry);
+            }
         }
+        let rest = record.entries().skip(1);
+        let rest = rest.filter(|entry| place(entry.name).is_none());
+        let mut object = Object::begin(out);
+        for entry in first.into_iter().flatten().chain(rest) {
+            match (entry.name, split(entry.value)) {
+                (b"process" | b"ancestors", Some((Value::Map(_) | Value::Array(_), _))) => {
+                    object.key(entry.key, 0)?;
+                    self.repeated(entry.value, object.out)?;
+                }
+                _ => drop(object.entry(entry.key, entry.value, 0)?),
+            }
+        }
+        object.end();
+        Ok(())
     }
-    // The first entry is `t`.
-    let rest = wire::entries(record)
-        .skip(1)
-        .filter(|entry| place(entry.name).is_none());
-    let mut object = Object::begin(out);
-    for entry in first.into_iter().flatten().chain(rest) {
-        object.entry(entry.key, entry.value, 0)?;
+
+    /// Appends a map or an array that many events have.
+    fn repeated(&mut self, encoded: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        if let Some((_, rendered)) = self.rendered.find(encoded) {
+            out.extend_from_slice(rendered);
+            return Ok(());
+        }
+        let start = out.len();
+        value(encoded, 1, out)?;
+        self.rendered.keep(encoded, out[start..].to_vec());
+        Ok(())
     }
-    object.end();
-    Ok(())
 }
 
 /// An object that is being written.
@@ -204,14 +226,16 @@ impl<'a> Object<'a> {
 /// Appends the value at the start of `bytes`; returns what follows it.
 fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8], RecordError> {
     if depth > MAX_DEPTH {
-        return Err(RecordError::DepthLimitExceeded);
+        return Err(RecordError::too_deep());
     }
-    let (value, mut rest) = split(bytes).ok_or_else(malformed)?;
+    let (value, mut rest) = split(bytes).ok_or_else(RecordError::cut)?;
     match value {
         Value::Nil => out.extend(b"null"),
-        Value::Bool(value) => put(out, format_args!("{value}")),
-        Value::Unsigned(number) => put(out, format_args!("{number}")),
-        Value::Signed(number) => put(out, format_args!("{number}")),
+        Value::Bool(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
+        Value::Unsigned(number) => decimal(number, out),
+        Value::Signed(number) => {
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes())
+        }
         // {:?} writes the exponents of what is very large or small, as JSON has them.
         Value::Float32(number) if number.is_finite() => put(out, format_args!("{number:?}")),
         Value::Float64(number) if number.is_finite() => put(out, format_args!("{number:?}")),
@@ -235,7 +259,10 @@ fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8
         Value::Map(count) => {
             let mut object = Object::begin(out);
             for _ in 0..count {
-                let len = wire::value_len(rest).ok().flatten().ok_or_else(malformed)?;
+                let len = wire::value_len(rest)
+                    .ok()
+                    .flatten()
+                    .ok_or_else(RecordError::cut)?;
                 let (key, after) = rest.split_at(len);
                 rest = object.entry(key, after, depth)?;
             }
@@ -248,11 +275,10 @@ fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8
 /// Appends what stands between the quotes of a JSON string.
 fn characters(text: &[u8], out: &mut Vec<u8>) {
     // Nearly every string has such bytes only, and this test is fast.
-    if text
-        .iter()
-        .all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
-    {
-        out.extend(text);
+    // Without a way out of the loop, the compiler tests many bytes at once.
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') & (*byte != b'"') & (*byte != b'\\');
+    if text.iter().fold(true, |all, byte| all & plain(byte)) {
+        out.extend_from_slice(text);
         return;
     }
     for chunk in text.utf8_chunks() {
@@ -277,6 +303,10 @@ fn characters(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+fn decimal(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 /// Appends a JSON string of the bytes in Base64, with padding.
 fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -293,10 +323,6 @@ fn base64(bytes: &[u8], out: &mut Vec<u8>) {
         }
     }
     out.push(b'"');
-}
-
-fn malformed() -> RecordError {
-    RecordError::Syntax("a value is cut or not MessagePack".into())
 }
 
 #[cfg(test)]

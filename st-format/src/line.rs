@@ -1,9 +1,11 @@
 //! A line of text: its columns, their colours and what stands in them.
 
-use crate::{escape, mode, time};
+use crate::time::Instants;
+use crate::{escape, mode};
 use st_pathtree::event::{Bytes, Status};
 use st_pathtree::time::Unix;
 use std::fmt::Arguments;
+use std::ops::Range;
 
 /// How a column looks: an SGR sequence of ECMA-48. No other control sequences are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,19 +40,32 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Begins a line with the time.
-    pub fn begin(ts: Unix, color: bool, out: &'a mut Vec<u8>) -> Self {
-        let mut line = Self { out, color };
-        line.styled(Style::Dim, |out| time::rfc3339(ts, out));
-        line
+    /// Begins a line, or a part of one.
+    pub fn begin(color: bool, out: &'a mut Vec<u8>) -> Self {
+        Self { out, color }
+    }
+
+    /// Appends an instant, as the first column.
+    pub fn instant(&mut self, instants: &mut Instants, ts: Unix) {
+        self.styled(Style::Dim, |out| instants.rfc3339(ts, out));
+    }
+
+    /// Appends columns that were written before.
+    pub fn ready(&mut self, columns: &[u8]) {
+        self.out.extend_from_slice(columns);
     }
 
     /// Appends a column of at least `width` characters.
     pub fn column(&mut self, width: usize, style: Style, write: impl FnOnce(&mut Vec<u8>)) {
         self.out.push(b' ');
-        let shown = self.styled(style, write);
-        self.out
-            .extend(std::iter::repeat_n(b' ', width.saturating_sub(shown)));
+        let text = self.styled(style, write);
+        if width > 0 {
+            // Each byte begins a character, except for the continuation bytes of UTF-8.
+            let begins = |byte: &&u8| **byte & 0xc0 != 0x80;
+            let shown = self.out[text].iter().filter(begins).count();
+            let length = self.out.len() + width.saturating_sub(shown);
+            self.out.resize(length, b' ');
+        }
     }
 
     /// Appends a column that is as wide as its text.
@@ -84,7 +99,7 @@ impl<'a> Line<'a> {
             Some(Status::Deleted) => "[deleted]",
         };
         self.column(0, Style::Plain, |out| {
-            out.extend(name.as_bytes());
+            out.extend_from_slice(name.as_bytes());
             match status {
                 Some(Status::Partial) => escape::word(&[b".../", &**path].concat(), out),
                 _ => escape::word(path, out),
@@ -98,7 +113,7 @@ impl<'a> Line<'a> {
     /// Appends permissions: `rw-r--r-- (0644)`.
     pub fn permissions(&mut self, mode: u32) {
         self.column(0, Style::Plain, |out| out.extend(mode::permissions(mode)));
-        self.put(Style::Plain, format_args!("({:04o})", mode & 0o7777));
+        self.column(0, Style::Plain, |out| out.extend(mode::octal(mode)));
     }
 
     /// Appends type and permissions: `prw-r--r-- (0644)`.
@@ -107,7 +122,7 @@ impl<'a> Line<'a> {
             out.push(mode::type_letter(mode));
             out.extend(mode::permissions(mode));
         });
-        self.put(Style::Plain, format_args!("({:04o})", mode & 0o7777));
+        self.column(0, Style::Plain, |out| out.extend(mode::octal(mode)));
     }
 
     /// Ends the line.
@@ -118,20 +133,16 @@ impl<'a> Line<'a> {
         self.out.push(b'\n');
     }
 
-    /// Appends in a style what `write` appends; returns how many characters that is.
-    fn styled(&mut self, style: Style, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+    /// Appends in a style what `write` appends; returns where that is.
+    fn styled(&mut self, style: Style, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
         let sequence = if self.color { style.sequence() } else { "" };
-        self.out.extend(sequence.as_bytes());
+        self.out.extend_from_slice(sequence.as_bytes());
         let start = self.out.len();
         write(self.out);
-        // Each byte begins a character, except for the continuation bytes of UTF-8.
-        let shown = self.out[start..]
-            .iter()
-            .filter(|&&byte| byte & 0xc0 != 0x80)
-            .count();
+        let end = self.out.len();
         if !sequence.is_empty() {
-            self.out.extend(b"\x1b[0m");
+            self.out.extend_from_slice(b"\x1b[0m");
         }
-        shown
+        start..end
     }
 }

@@ -2,7 +2,7 @@
 
 use st_pathtree::record::Lost;
 use st_pathtree::vocabulary::Cause;
-use st_pathtree::wire;
+use st_pathtree::wire::Record;
 
 /// How many causes have a sum of their own: a stream may have any number of them.
 const CAUSES: usize = 16;
@@ -27,8 +27,8 @@ struct Total {
 }
 
 impl Losses {
-    /// Adds the missing records that `lost` tells of. `record` is the same record, encoded.
-    pub fn add(&mut self, lost: &Lost, record: &[u8]) {
+    /// Adds the missing records that `lost` tells of. `record` is the same record.
+    pub fn add(&mut self, lost: &Lost, record: Record) {
         let name = String::from_utf8_lossy(cause_name(lost.cause, record));
         let known = (self.causes.iter()).position(|total| total.name == name);
         let at = known.unwrap_or_else(|| {
@@ -81,9 +81,9 @@ impl Total {
 }
 
 /// The name of a cause, as the record has it if this version does not know it.
-pub fn cause_name(cause: Cause, record: &[u8]) -> &[u8] {
+pub fn cause_name<'a>(cause: Cause, record: Record<'a>) -> &'a [u8] {
     match cause {
-        Cause::Other => wire::text(record, "cause").unwrap_or_default(),
+        Cause::Other => record.text(b"cause").unwrap_or_default(),
         cause => cause.name().as_bytes(),
     }
 }
@@ -102,7 +102,7 @@ mod tests {
             count,
             ..Lost::default()
         };
-        losses.add(&lost, &record);
+        losses.add(&lost, Record::new(&record).unwrap());
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub fn permissions(mode: u32) -> [u8; 9] {
     text
 }
 
+/// The permissions in st_mode as a number: `(0755)`.
+pub fn octal(mode: u32) -> [u8; 6] {
+    let digit = |shift: u32| b'0' + (mode >> shift & 7) as u8;
+    [b'(', digit(9), digit(6), digit(3), digit(0), b')']
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

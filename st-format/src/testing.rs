@@ -4,6 +4,7 @@ use st_pathtree::event::{Actor, EventRecord};
 use st_pathtree::record::{Header, MAGIC, VERSION};
 use st_pathtree::time::{Monotonic, Unix};
 use st_pathtree::vocabulary::{Event, Order};
+use st_pathtree::wire::Record;
 
 /// An event with nothing but what every event has.
 pub fn event(event: Event) -> EventRecord<'static> {
@@ -20,6 +21,21 @@ pub fn event(event: Event) -> EventRecord<'static> {
         },
         ..EventRecord::default()
     }
+}
+
+/// The record that bytes are.
+pub fn of(bytes: &[u8]) -> Record<'_> {
+    Record::new(bytes).expect("a record")
+}
+
+/// A record for who does not look at it.
+pub fn no_record() -> Record<'static> {
+    of(b"\x81\xa1t\xa6header")
+}
+
+/// A record of a kind, without any other field.
+pub fn bare(kind: &str) -> Vec<u8> {
+    pack(&[("t", Pack::Str(kind.as_bytes()))])
 }
 
 /// A header with these clocks.

@@ -33,15 +33,16 @@
 
 use crate::line::{Line, Style};
 use crate::loss::{self, Losses};
-use crate::time;
+use crate::time::Instants;
 use crate::{errno, escape, put, signal};
-use st_pathtree::event::EventRecord;
+use st_pathtree::event::{Actor, EventRecord};
 use st_pathtree::layers::Layers;
 use st_pathtree::record::{ClockSet, Header, Lost};
 use st_pathtree::stage::{RecordError, Stage};
 use st_pathtree::time::Clock;
 use st_pathtree::vocabulary::Event;
-use st_pathtree::wire;
+use st_pathtree::wire::{Encoded, Memo, Record};
+use std::rc::Rc;
 
 const EVENT_WIDTH: usize = 8;
 const WHO_WIDTH: usize = 24;
@@ -71,6 +72,21 @@ pub struct Text {
     hidden: Option<Layers>,
     clock: Clock,
     losses: Losses,
+    instants: Instants,
+    /// The columns of processes, by the processes as events have them.
+    columns: Memo<Rc<Columns>>,
+}
+
+/// An event whose process is read only if it has not been met before.
+type Told<'a> = EventRecord<'a, Encoded<'a, Actor<'a>>>;
+
+/// The columns of a process.
+#[derive(Debug, Clone, Default)]
+struct Columns {
+    /// Who it is.
+    who: Vec<u8>,
+    /// What is asked for of it.
+    shown: Vec<u8>,
 }
 
 impl Text {
@@ -97,28 +113,70 @@ impl Text {
     }
 
     /// Appends the line of an event. `name` is that of the event.
-    fn event(&self, event: &EventRecord, name: &[u8], out: &mut Vec<u8>) {
-        let mut line = Line::begin(event.ts, self.color, out);
+    fn event(&mut self, event: &Told, name: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let process = event.process.bytes();
+        if event.event == Event::Exec {
+            let actor = event.process.read()?;
+            let columns = self.columns(event.event, &actor);
+            self.line(event, name, Some(&actor), &columns, out);
+        } else if let Some((_, columns)) = self.columns.find(process) {
+            let columns = Rc::clone(columns);
+            self.line(event, name, None, &columns, out);
+        } else {
+            let columns = Rc::new(self.columns(event.event, &event.process.read()?));
+            self.columns.keep(process, Rc::clone(&columns));
+            self.line(event, name, None, &columns, out);
+        }
+        Ok(())
+    }
+
+    /// Appends the line of an event with the columns of its process. `actor`: the process, where the
+    /// event itself is told with more of it.
+    fn line<P>(
+        &mut self,
+        event: &EventRecord<P>,
+        name: &[u8],
+        actor: Option<&Actor>,
+        columns: &Columns,
+        out: &mut Vec<u8>,
+    ) {
+        let mut line = Line::begin(self.color, out);
+        line.instant(&mut self.instants, event.ts);
         line.column(EVENT_WIDTH, style(event.event), |out| {
             escape::word(name, out)
         });
-        line.column(WHO_WIDTH, Style::Plain, |out| who(event, out));
+        line.ready(&columns.who);
         details(&mut line, event);
-        for show in &self.show {
-            let in_details = matches!(
-                (event.event, show),
-                (Event::Exec, Show::Argv) | (Event::Exec, Show::Uid)
-            );
-            if !in_details {
-                process(&mut line, event, *show);
+        for show in of_exec(event.event) {
+            if let Some(actor) = actor {
+                process(&mut line, actor, *show);
             }
         }
+        if let Some(ns) = event.mnt_ns {
+            line.put(Style::Plain, format_args!("mnt_ns={ns}"));
+        }
+        line.ready(&columns.shown);
         line.end();
     }
 
-    /// Appends the line of missing records. `record` is the same record as `lost`, encoded.
-    fn lost(&self, lost: &Lost, record: &[u8], out: &mut Vec<u8>) {
-        let mut line = Line::begin(self.clock.unix(lost.ts), self.color, out);
+    /// The columns of the process that did what an event tells.
+    fn columns(&self, event: Event, actor: &Actor) -> Columns {
+        let mut columns = Columns::default();
+        let mut line = Line::begin(self.color, &mut columns.who);
+        line.column(WHO_WIDTH, Style::Plain, |out| who(actor, out));
+        let mut line = Line::begin(self.color, &mut columns.shown);
+        for show in &self.show {
+            if !of_exec(event).contains(show) {
+                process(&mut line, actor, *show);
+            }
+        }
+        columns
+    }
+
+    /// Appends the line of missing records. `record` is the same record as `lost`.
+    fn lost(&mut self, lost: &Lost, record: Record, out: &mut Vec<u8>) {
+        let mut line = Line::begin(self.color, out);
+        line.instant(&mut self.instants, self.clock.unix(lost.ts));
         line.column(EVENT_WIDTH, Style::Alarm, |out| out.extend(b"lost"));
         line.column(WHO_WIDTH, Style::Plain, |out| out.push(b'-'));
         line.column(0, Style::Alarm, |out| {
@@ -139,7 +197,7 @@ impl Text {
             out.extend(b"missing");
             if let Some(until) = lost.until {
                 out.extend(b" until ");
-                time::rfc3339(self.clock.unix(until), out);
+                self.instants.rfc3339(self.clock.unix(until), out);
             }
             out.push(b':');
         });
@@ -155,23 +213,28 @@ impl Stage for Text {
     const AFTER: &'static [&'static str] = crate::AFTER;
     const LINES: bool = true;
 
-    fn begin(&mut self, header: &Header, _: &[u8], _: &mut Vec<u8>) {
+    fn begin(&mut self, header: &Header, _: Record, _: &mut Vec<u8>) {
         self.clock = header.clock();
     }
 
-    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        match kind {
+    fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        match record.kind() {
             "event" => {
-                let event = wire::read::<EventRecord>(record)?;
+                let event: Told = record.read()?;
                 let hidden = self.hidden.as_mut();
                 if hidden.is_some_and(|layers| layers.is_part(&event)) {
                     return Ok(());
                 }
-                self.event(&event, event_name(event.event, record), out);
+                let start = out.len();
+                let told = self.event(&event, event_name(event.event, record), out);
+                if told.is_err() {
+                    out.truncate(start);
+                }
+                return told;
             }
-            "clock" => self.clock = wire::read::<ClockSet>(record)?.clock(),
+            "clock" => self.clock = record.read::<ClockSet>()?.clock(),
             "lost" => {
-                let lost: Lost = wire::read(record)?;
+                let lost: Lost = record.read()?;
                 self.losses.add(&lost, record);
                 self.lost(&lost, record, out);
             }
@@ -190,9 +253,9 @@ impl Stage for Text {
 }
 
 /// The name of an event, as the record has it if this version does not know it.
-fn event_name(event: Event, record: &[u8]) -> &[u8] {
+fn event_name<'a>(event: Event, record: Record<'a>) -> &'a [u8] {
     match event {
-        Event::Other => wire::text(record, "event").unwrap_or_default(),
+        Event::Other => record.text(b"event").unwrap_or_default(),
         event => event.name().as_bytes(),
     }
 }
@@ -208,8 +271,8 @@ fn style(event: Event) -> Style {
 }
 
 /// `make[1234]`: the process that did it.
-fn who(event: &EventRecord, out: &mut Vec<u8>) {
-    match event.process.comm.as_deref() {
+fn who(actor: &Actor, out: &mut Vec<u8>) {
+    match actor.comm.as_deref() {
         // The brackets around the id must be the only ones outside quotes.
         Some(comm) if comm.iter().any(|byte| matches!(byte, b'[' | b']')) => {
             escape::quoted(comm, out);
@@ -217,11 +280,11 @@ fn who(event: &EventRecord, out: &mut Vec<u8>) {
         Some(comm) => escape::word(comm, out),
         None => out.push(b'?'),
     }
-    let pid = event.process.pid.unwrap_or(event.process.tid);
+    let pid = actor.pid.unwrap_or(actor.tid);
     put(out, format_args!("[{pid}]"));
 }
 
-fn details(line: &mut Line, event: &EventRecord) {
+fn details<P>(line: &mut Line, event: &EventRecord<P>) {
     let path = |line: &mut Line| line.path(event.path.as_ref(), event.path_status);
     let old_path = |line: &mut Line| line.path(event.old_path.as_ref(), event.old_path_status);
     match event.event {
@@ -282,11 +345,7 @@ fn details(line: &mut Line, event: &EventRecord) {
             }
         }
         Event::Unlisten => endpoint(line, event),
-        Event::Exec => {
-            path(line);
-            process(line, event, Show::Argv);
-            process(line, event, Show::Uid);
-        }
+        Event::Exec => path(line),
         Event::Exit => match (event.signal, event.status) {
             (Some(signal), _) => {
                 let name = signal::name(signal).unwrap_or_default();
@@ -299,14 +358,18 @@ fn details(line: &mut Line, event: &EventRecord) {
         Event::Other if event.path.is_some() => path(line),
         Event::Other => {}
     }
-    if let Some(ns) = event.mnt_ns {
-        line.put(Style::Plain, format_args!("mnt_ns={ns}"));
+}
+
+/// What an exec event tells of its process, whether or not it is asked for.
+fn of_exec(event: Event) -> &'static [Show] {
+    match event {
+        Event::Exec => &[Show::Argv, Show::Uid],
+        _ => &[],
     }
 }
 
 /// Appends a part of the process that did it.
-fn process(line: &mut Line, event: &EventRecord, show: Show) {
-    let process = &event.process;
+fn process(line: &mut Line, process: &Actor, show: Show) {
     match show {
         Show::Uid => numbers(line, [("uid", process.uid), ("euid", process.euid)]),
         Show::Loginuid => numbers(
@@ -355,7 +418,7 @@ fn numbers(line: &mut Line, numbers: [(&str, Option<u32>); 2]) {
 }
 
 /// Appends the protocol, address and port of an event on a socket: `tcp 192.0.2.1:443`.
-fn endpoint(line: &mut Line, event: &EventRecord) {
+fn endpoint<P>(line: &mut Line, event: &EventRecord<P>) {
     line.word(event.proto.map(str::as_bytes));
     line.column(0, Style::Plain, |out| {
         match event.addr {

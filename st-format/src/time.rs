@@ -4,14 +4,42 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use st_pathtree::time::Unix;
 
-const MICROSECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+const NANOS: u64 = 1_000_000_000;
+const SECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
 
-/// Appends an instant as RFC 3339 in UTC, cut to microseconds: `2026-11-22T15:49:24.123456Z`.
-pub fn rfc3339(Unix(ns): Unix, out: &mut Vec<u8>) {
-    let instant = Timestamp::from_nanosecond(ns.into()).expect("64 bits end in the year 2554");
-    MICROSECONDS
-        .print_timestamp(&instant, out)
-        .expect("a Vec takes every byte");
+/// Writes instants. Most are of the second of the one before.
+#[derive(Debug, Default)]
+pub struct Instants {
+    /// Seconds since the Unix epoch ...
+    second: u64,
+    /// ... and these up to the fraction: `2026-11-22T15:49:24`; empty, if there was none yet.
+    text: Vec<u8>,
+}
+
+impl Instants {
+    /// Appends an instant as RFC 3339 in UTC, cut to microseconds: `2026-11-22T15:49:24.123456Z`.
+    pub fn rfc3339(&mut self, Unix(ns): Unix, out: &mut Vec<u8>) {
+        let second = ns / NANOS;
+        if self.text.is_empty() || self.second != second {
+            let instant = Timestamp::from_second(second as i64);
+            let instant = instant.expect("64 bits of nanoseconds end in the year 2554");
+            self.second = second;
+            self.text.clear();
+            SECONDS
+                .print_timestamp(&instant, &mut self.text)
+                .expect("a Vec takes every byte");
+            // Without the Z.
+            self.text.pop();
+        }
+        out.extend_from_slice(&self.text);
+        let mut fraction = *b".000000Z";
+        let mut micros = ns % NANOS / 1000;
+        for digit in fraction[1..7].iter_mut().rev() {
+            *digit = b'0' + (micros % 10) as u8;
+            micros /= 10;
+        }
+        out.extend_from_slice(&fraction);
+    }
 }
 
 #[cfg(test)]
@@ -20,7 +48,7 @@ mod tests {
 
     fn at(seconds: u64, ns: u64) -> String {
         let mut out = Vec::new();
-        rfc3339(Unix(seconds * 1_000_000_000 + ns), &mut out);
+        Instants::default().rfc3339(Unix(seconds * NANOS + ns), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -48,8 +76,23 @@ mod tests {
     fn every_instant_has_the_same_width() {
         for ns in [0, 1, u64::MAX / 2, u64::MAX] {
             let mut out = Vec::new();
-            rfc3339(Unix(ns), &mut out);
+            Instants::default().rfc3339(Unix(ns), &mut out);
             assert_eq!(out.len(), 27);
+        }
+    }
+
+    #[test]
+    fn instants_follow_one_another_in_any_order() {
+        let mut instants = Instants::default();
+        for (ns, expected) in [
+            (999_999_000, "1970-01-01T00:00:00.999999Z"),
+            (NANOS, "1970-01-01T00:00:01.000000Z"),
+            (NANOS + 7000, "1970-01-01T00:00:01.000007Z"),
+            (0, "1970-01-01T00:00:00.000000Z"),
+        ] {
+            let mut out = Vec::new();
+            instants.rfc3339(Unix(ns), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 

@@ -57,7 +57,6 @@ pub enum Status {
 
 /// What st-pathtree adds to an event on a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "t", rename = "event")]
 pub struct Paths<'a> {
     /// The path; bytes.
     #[serde(borrow)]
@@ -121,17 +120,17 @@ pub struct Actor<'a> {
 }
 
 /// An event with its paths, as the later stages read it: the fields of [`Paths`] and of
-/// [`st_decode::event::EventRecord`], without `ancestors`, which no later stage reads.
+/// [`st_decode::event::EventRecord`], without `ancestors`, which no later stage reads. `P` is
+/// [`Actor`], or that [`Encoded`](st_decode::wire::Encoded) for who does not read it of each event.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
-pub struct EventRecord<'a> {
+pub struct EventRecord<'a, P = Actor<'a>> {
     pub event: Event,
     pub ts: Unix,
     pub seq: u64,
     pub layer_of: Option<u64>,
     pub cpu: u32,
-    #[serde(borrow)]
-    pub process: Actor<'a>,
+    pub process: P,
     #[serde(borrow)]
     pub path: Option<Bytes<'a>>,
     pub path_status: Option<Status>,

@@ -2,10 +2,10 @@
 
 use crate::event::{Bytes, Executable, InputEvent, Status};
 use crate::resolve::Resolved;
+use foldhash::HashMap;
 use st_decode::event::{Image, Unresolved};
 use st_decode::vocabulary::Event;
 use st_decode::wire;
-use std::collections::HashMap;
 
 /// The images that a process executes, or may have executed until a moment ago.
 #[derive(Debug, Default)]
@@ -54,14 +54,11 @@ impl Images {
         self.0.get(&image).map(|loaded| &loaded.resolved)
     }
 
-    /// The value of an event's `process` with the fields of [`Executable`], as MessagePack. `None`
-    /// if the image is not known.
-    pub fn attribute(&self, event: &InputEvent, record: &[u8]) -> Option<Vec<u8>> {
+    /// [`Executable`] of what an event's process executes, as MessagePack; `None` if that is not
+    /// known.
+    pub fn executable(&self, event: &InputEvent) -> Option<&[u8]> {
         let loaded = self.0.get(&event.unresolved.image?)?;
-        let process = wire::entries(record).find(|entry| entry.name == b"process")?;
-        let mut attributed = Vec::with_capacity(process.value.len() + loaded.executable.len());
-        wire::append(process.value, &loaded.executable, &mut attributed);
-        Some(attributed)
+        Some(&loaded.executable)
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Layers {
 impl Layers {
     /// Takes the next event. Returns whether it is part of one before it, whether that one is told
     /// or is itself left out as a part.
-    pub fn is_part(&mut self, event: &EventRecord) -> bool {
+    pub fn is_part<P>(&mut self, event: &EventRecord<P>) -> bool {
         let Some(outer) = event.layer_of else {
             self.around.clear();
             self.around.push(event.seq);
@@ -44,7 +44,7 @@ mod tests {
     fn told(events: &[(u64, Option<u64>)]) -> Vec<u64> {
         let mut layers = Layers::default();
         let alone = events.iter().filter(|(seq, layer_of)| {
-            let is_part = layers.is_part(&EventRecord {
+            let is_part = layers.is_part::<()>(&EventRecord {
                 seq: *seq,
                 layer_of: *layer_of,
                 ..EventRecord::default()

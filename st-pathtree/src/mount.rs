@@ -6,7 +6,7 @@ mod changes;
 
 pub use changes::Attached;
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 /// A mount.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +127,7 @@ impl MountTable {
     /// Finds the parents, the children and the mounts of each device.
     fn link(&mut self) {
         self.by_device.clear();
-        let mut by_id = HashMap::new();
+        let mut by_id = HashMap::default();
         for (index, mount) in self.mounts.iter_mut().enumerate() {
             by_id.insert(mount.id, index);
             let of_device = self.by_device.entry(mount.device.clone()).or_default();

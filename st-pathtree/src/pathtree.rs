@@ -7,23 +7,24 @@
 mod learn;
 mod locate;
 mod mounts;
+mod output;
 mod record;
 mod trees;
 
-use crate::event::{Bytes, InputEvent, Paths};
+use crate::event::InputEvent;
 use crate::image::{self, Images};
 use crate::resolve::Resolver;
 pub use crate::snapshot::Ask;
 use crate::snapshot::Snapshot;
 use crate::watch::{Watch, Watches};
 use locate::Located;
-use record::{Record, Waiting};
+use record::{Input, Waiting};
 use st_decode::event::Image;
 use st_decode::record::Header;
 use st_decode::stage::{self, RecordError, Stage};
 use st_decode::time::Monotonic;
 use st_decode::vocabulary::{Class, Event, Service, Subject, tell_mounts};
-use st_decode::wire::{self, Entry};
+use st_decode::wire::Record;
 use trees::Trees;
 
 /// The type of the file system on which two directories may have the same inode number: those
@@ -83,47 +84,47 @@ impl PathTree {
     }
 
     /// Handles a record in its turn.
-    fn turn(&mut self, record: &Record, bytes: &[u8], may_wait: bool, out: &mut Vec<u8>) -> Turn {
-        match record {
-            Record::Event(event) => return self.event(event, bytes, may_wait, out),
-            Record::Change(change) => {
+    fn turn(&mut self, input: &Input, record: Record, may_wait: bool, out: &mut Vec<u8>) -> Turn {
+        match input {
+            Input::Event(event) => return self.event(event, record, may_wait, out),
+            Input::Change(change) => {
                 self.follow_renames(change);
                 return Turn::Done;
             }
-            Record::Image(image) => return self.image(image, may_wait),
-            Record::Unload(unload) => {
+            Input::Image(image) => return self.image(image, may_wait),
+            Input::Unload(unload) => {
                 self.images.unload(unload.image);
                 return Turn::Done;
             }
-            Record::Attach(attach) => return self.attach(attach, may_wait),
-            Record::Detach(detach) => {
+            Input::Attach(attach) => return self.attach(attach, may_wait),
+            Input::Detach(detach) => {
                 self.detach(detach);
                 return Turn::Done;
             }
-            Record::Namespace(namespace) => {
+            Input::Namespace(namespace) => {
                 self.made(namespace);
                 return Turn::Done;
             }
             // They had no need to wait.
-            Record::Dir(_) | Record::Shutdown(_) => return Turn::Done,
-            Record::Mounts(mounts) => self.mounts(mounts),
-            Record::Lost(lost) => {
+            Input::Dir(_) | Input::Shutdown(_) => return Turn::Done,
+            Input::Mounts(mounts) => self.mounts(mounts),
+            Input::Lost(lost) => {
                 // After a gap, st-decode does not know the processes from before it.
                 if lost.event.is_none() {
                     self.images.clear();
                     self.resolver.lost();
                 }
             }
-            Record::Walked(_) | Record::End | Record::Other => {}
+            Input::Walked(_) | Input::End | Input::Other => {}
         }
-        out.extend_from_slice(bytes);
+        out.extend_from_slice(record.bytes());
         Turn::Done
     }
 
     fn event(
         &mut self,
         event: &InputEvent,
-        record: &[u8],
+        record: Record,
         may_wait: bool,
         out: &mut Vec<u8>,
     ) -> Turn {
@@ -143,7 +144,8 @@ impl PathTree {
             self.follow_renames(event);
         }
         if !is_file || located.as_ref().is_none_or(Located::is_wanted) {
-            pass(record, located, self.images.attribute(event, record), out);
+            let executable = self.images.executable(event);
+            output::event(record, located.as_ref(), executable, out);
         }
         Turn::Done
     }
@@ -172,7 +174,7 @@ impl Stage for PathTree {
     const NAME: &'static str = "st-pathtree";
     const AFTER: &'static [&'static str] = &["st-probe", "st-decode"];
 
-    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>) {
+    fn begin(&mut self, header: &Header, record: Record, out: &mut Vec<u8>) {
         self.resolver.begin();
         let traced = |subject| header.hooks.iter().any(|hook| hook.subject == subject);
         self.follows = followed().all(traced);
@@ -184,10 +186,10 @@ impl Stage for PathTree {
         stage::pass_header(header, record, Self::NAME, out);
     }
 
-    fn push(&mut self, kind: &str, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        let record = Record::read(kind, bytes)?;
-        match &record {
-            Record::Event(event) => {
+    fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let input = Input::read(record)?;
+        match &input {
+            Input::Event(event) => {
                 if !event.unresolved.learned {
                     self.learn(event);
                 }
@@ -195,32 +197,32 @@ impl Stage for PathTree {
                     self.due = Due::Ready;
                 }
             }
-            Record::Change(change) => self.learn(change),
-            Record::Image(image) => self.learn(&image::event(image)),
-            Record::Dir(dir) => {
+            Input::Change(change) => self.learn(change),
+            Input::Image(image) => self.learn(&image::event(image)),
+            Input::Dir(dir) => {
                 self.dir(dir);
                 return Ok(());
             }
-            Record::Shutdown(shutdown) => {
+            Input::Shutdown(shutdown) => {
                 self.shutdown(shutdown);
                 return Ok(());
             }
-            Record::Walked(walked) => {
+            Input::Walked(walked) => {
                 self.walked(walked);
                 self.due = Due::Ready;
             }
-            Record::Lost(lost) => self.lost(lost),
-            Record::End => {
+            Input::Lost(lost) => self.lost(lost),
+            Input::End => {
                 self.snapshot.expire(Monotonic::MAX);
                 self.due = Due::All;
             }
-            Record::Attach(_) | Record::Detach(_) | Record::Namespace(_) => {}
-            Record::Unload(_) | Record::Mounts(_) | Record::Other => {}
+            Input::Attach(_) | Input::Detach(_) | Input::Namespace(_) => {}
+            Input::Unload(_) | Input::Mounts(_) | Input::Other => {}
         }
         if !self.waiting.is_empty()
-            || self.turn(&record, bytes, self.may_wait(), out) == Turn::MustWait
+            || self.turn(&input, record, self.may_wait(), out) == Turn::MustWait
         {
-            self.waiting.push(bytes);
+            self.waiting.push(record.bytes());
             if self.waiting.is_too_long() && self.due == Due::None {
                 self.due = Due::Ready;
             }
@@ -238,10 +240,9 @@ impl Stage for PathTree {
             let Some(bytes) = self.waiting.pop() else {
                 break;
             };
-            let kind = wire::kind(&bytes).unwrap_or_default();
-            let record = Record::read(kind, &bytes);
-            let record = record.expect("a record that cannot be read does not wait");
-            if self.turn(&record, &bytes, may_wait, out) == Turn::MustWait {
+            let record = Record::new(&bytes).expect("what waits is a record");
+            let input = Input::read(record).expect("and can be read");
+            if self.turn(&input, record, may_wait, out) == Turn::MustWait {
                 self.waiting.put_back(bytes);
                 self.due = Due::None;
                 return false;
@@ -254,30 +255,6 @@ impl Stage for PathTree {
         self.due = Due::None;
         false
     }
-}
-
-/// Appends an event, with its paths if it has any, and with `process` in place of its own.
-fn pass(record: &[u8], located: Option<Located>, process: Option<Vec<u8>>, out: &mut Vec<u8>) {
-    let mut added = Vec::new();
-    if let Some(Located { new, old }) = located {
-        let paths = Paths {
-            path: Bytes::from(new.path),
-            path_status: new.status,
-            old_path_status: old.as_ref().map(|old| old.status),
-            mnt_ns: (new.mnt_ns).or_else(|| old.as_ref().and_then(|old| old.mnt_ns)),
-            old_path: old.map(|old| Bytes::from(old.path)),
-        };
-        wire::write(&paths, &mut added);
-    }
-    let process = process.as_deref().map(|value| Entry {
-        name: b"process",
-        key: b"\xa7process",
-        value,
-    });
-    let more = || wire::fields(&added).chain(process);
-    let replaced = more().filter_map(|entry| std::str::from_utf8(entry.name).ok());
-    let without: Vec<&str> = ["unresolved"].into_iter().chain(replaced).collect();
-    wire::merge(record, &without, more(), out);
 }
 
 /// The hooks that a stream needs to tell all that happens to directories, and which file system

@@ -8,10 +8,10 @@ use crate::event::Status;
 use crate::mount::{DirRename, MountTable, MountedPath, below};
 use crate::tree::Found;
 use crate::watch::{Events, Watches};
+use foldhash::HashMap;
 use st_decode::record;
 use st_decode::time::Monotonic;
 use st_decode::vocabulary::Event;
-use std::collections::HashMap;
 
 /// The most mounts that are followed from one to the mount that it is on. If the parents in a
 /// table form a circle, there would be no end.
@@ -242,8 +242,14 @@ impl Resolver {
                 return self.partial(question, path);
             }
         };
-        let default = Namespace::default();
-        let host = self.host.as_ref().unwrap_or(&default);
+        let default;
+        let host = match &self.host {
+            Some(host) => host,
+            None => {
+                default = Namespace::default();
+                &default
+            }
+        };
         let may_have_changed = question.at <= host.changed;
         let LookedUp {
             mounted,

@@ -3,10 +3,11 @@
 //! st-probe makes a full walk at the start and after each gap. Further walks are requested of it
 //! where directories come to be watched that no walk has met.
 
+use foldhash::HashMap;
 use st_decode::record::{Header, Walked};
 use st_decode::time::Monotonic;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 /// Takes the paths of the directories below which st-probe is to walk.

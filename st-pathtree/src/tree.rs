@@ -4,9 +4,10 @@
 //! a directory changes one node, however many directories are below it. What a change replaced
 //! is kept for a while, to give paths as they were when a call began.
 
+use foldhash::{HashMap, HashSet};
 use st_decode::event::Inode;
 use st_decode::time::Monotonic;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 
 /// In place of a parent: the directory is the root.
@@ -15,6 +16,8 @@ const ROOT: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
 /// In place of a parent: several directories have this inode number.
 const DOUBTFUL: u32 = u32::MAX - 2;
+/// As many names as most paths have.
+const USUAL_DEPTH: usize = 16;
 /// The most names that a path may have. Where there are more, the nodes form a circle.
 const MAX_DEPTH: usize = 1 << 14;
 /// The most directories in [`Tree::chain_paths`].
@@ -278,14 +281,14 @@ impl Tree {
     pub fn path(&self, began: Monotonic, top: u64, tail: &[u8]) -> Found {
         let cut = tail.iter().position(|&byte| byte == b'/');
         let (name, rest) = tail.split_at(cut.unwrap_or(tail.len()));
-        let mut longest = Found::Tail(tail.to_vec());
+        let mut longest = None;
         let overlapping = self.replaced.back().is_some_and(|(ts, _)| *ts > began);
         for state in [State::Before(began), State::After(began)] {
             if let Some(found) = self.path_at(state, top, name, rest) {
                 if matches!(found, Found::Whole(_)) {
                     return found;
                 }
-                longest = found;
+                longest = Some(found);
             }
             if !overlapping {
                 break;
@@ -295,7 +298,7 @@ impl Tree {
             Some(path) if path.rsplit(|&byte| byte == b'/').next() == Some(name) => {
                 Found::Whole([path, rest].concat())
             }
-            _ => longest,
+            _ => longest.unwrap_or_else(|| Found::Tail(tail.to_vec())),
         }
     }
 
@@ -304,12 +307,10 @@ impl Tree {
         if [UNKNOWN, DOUBTFUL].contains(&edge.parent) || *edge.name != *name {
             return None;
         }
-        let mut names = vec![name];
+        let mut names = Vec::with_capacity(USUAL_DEPTH);
+        names.extend([rest.get(1..), Some(name)].into_iter().flatten());
         let above = self.climb(edge, state, &mut names);
-        Some(match join(above, &names) {
-            Found::Whole(path) => Found::Whole([&path, rest].concat()),
-            Found::Tail(path) => Found::Tail([&path, rest].concat()),
-        })
+        Some(join(above, &names))
     }
 
     /// The path of a directory that a chain showed, if the directory had it at an instant.
@@ -341,6 +342,9 @@ impl Tree {
 
     /// The node that an inode had in a state.
     fn node_at(&self, inode: u64, state: State) -> Option<u32> {
+        if self.removed_nodes.is_empty() {
+            return self.by_inode.get(&inode).copied();
+        }
         let removed = self.removed_nodes.get(&inode);
         match removed.and_then(|removed| first_after(removed, state)) {
             Some(node) => Some(*node),
@@ -350,6 +354,9 @@ impl Tree {
 
     /// The edge that a node had in a state.
     fn edge_at(&self, node: u32, state: State) -> &Edge {
+        if self.former_edges.is_empty() {
+            return &self.nodes[node as usize].edge;
+        }
         let former = self.former_edges.get(&node);
         let former = former.and_then(|edges| first_after(edges, state));
         former.unwrap_or(&self.nodes[node as usize].edge)
@@ -417,7 +424,10 @@ impl Tree {
 /// The path of what is named last: `names` has the innermost name first, and `above` is the
 /// path of the directory in which the outermost one is, if that is known.
 fn join(above: Option<&[u8]>, names: &[&[u8]]) -> Found {
-    let mut path = above.unwrap_or_default().to_vec();
+    let above_length = above.map_or(0, <[u8]>::len);
+    let length = names.iter().map(|name| 1 + name.len()).sum::<usize>();
+    let mut path = Vec::with_capacity(above_length + length);
+    path.extend_from_slice(above.unwrap_or_default());
     for name in names.iter().rev() {
         if above.is_some() || !path.is_empty() {
             path.push(b'/');

@@ -4,7 +4,7 @@
 //! watches above it. The events of watches on the same path add up.
 
 use crate::vocabulary::{Class, Event};
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// A set of events on files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub struct Watches {
 impl Watches {
     /// All of these watches. Their events add up where the paths are equal.
     pub fn new(watches: Vec<Watch>) -> Self {
-        let mut by_path: HashMap<_, Events> = HashMap::new();
+        let mut by_path: HashMap<_, Events> = HashMap::default();
         for watch in watches {
             let events = by_path.entry(watch.path).or_default();
             *events = events.and(watch.events);

@@ -5,7 +5,7 @@ use st_decode::record::{Bytes, Header, Hook, Lost, MAGIC, Mounts, VERSION};
 use st_decode::stage::Stage;
 use st_decode::time::Monotonic;
 use st_decode::vocabulary::{Event, Role, Service, Subject};
-use st_decode::wire;
+use st_decode::wire::{self, Record};
 use st_pathtree::event::Status::{self, Ambiguous, Complete, Unmounted};
 use st_pathtree::pathtree::PathTree;
 use st_pathtree::watch::Watch;
@@ -51,7 +51,8 @@ impl Stream {
         let mut tree = PathTree::new(watches.collect(), None);
         let mut record = Vec::new();
         wire::write(&header, &mut record);
-        tree.begin(&header, &record, &mut Vec::new());
+        let record = Record::new(&record).unwrap();
+        tree.begin(&header, record, &mut Vec::new());
         let mut stream = Self {
             tree,
             now: 10_000_000_000,
@@ -66,10 +67,11 @@ impl Stream {
         Monotonic(self.now)
     }
 
-    fn push(&mut self, kind: &str, record: &impl serde::Serialize) -> Vec<u8> {
+    fn push(&mut self, record: &impl serde::Serialize) -> Vec<u8> {
         let (mut bytes, mut out) = (Vec::new(), Vec::new());
         wire::write(record, &mut bytes);
-        self.tree.push(kind, &bytes, &mut out).unwrap();
+        let record = Record::new(&bytes).unwrap();
+        self.tree.push(record, &mut out).unwrap();
         out
     }
 
@@ -83,7 +85,7 @@ impl Stream {
             ns,
             mountinfo: Bytes::from(mountinfo),
         };
-        self.push("mounts", &mounts);
+        self.push(&mounts);
     }
 
     /// The mount `id` of a whole file system gets its place on another one.
@@ -102,12 +104,12 @@ impl Stream {
             root: path("/"),
             fstype: Some(Bytes::from(&b"tmpfs"[..])),
         };
-        assert!(self.push("attach", &attach).is_empty());
+        assert!(self.push(&attach).is_empty());
     }
 
     fn detach(&mut self, id: u64) {
         let at = self.tick();
-        assert!(self.push("detach", &Detach { at, mount: id }).is_empty());
+        assert!(self.push(&Detach { at, mount: id }).is_empty());
     }
 
     /// A namespace with copies of the host's mounts, whose ids are higher by 100.
@@ -123,7 +125,7 @@ impl Stream {
             root: path("/"),
             fstype: None,
         };
-        assert!(self.push("namespace", &namespace).is_empty());
+        assert!(self.push(&namespace).is_empty());
     }
 
     /// The path of a file that is created now.
@@ -148,7 +150,7 @@ impl Stream {
             },
             ..EventRecord::default()
         };
-        let out = self.push("event", &event);
+        let out = self.push(&event);
         let event: st_pathtree::event::EventRecord =
             (!out.is_empty()).then(|| wire::read(&out).unwrap())?;
         let path = String::from_utf8(event.path?.to_vec()).unwrap();
@@ -326,7 +328,7 @@ fn what_is_mounted_nobody_knows_where_is_told() {
         root: path("/data"),
         fstype: None,
     };
-    stream.push("attach", &attach);
+    stream.push(&attach);
     assert_eq!(stream.create("8:1", "/data/f"), host("/data/f", Ambiguous));
     assert_eq!(stream.create("8:1", "/other/f"), None);
     // Until a table tells.
@@ -398,7 +400,7 @@ fn after_a_gap_only_tables_count() {
         ts: since,
         ..Lost::default()
     };
-    stream.push("lost", &lost);
+    stream.push(&lost);
     assert_eq!(stream.create("0:50", "/f"), None);
 }
 

@@ -5,7 +5,7 @@ use st_decode::record::{Bytes, Mounts};
 use st_decode::stage::Stage;
 use st_decode::time::Monotonic;
 use st_decode::vocabulary::Event;
-use st_decode::wire;
+use st_decode::wire::{self, Record};
 use st_pathtree::event::Status;
 use st_pathtree::pathtree::PathTree;
 use st_pathtree::watch::Watch;
@@ -30,7 +30,8 @@ fn tree(tables: &[&[u8]], attempts: u64, watches: &[&str]) -> PathTree {
         };
         let mut record = Vec::new();
         wire::write(&mounts, &mut record);
-        tree.push("mounts", &record, &mut Vec::new()).unwrap();
+        let record = Record::new(&record).unwrap();
+        tree.push(record, &mut Vec::new()).unwrap();
     }
     tree
 }
@@ -59,7 +60,7 @@ fn event(event: Event, at: u64, dev: &'static str, path: &str, old: Option<&str>
 /// The path and status that an event gets; `None` if it does not pass.
 fn resolved(tree: &mut PathTree, record: &[u8]) -> Option<(String, Status)> {
     let mut out = Vec::new();
-    tree.push("event", record, &mut out).unwrap();
+    tree.push(Record::new(record).unwrap(), &mut out).unwrap();
     let event: st_pathtree::event::EventRecord =
         (!out.is_empty()).then(|| wire::read(&out).unwrap())?;
     Some((

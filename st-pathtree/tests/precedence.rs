@@ -8,7 +8,7 @@ use st_decode::record::{Header, Mounts};
 use st_decode::stage::Stage;
 use st_decode::time::Monotonic;
 use st_decode::vocabulary::{Class, Event};
-use st_decode::wire;
+use st_decode::wire::{self, Record};
 use st_pathtree::pathtree::PathTree;
 use st_pathtree::watch::{Watch, Watches};
 use std::sync::LazyLock;
@@ -232,7 +232,7 @@ fn started(watches: Vec<Watch>) -> PathTree {
     let mut tree = PathTree::new(watches, None);
     let (header, mut record, mut out) = (Header::default(), Vec::new(), Vec::new());
     wire::write(&header, &mut record);
-    tree.begin(&header, &record, &mut out);
+    tree.begin(&header, Record::new(&record).unwrap(), &mut out);
     record.clear();
     let mounts = Mounts {
         ts: Monotonic(1),
@@ -242,7 +242,7 @@ fn started(watches: Vec<Watch>) -> PathTree {
         mountinfo: Bytes::from(&b"1 0 8:1 / / rw - ext4 x rw\n"[..]),
     };
     wire::write(&mounts, &mut record);
-    tree.push("mounts", &record, &mut out)
+    tree.push(Record::new(&record).unwrap(), &mut out)
         .expect("the mounts are readable");
     tree
 }
@@ -273,7 +273,7 @@ fn passed(
     };
     let (mut record, mut out) = (Vec::new(), Vec::new());
     wire::write(&event, &mut record);
-    tree.push("event", &record, &mut out)
+    tree.push(Record::new(&record).unwrap(), &mut out)
         .expect("the event is readable");
     if out.is_empty() {
         return None;

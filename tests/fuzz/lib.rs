@@ -2,7 +2,7 @@
 
 use st_probe::record::{Header, Hook, Raw};
 use st_probe::stage::{self, Stage};
-use st_probe::wire::{self, Reader};
+use st_probe::wire::{self, Reader, Record};
 use std::collections::HashSet;
 use std::io::Read;
 use std::sync::LazyLock;
@@ -100,8 +100,9 @@ pub fn records(stream: &[u8]) -> Vec<&[u8]> {
     while reader.fill(&mut input).expect("memory") {
         let mut start = reader.offset() as usize;
         while let Some(record) = reader.take().expect("a record") {
-            records.push(&stream[start..start + record.len()]);
-            start += record.len();
+            let end = start + record.bytes().len();
+            records.push(&stream[start..end]);
+            start = end;
         }
     }
     assert_eq!(reader.pending(), 0, "bytes are left");
@@ -112,7 +113,8 @@ pub fn records(stream: &[u8]) -> Vec<&[u8]> {
 /// whole stream.
 pub fn whole(stream: &[u8]) -> Vec<&[u8]> {
     let records = records(stream);
-    let kinds: Vec<_> = records.iter().map(|record| wire::kind(record)).collect();
+    let kinds = records.iter().map(|record| Record::new(record).map(Record::kind));
+    let kinds: Vec<_> = kinds.collect();
     assert_eq!(kinds.last(), Some(&Some("end")));
     assert!(kinds.len() == 1 || kinds[0] == Some("header"));
     records

@@ -2,7 +2,7 @@
 
 use super::Decoder;
 use crate::event::{
-    Bytes, Change, Dir, EventRecord, Fork, FsPath, Image, Shutdown, Unload, Unresolved,
+    Actor, Bytes, Change, Dir, EventRecord, Fork, FsPath, Image, Shutdown, Unload, Unresolved,
 };
 use crate::field::Values;
 use crate::layer::Success;
@@ -14,7 +14,7 @@ use crate::socket::{Socket, SocketCall};
 use st_probe::record::{Lost, Raw};
 use st_probe::time::{Clock, Monotonic, Unix};
 use st_probe::vocabulary::{Cause, Value};
-use st_probe::wire;
+use st_probe::wire::{self, Encoded};
 
 /// An operation that makes an event.
 #[derive(Debug)]
@@ -59,7 +59,10 @@ impl Decoder {
         let Told { tid, operation, .. } = *told;
         let seq = self.seq;
         let dev = operation.file().and_then(|file| file.dev);
-        let dev = dev.map(device_number);
+        if let Some(dev) = dev.filter(|dev| self.device.1.is_empty() || self.device.0 != *dev) {
+            self.device = (dev, device_number(dev));
+        }
+        let dev = dev.map(|_| self.device.1.as_str());
         let rdev = operation.rdev().map(device_number);
         let mut event = EventRecord {
             event: operation.event(),
@@ -67,17 +70,22 @@ impl Decoder {
             seq,
             layer_of: told.layer_of,
             cpu: told.cpu,
-            dev: dev.as_deref(),
+            dev,
             rdev: rdev.as_deref(),
             ..EventRecord::default()
         };
         // Within a gap nothing is known of processes.
         if self.gap.is_none() {
-            event.process = self.processes.actor(tid);
-            event.ancestors = self.processes.ancestors(tid);
-            event.unresolved.image = self.processes.image(tid);
+            let told = self.processes.told(tid);
+            event.process = told.actor();
+            event.ancestors = told.ancestors();
+            event.unresolved.image = told.image();
         } else {
-            event.process.tid = tid;
+            let actor = Actor {
+                tid,
+                ..Actor::default()
+            };
+            event.process = Encoded::from(&actor);
         }
         event.unresolved.at = told.ts;
         describe(&mut event, operation);

@@ -37,10 +37,12 @@ fn times_follow_the_clock_in_force() {
     let mut decoder = Decoder::default();
     let mut header_record = Vec::new();
     wire::write(&header(), &mut header_record);
-    decoder.begin(&header(), &header_record, &mut Vec::new());
-    let mut push = |kind: &str, record: &[u8]| {
+    let header_record = Record::new(&header_record).unwrap();
+    decoder.begin(&header(), header_record, &mut Vec::new());
+    let mut push = |record: &[u8]| {
         let mut out = Vec::new();
-        decoder.push(kind, record, &mut out).unwrap();
+        let record = Record::new(record).unwrap();
+        decoder.push(record, &mut out).unwrap();
         out
     };
     // Forth and then further back.
@@ -54,7 +56,7 @@ fn times_follow_the_clock_in_force() {
                 realtime: Unix(realtime),
             };
             wire::write(&set, &mut record);
-            assert_eq!(push("clock", &record), record);
+            assert_eq!(push(&record), record);
         }
         let mut record = Vec::new();
         let raw = Raw {
@@ -64,7 +66,7 @@ fn times_follow_the_clock_in_force() {
             data: Bytes::from(&[1, 0, 0, 0][..]),
         };
         wire::write(&raw, &mut record);
-        let out = push("raw", &record);
+        let out = push(&record);
         let event: EventRecord = wire::read(&out).unwrap();
         told.push((event.seq, event.ts.0, event.unresolved.at.0));
     }

@@ -23,7 +23,9 @@ impl ProcessTable {
                 login: Login::from(thread),
                 setting: None,
                 ended: false,
+                told: None,
             };
+            self.changes_as_ancestor(thread.tid);
             self.threads.insert(thread.tid, state);
         }
         let mut process = ProcessState {

@@ -17,7 +17,11 @@ impl ProcessTable {
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
-        if let Some(former) = std::mem::replace(&mut process.ppid, ppid) {
+        let former = std::mem::replace(&mut process.ppid, ppid);
+        if former != ppid {
+            self.changes_as_ancestor(pid);
+        }
+        if let Some(former) = former {
             self.remove_child(former, pid);
         }
         if let Some(ppid) = ppid {

@@ -126,7 +126,9 @@ impl ProcessTable {
             login: caller.map(|caller| caller.login).unwrap_or_default(),
             setting: None,
             ended: false,
+            told: None,
         };
+        self.changes_as_ancestor(child);
         self.threads.insert(child, thread);
         if !is_thread {
             self.fork(record, parent, child, flags, cgroup.as_deref());
@@ -186,6 +188,7 @@ impl ProcessTable {
 
     fn rename(&mut self, record: &TaskRecord) {
         let comm = record.values.text(Value::Newcomm).map(<[u8]>::to_vec);
+        self.changes_as_ancestor(record.subject());
         self.threads.entry(record.subject()).or_default().comm = comm;
     }
 
@@ -213,6 +216,7 @@ impl ProcessTable {
         let old_tid = record.values.i32(Value::OldPid).filter(|&old| old != pid);
         self.ensure_leader(pid);
         if let Some(old_tid) = old_tid {
+            self.changes_as_ancestor(old_tid);
             let former = self.threads.remove(&old_tid);
             if let Some(leader) = self.threads.get_mut(&pid) {
                 leader.login = former.map(|former| former.login).unwrap_or_default();

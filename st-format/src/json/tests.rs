@@ -1,17 +1,17 @@
 use super::*;
-use crate::testing::{self, Pack, Random, pack};
+use crate::testing::{self, Pack, Random, bare, no_record, of, pack};
 
-fn pushed(kind: &str, record: &[u8]) -> Result<String, RecordError> {
+fn pushed(record: &[u8]) -> Result<String, RecordError> {
     let mut json = Json::default();
     let mut out = Vec::new();
-    json.begin(&testing::header(1_000, 50_000), b"", &mut out);
-    json.push(kind, record, &mut out)?;
+    json.begin(&testing::header(1_000, 50_000), no_record(), &mut out);
+    json.push(of(record), &mut out)?;
     Ok(String::from_utf8(out).unwrap())
 }
 
 /// The JSON of a record of an unknown kind with one field `k`, without what is around it.
 fn shown(value: Pack) -> String {
-    let line = pushed("x", &pack(&[("t", Pack::Str(b"x")), ("k", value)])).unwrap();
+    let line = pushed(&pack(&[("t", Pack::Str(b"x")), ("k", value)])).unwrap();
     serde_json::from_str::<serde_json::Value>(&line).expect("it is JSON");
     line.strip_prefix("{\"t\":\"x\",")
         .and_then(|line| line.strip_suffix("}\n"))
@@ -43,7 +43,7 @@ fn an_event_begins_with_what_readers_look_for() {
         ("old_path_status", Pack::Str(b"partial")),
     ]);
     assert_eq!(
-        pushed("event", &record).unwrap(),
+        pushed(&record).unwrap(),
         "{\"event\":\"rename\",\"ts\":1795362564123456789,\"seq\":3,\"cpu\":1,\
          \"process\":{\"tid\":7,\"comm\":\"mv\"},\
          \"path\":\"/b\",\"path_status\":\"complete\",\
@@ -60,7 +60,7 @@ fn a_field_t_further_on_is_a_field_like_others() {
         ("x", Pack::Int(2)),
     ]);
     assert_eq!(
-        pushed("event", &record).unwrap(),
+        pushed(&record).unwrap(),
         "{\"process\":{\"t\":1},\"x\":2}\n"
     );
 }
@@ -135,7 +135,7 @@ fn keys_that_are_no_strings_become_some() {
     );
     let record = b"\x82\xa1t\xa5event\x05\xc4\x01\xff";
     assert_eq!(
-        pushed("event", record).unwrap(),
+        pushed(record).unwrap(),
         "{\"5\":\"\u{fffd}\",\"5_bytes\":\"/w==\"}\n"
     );
 }
@@ -170,7 +170,7 @@ fn an_escape_sequence_cannot_command_the_terminal() {
 fn neither_can_one_in_a_key() {
     let record = pack(&[("t", Pack::Str(b"x")), ("\x1b\"\n", Pack::Nil)]);
     assert_eq!(
-        pushed("x", &record).unwrap(),
+        pushed(&record).unwrap(),
         "{\"t\":\"x\",\"\\u001b\\\"\\n\":null}\n"
     );
 }
@@ -200,7 +200,7 @@ fn a_gap_is_an_object_with_unix_times() {
         ("later", Pack::Int(1)),
     ]);
     assert_eq!(
-        pushed("lost", &record).unwrap(),
+        pushed(&record).unwrap(),
         "{\"t\":\"lost\",\"since\":50000,\"ts\":52000,\"until\":53000,\"cpu\":null,\"count\":12,\
          \"cause\":\"ring buffer\",\"later\":1}\n"
     );
@@ -210,13 +210,13 @@ fn a_gap_is_an_object_with_unix_times() {
 fn a_gap_has_the_time_of_the_clock_that_was_set_before() {
     let mut json = Json::default();
     let mut out = Vec::new();
-    json.begin(&testing::header(1_000, 50_000), b"", &mut out);
+    json.begin(&testing::header(1_000, 50_000), no_record(), &mut out);
     let clock = pack(&[
         ("t", Pack::Str(b"clock")),
         ("ts", Pack::Int(2_000)),
         ("realtime", Pack::Int(10_000)),
     ]);
-    json.push("clock", &clock, &mut out).unwrap();
+    json.push(of(&clock), &mut out).unwrap();
     let lost = pack(&[
         ("t", Pack::Str(b"lost")),
         ("since", Pack::Int(2_100)),
@@ -225,7 +225,7 @@ fn a_gap_has_the_time_of_the_clock_that_was_set_before() {
         ("count", Pack::Nil),
         ("cause", Pack::Str(b"ring buffer")),
     ]);
-    json.push("lost", &lost, &mut out).unwrap();
+    json.push(of(&lost), &mut out).unwrap();
     let line = String::from_utf8(out).unwrap();
     let start = "{\"t\":\"lost\",\"since\":10100,\"ts\":10300,";
     assert!(line.starts_with(start), "{line}");
@@ -234,7 +234,7 @@ fn a_gap_has_the_time_of_the_clock_that_was_set_before() {
 #[test]
 fn records_for_other_stages_do_not_appear() {
     for kind in ["mounts", "process", "fork", "walked", "dir", "end"] {
-        assert_eq!(pushed(kind, b"\x81\xa1t\xa1?").unwrap(), "");
+        assert_eq!(pushed(&bare(kind)).unwrap(), "");
     }
 }
 
@@ -248,17 +248,15 @@ fn nested(depth: usize) -> Vec<u8> {
 
 #[test]
 fn deep_nesting_cannot_overflow_the_stack() {
-    assert!(pushed("x", &nested(MAX_DEPTH - 1)).is_ok());
-    assert!(matches!(
-        pushed("x", &nested(MAX_DEPTH)),
-        Err(RecordError::DepthLimitExceeded)
-    ));
-    assert!(pushed("x", &nested(1_000_000)).is_err());
-    assert!(pushed("event", &nested(1_000_000)).is_err());
+    assert!(pushed(&nested(MAX_DEPTH - 1)).is_ok());
+    assert_eq!(pushed(&nested(MAX_DEPTH)), Err(RecordError::too_deep()));
+    assert!(pushed(&nested(1_000_000)).is_err());
+    let event = [b"\x82\xa1t\xa5event", &nested(1_000_000)[5..]].concat();
+    assert!(pushed(&event).is_err());
     let mut key = b"\x82\xa1t\xa1x".to_vec();
     key.extend([0x81; 1_000]);
     key.extend([0xc0; 1_002]);
-    assert!(pushed("x", &key).is_err(), "maps as keys of maps");
+    assert!(pushed(&key).is_err(), "maps as keys of maps");
 }
 
 #[test]
@@ -274,7 +272,7 @@ fn every_name_can_be_had_back_and_every_line_is_safe() {
                 Pack::Map(&[("comm", Pack::Str(comm.as_bytes()))]),
             ),
         ]);
-        let line = pushed("event", &record).unwrap();
+        let line = pushed(&record).unwrap();
         let seed = random.seed;
         let object: serde_json::Value = serde_json::from_str(&line).expect("it is JSON");
         assert_eq!(

@@ -1,13 +1,24 @@
 mod hostile;
 
 use super::*;
-use crate::testing::{self, Pack, Random, event, pack};
+use crate::testing::{self, Pack, Random, bare, event, no_record, of, pack};
 use st_pathtree::event::Bytes;
 use st_pathtree::event::{Actor, Attrib, Status};
 
+/// Appends the line of an event whose process has been read.
+fn render(text: &mut Text, event: &EventRecord, name: &[u8], out: &mut Vec<u8>) {
+    let columns = text.columns(event.event, &event.process);
+    text.line(event, name, Some(&event.process), &columns, out);
+}
+
 fn line(event: &EventRecord) -> String {
     let mut out = Vec::new();
-    Text::new(false, Vec::new()).event(event, event.event.name().as_bytes(), &mut out);
+    render(
+        &mut Text::new(false, Vec::new()),
+        event,
+        event.event.name().as_bytes(),
+        &mut out,
+    );
     String::from_utf8(out).unwrap()
 }
 
@@ -48,15 +59,15 @@ fn by(pid: Option<i32>, comm: Option<&'static [u8]>) -> String {
     line[37..].into()
 }
 
-fn pushed(kind: &str, record: &[u8]) -> String {
+fn pushed(record: &[u8]) -> String {
     let mut text = Text::new(false, Vec::new());
     let mut out = Vec::new();
     text.begin(
         &testing::header(1_000, 1_795_362_564_000_000_000),
-        b"",
+        no_record(),
         &mut out,
     );
-    text.push(kind, record, &mut out).unwrap();
+    text.push(of(record), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -78,8 +89,7 @@ fn layers_are_left_out_where_what_they_are_part_of_is_shown() {
         let mut text = Text::new(false, Vec::new()).layers(layers);
         let mut out = Vec::new();
         for (seq, layer_of) in [(2, Some(1)), (5, None), (6, Some(5)), (7, Some(6))] {
-            text.push("event", &record(seq, layer_of), &mut out)
-                .unwrap();
+            text.push(of(&record(seq, layer_of)), &mut out).unwrap();
         }
         assert_eq!(out.split(|&byte| byte == b'\n').count() - 1, lines);
     }
@@ -274,7 +284,12 @@ fn who_logged_in_is_shown_on_request() {
         ..at(Event::Delete, "/a")
     };
     let mut out = Vec::new();
-    Text::new(false, vec![Show::Loginuid]).event(&event, b"delete", &mut out);
+    render(
+        &mut Text::new(false, vec![Show::Loginuid]),
+        &event,
+        b"delete",
+        &mut out,
+    );
     let line = String::from_utf8(out).unwrap();
     assert!(line.ends_with(" /a loginuid=1000 session=3\n"), "{line}");
     assert_eq!(shown(&event), "/a");
@@ -344,7 +359,7 @@ fn a_gap_has_a_line() {
             ("cause", Pack::Str(b"ring buffer\n\x1b[2J")),
         ];
         fields.extend(until.map(|until| ("until", Pack::Int(until))));
-        pushed("lost", &testing::pack(&fields))
+        pushed(&testing::pack(&fields))
     };
     let lost = |cpu, count| lost_until(None, cpu, count);
     let start = format!("2026-11-22T15:49:24.000001Z lost     -{}", " ".repeat(24));
@@ -373,7 +388,7 @@ fn a_gap_has_a_line() {
 fn a_gap_has_the_time_of_the_clock_that_was_set_before() {
     let mut text = Text::default();
     let mut out = Vec::new();
-    text.begin(&testing::header(1_000, 50_000), b"", &mut out);
+    text.begin(&testing::header(1_000, 50_000), no_record(), &mut out);
     let lost = testing::pack(&[
         ("t", Pack::Str(b"lost")),
         ("since", Pack::Int(0)),
@@ -382,14 +397,14 @@ fn a_gap_has_the_time_of_the_clock_that_was_set_before() {
         ("count", Pack::Nil),
         ("cause", Pack::Str(b"ring buffer")),
     ]);
-    text.push("lost", &lost, &mut out).unwrap();
+    text.push(of(&lost), &mut out).unwrap();
     let clock = testing::pack(&[
         ("t", Pack::Str(b"clock")),
         ("ts", Pack::Int(1_000)),
         ("realtime", Pack::Int(3_600_000_000_000)),
     ]);
-    text.push("clock", &clock, &mut out).unwrap();
-    text.push("lost", &lost, &mut out).unwrap();
+    text.push(of(&clock), &mut out).unwrap();
+    text.push(of(&lost), &mut out).unwrap();
     let lines = String::from_utf8(out).unwrap();
     let times: Vec<_> = lines.lines().map(|line| &line[..27]).collect();
     assert_eq!(
@@ -413,25 +428,22 @@ fn later(name: &[u8], path: Pack) -> Vec<u8> {
 #[test]
 fn an_event_of_a_later_version_has_a_line() {
     let start = "1970-01-01T00:00:00.000000Z truncate ?[7]";
+    assert_eq!(pushed(&later(b"truncate", Pack::Nil)), format!("{start}\n"));
     assert_eq!(
-        pushed("event", &later(b"truncate", Pack::Nil)),
-        format!("{start}\n")
-    );
-    assert_eq!(
-        pushed("event", &later(b"truncate", Pack::Bin(b"/a"))),
+        pushed(&later(b"truncate", Pack::Bin(b"/a"))),
         format!("{start}{}/a\n", " ".repeat(21))
     );
 }
 
 #[test]
 fn the_name_of_a_later_event_cannot_command_the_terminal() {
-    assert!(pushed("event", &later(b"x\x1b[2J\n", Pack::Nil)).contains(r#" "x\x1b[2J\n" ?[7]"#));
+    assert!(pushed(&later(b"x\x1b[2J\n", Pack::Nil)).contains(r#" "x\x1b[2J\n" ?[7]"#));
 }
 
 #[test]
 fn other_records_have_no_line() {
     for kind in ["end", "mounts", "process", "walked", "dir", "not known yet"] {
-        assert_eq!(pushed(kind, b"\x81\xa1t\xa1?"), "");
+        assert_eq!(pushed(&bare(kind)), "");
     }
 }
 
@@ -441,7 +453,7 @@ fn an_unreadable_event_is_an_error() {
     let record = b"\x82\xa1t\xa5event\xa2ts\xa3now";
     assert!(
         Text::new(false, Vec::new())
-            .push("event", record, &mut out)
+            .push(of(record), &mut out)
             .is_err()
     );
     assert_eq!(out, b"");
@@ -451,7 +463,12 @@ fn an_unreadable_event_is_an_error() {
 fn colours_tell_classes_apart_and_leave_columns_alone() {
     let colored = |event: &EventRecord| {
         let mut out = Vec::new();
-        Text::new(true, Vec::new()).event(event, event.event.name().as_bytes(), &mut out);
+        render(
+            &mut Text::new(true, Vec::new()),
+            event,
+            event.event.name().as_bytes(),
+            &mut out,
+        );
         String::from_utf8(out).unwrap()
     };
     let time = "\x1b[2m2026-11-22T15:49:24.123456Z\x1b[0m";

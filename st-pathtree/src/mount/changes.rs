@@ -1,7 +1,7 @@
 //! Changes of a mount table: one mount after the other.
 
 use super::{Mount, MountTable};
-use std::collections::HashSet;
+use foldhash::HashSet;
 
 /// A mount that gets its place.
 #[derive(Debug, Clone, Default)]
@@ -110,7 +110,7 @@ impl MountTable {
 
     /// Takes the mounts that are on a mount, which may be in the table or not.
     pub fn take_tree(&mut self, id: u64) -> Self {
-        let mut ids = HashSet::from([id]);
+        let mut ids = HashSet::from_iter([id]);
         let mut taken = Self::default();
         if !self.mounts.iter().any(|mount| mount.parent_id == id) {
             return taken;

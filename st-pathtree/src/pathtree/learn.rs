@@ -29,8 +29,8 @@ impl PathTree {
         let (new, old) = (files.fs_path.as_ref(), files.old_fs_path.as_ref());
         let tree = self.trees.get_or_new(dev);
         let parent = new.and_then(|new| new.parent);
-        if parent.is_some_and(|parent| parent.subvolume.is_none()) {
-            tree.repeats |= self.resolver.kind(dev) == Some(BTRFS);
+        if !tree.repeats && parent.is_some_and(|parent| parent.subvolume.is_none()) {
+            tree.repeats = self.resolver.kind(dev) == Some(BTRFS);
         }
         if self.waiting.is_empty() {
             tree.settle(event.at().before(LONGEST_CALL));
@@ -91,8 +91,13 @@ impl PathTree {
                 }
             }
         }
-        self.request_for_unmet(dev, event.at());
-        self.request_below_moved(event.at());
+        let any_unmet = !tree.unmet.is_empty();
+        if any_unmet {
+            self.request_for_unmet(dev, event.at());
+        }
+        if !self.snapshot.moved().is_empty() {
+            self.request_below_moved(event.at());
+        }
     }
 
     /// Requests walks below the directories that were renamed and may come from where no walk

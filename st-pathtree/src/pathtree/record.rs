@@ -4,14 +4,14 @@ use crate::event::InputEvent;
 use st_decode::event::{Attach, Detach, Dir, Image, Namespace, Shutdown, Unload};
 use st_decode::record::{Lost, Mounts, Walked};
 use st_decode::stage::RecordError;
-use st_decode::wire;
+use st_decode::wire::Record;
 use std::collections::VecDeque;
 
 /// Bytes of records that may wait.
 const MAX_WAITING: usize = 64 << 20;
 
 /// A record, as far as st-pathtree reads it.
-pub(super) enum Record<'a> {
+pub(super) enum Input<'a> {
     Event(InputEvent<'a>),
     /// What an event did to directories that is told later.
     Change(InputEvent<'a>),
@@ -30,22 +30,22 @@ pub(super) enum Record<'a> {
     Other,
 }
 
-impl<'a> Record<'a> {
-    /// Reads a record of a kind.
-    pub(super) fn read(kind: &str, record: &'a [u8]) -> Result<Self, RecordError> {
-        Ok(match kind {
-            "event" => Self::Event(wire::read(record)?),
-            "change" => Self::Change(wire::read(record)?),
-            "image" => Self::Image(wire::read(record)?),
-            "unload" => Self::Unload(wire::read(record)?),
-            "dir" => Self::Dir(wire::read(record)?),
-            "shutdown" => Self::Shutdown(wire::read(record)?),
-            "mounts" => Self::Mounts(wire::read(record)?),
-            "attach" => Self::Attach(wire::read(record)?),
-            "detach" => Self::Detach(wire::read(record)?),
-            "namespace" => Self::Namespace(wire::read(record)?),
-            "walked" => Self::Walked(wire::read(record)?),
-            "lost" => Self::Lost(wire::read(record)?),
+impl<'a> Input<'a> {
+    /// Reads a record.
+    pub(super) fn read(record: Record<'a>) -> Result<Self, RecordError> {
+        Ok(match record.kind() {
+            "event" => Self::Event(record.read()?),
+            "change" => Self::Change(record.read()?),
+            "image" => Self::Image(record.read()?),
+            "unload" => Self::Unload(record.read()?),
+            "dir" => Self::Dir(record.read()?),
+            "shutdown" => Self::Shutdown(record.read()?),
+            "mounts" => Self::Mounts(record.read()?),
+            "attach" => Self::Attach(record.read()?),
+            "detach" => Self::Detach(record.read()?),
+            "namespace" => Self::Namespace(record.read()?),
+            "walked" => Self::Walked(record.read()?),
+            "lost" => Self::Lost(record.read()?),
             "end" => Self::End,
             _ => Self::Other,
         })

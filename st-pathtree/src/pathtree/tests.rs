@@ -1,11 +1,12 @@
 mod change;
 
 use super::*;
-use crate::event::Status;
+use crate::event::{Bytes, Paths, Status};
 use st_decode::event::{Dir, EventRecord, FsPath, Inode, Unresolved};
 use st_decode::record::{End, Hook, Lost, MAGIC, Mounts, VERSION, Walked};
 use st_decode::time::Monotonic;
 use st_decode::vocabulary::{Role, Why};
+use st_decode::wire;
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::rc::Rc;
@@ -128,12 +129,18 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     let mut told = Vec::new();
     while let Some(length) = wire::value_len(rest).unwrap() {
         let (record, after) = rest.split_at(length);
-        let event = wire::kind(record) == Some("event");
-        told.push(event.then(|| wire::read::<crate::event::EventRecord>(record).unwrap().seq));
+        let record = Record::new(record).unwrap();
+        let event = record.kind() == "event";
+        told.push(event.then(|| record.read::<crate::event::EventRecord>().unwrap().seq));
         rest = after;
     }
     let expected: Vec<_> = (0..EVENTS).map(Some).collect();
     assert_eq!(told, [&[None], &expected[..], &[None]].concat());
+}
+
+/// A record for who does not look at it.
+fn no_record() -> Record<'static> {
+    Record::new(b"\x81\xa1t\xa6header").unwrap()
 }
 
 fn record(value: &impl serde::Serialize) -> Vec<u8> {
@@ -144,8 +151,8 @@ fn record(value: &impl serde::Serialize) -> Vec<u8> {
 
 /// What the stage writes for a record.
 fn push(tree: &mut PathTree, record: &[u8]) -> Vec<u8> {
-    let (kind, mut out) = (wire::kind(record).unwrap(), Vec::new());
-    tree.push(kind, record, &mut out).unwrap();
+    let mut out = Vec::new();
+    tree.push(Record::new(record).unwrap(), &mut out).unwrap();
     while tree.drain(&mut out) {}
     out
 }
@@ -165,7 +172,7 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
         ..header()
     };
     let mut out = Vec::new();
-    tree.begin(&header, &[], &mut out);
+    tree.begin(&header, no_record(), &mut out);
     let mut push = |record: &[u8]| push(&mut tree, record);
     let inode = |subvolume, ino| Inode {
         subvolume: Some(subvolume),
@@ -216,10 +223,10 @@ fn a_subvolume_that_the_snapshot_did_not_meet_is_looked_for() {
     // The walk meets one of them. The event in the other one waits on.
     let told = push(&walked(1, false));
     assert_eq!(*asked.borrow(), [b"/w"]);
-    assert_eq!(wire::kind(&told), Some("event"));
-    assert_eq!(wire::value_len(&told).unwrap(), Some(told.len()));
+    assert_eq!(Record::new(&told).unwrap().kind(), "event");
     let told = push(&walked(5, true));
-    assert_eq!(wire::kind(&told), Some("event"));
+    let length = wire::value_len(&told).unwrap().unwrap();
+    assert_eq!(Record::new(&told[..length]).unwrap().kind(), "event");
     // A walk for a subvolume is requested once.
     push(&event(UNMET));
     assert_eq!(asked.borrow().len(), 1);
@@ -231,7 +238,7 @@ fn what_is_told_within_a_gap_is_not_trusted() {
     const DEV: &str = "8:1";
     let watch = Watch::parse(b"all=/w").unwrap();
     let mut tree = PathTree::new(vec![watch], None);
-    tree.begin(&header(), &[], &mut Vec::new());
+    tree.begin(&header(), no_record(), &mut Vec::new());
     let inode = |ino| Inode {
         subvolume: None,
         ino,
@@ -281,10 +288,11 @@ fn what_is_told_within_a_gap_is_not_trusted() {
         let mut paths = Vec::new();
         while let Some(length) = wire::value_len(stream).unwrap() {
             let (record, after) = stream.split_at(length);
-            if wire::kind(record) == Some("event") {
+            let record = Record::new(record).unwrap();
+            if record.kind() == "event" {
                 let Paths {
                     path, path_status, ..
-                } = wire::read(record).unwrap();
+                } = record.read().unwrap();
                 paths.push((String::from_utf8_lossy(&path).into(), path_status));
             }
             stream = after;

@@ -1,8 +1,8 @@
 //! The trees of all file systems.
 
 use crate::tree::Tree;
+use foldhash::HashMap;
 use st_decode::time::Monotonic;
-use std::collections::HashMap;
 
 /// The tree of each file system, by its device.
 #[derive(Default)]

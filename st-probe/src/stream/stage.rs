@@ -13,7 +13,7 @@ use crate::stream::input::Input;
 use crate::stream::record::{End, Header, MAGIC, VERSION};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::Why;
-use crate::stream::wire::{self, Reader};
+use crate::stream::wire::{self, Reader, Record};
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ pub const CUT: u8 = 4;
 pub const LARGE: usize = 256 << 10;
 
 /// Why a record of a known kind could not be processed.
-pub type RecordError = rmp_serde::decode::Error;
+pub type RecordError = wire::Error;
 
 /// What a stage does with records; [`run`] reads its input and writes its output.
 pub trait Stage {
@@ -44,13 +44,13 @@ pub trait Stage {
     const LINES: bool = false;
 
     /// Takes the header of a stream. `record` is the same header, encoded.
-    fn begin(&mut self, header: &Header, record: &[u8], out: &mut Vec<u8>);
+    fn begin(&mut self, header: &Header, record: Record, out: &mut Vec<u8>);
 
     /// Takes a record after the header, and appends the stage's output to `out`, unless
     /// [`Stage::drain`] does.
     ///
-    /// `kind` is the record's `t`. The error says why a record of a known kind cannot be read.
-    fn push(&mut self, kind: &str, record: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError>;
+    /// The error says why a record of a known kind cannot be read.
+    fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError>;
 
     /// Appends to `out` the rest of the output for the last record. One record may cause
     /// output that is many times as long as the whole input, so this appends about [`LARGE`] bytes
@@ -74,7 +74,7 @@ pub trait Stage {
 
 /// Appends the header to `out` with `stage` added to the stages that the stream has passed.
 /// `record` is the same header, encoded.
-pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8>) {
+pub fn pass_header(header: &Header, record: Record, stage: &str, out: &mut Vec<u8>) {
     #[derive(serde::Serialize)]
     #[serde(tag = "t", rename = "header")]
     struct Passed {
@@ -84,7 +84,7 @@ pub fn pass_header(header: &Header, record: &[u8], stage: &str, out: &mut Vec<u8
     stages.push(stage.to_owned());
     let mut passed = Vec::new();
     wire::write(&Passed { stages }, &mut passed);
-    wire::merge(record, &["stages"], wire::fields(&passed), out);
+    wire::merge(record.bytes(), &["stages"], wire::fields(&passed), out);
 }
 
 /// Runs a stage from standard input to standard output, after the process has given up the
@@ -256,9 +256,10 @@ pub fn run<S: Stage>(
         };
         let mut record = Vec::new();
         wire::write(&end, &mut record);
-        stage
-            .push("end", &record, &mut out)
-            .expect("a record of our own is readable");
+        Record::new(&record)
+            .map(|record| stage.push(record, &mut out))
+            .expect("a record of our own is one")
+            .expect("and is readable");
         drain(stage, &mut out, &mut output)?;
     }
     output.write_all(&out)?;
@@ -296,15 +297,16 @@ struct State {
 fn step<S: Stage>(
     stage: &mut S,
     state: &mut State,
-    record: &[u8],
+    record: Record,
     offset: u64,
     out: &mut Vec<u8>,
     say: &mut dyn FnMut(String),
 ) -> Result<(), String> {
-    let kind = wire::kind(record).unwrap_or_default();
+    let kind = record.kind();
     let result = match kind {
         "header" => {
-            let header = wire::read::<Header>(record)
+            let header = record
+                .read::<Header>()
                 .map_err(|error| format!("unreadable header: {error}"))?;
             check_header::<S>(&header)?;
             state.begun = true;
@@ -312,10 +314,10 @@ fn step<S: Stage>(
             stage.begin(&header, record, out);
             Ok(())
         }
-        "end" => wire::read::<End>(record).and_then(|end| {
+        "end" => record.read::<End>().and_then(|end| {
             state.ended = true;
             state.whole &= end.why != Why::Cut;
-            stage.push(kind, record, out)
+            stage.push(record, out)
         }),
         _ if !state.begun => {
             return Err(format!(
@@ -324,7 +326,7 @@ fn step<S: Stage>(
         }
         _ => {
             state.ended = false;
-            stage.push(kind, record, out)
+            stage.push(record, out)
         }
     };
     if let Err(error) = result {

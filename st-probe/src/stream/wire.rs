@@ -5,13 +5,25 @@
 //! are is told in [`crate::record`]; MessagePack is specified in
 //! <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 
+mod copy;
+mod index;
+mod memo;
+mod read;
 mod value;
+mod write;
 
+pub use copy::Copy;
+pub use index::{Entries, Entry, Record, entries};
+pub use memo::Memo;
 pub use value::{Value, split, value_len};
 
-use rmp::Marker;
+use index::Index;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, Read};
-use value::{Measure, split_map, split_str};
+use std::marker::PhantomData;
+use value::split_map;
 
 /// The largest record accepted, in bytes; a longer one counts as corruption.
 pub const MAX_RECORD: usize = 16 << 20;
@@ -28,8 +40,8 @@ pub enum Malformed {
     TooLong,
 }
 
-impl std::fmt::Display for Malformed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotARecord => f.write_str("this is not a SysTracer record"),
             Self::TooLong => write!(f, "a record announces more than {MAX_RECORD} bytes"),
@@ -37,51 +49,45 @@ impl std::fmt::Display for Malformed {
     }
 }
 
-/// The kind of a record: the value of its first key, `t`.
-pub fn kind(record: &[u8]) -> Option<&str> {
-    let (entries, rest) = split_map(record)?;
-    let (key, rest) = split_str(rest)?;
-    if entries == 0 || key != b"t" {
-        return None;
+/// Why a value is not one of the type that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(String);
+
+impl Error {
+    /// What is left of the input is not a whole value.
+    pub fn cut() -> Self {
+        Self("a value is cut or not MessagePack".into())
     }
-    let (kind, _) = split_str(rest)?;
-    std::str::from_utf8(kind).ok()
+
+    /// Arrays or maps are nested more deeply than anybody needs.
+    pub fn too_deep() -> Self {
+        Self("arrays or maps are nested too deeply".into())
+    }
 }
 
-/// One entry of a record.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
-    /// The bytes of the string that is its key; none, if the key is no string.
-    pub name: &'a [u8],
-    /// Its key, encoded.
-    pub key: &'a [u8],
-    /// Its value, encoded.
-    pub value: &'a [u8],
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
-/// The entries of a whole record, as [`Reader::take`] gives it.
-pub fn entries(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
-    let (mut left, mut rest) = split_map(record).unwrap_or((0, &[]));
-    std::iter::from_fn(move || {
-        left = left.checked_sub(1)?;
-        let (key, after) = rest.split_at(value_len(rest).ok()??);
-        let (value, after) = after.split_at(value_len(after).ok()??);
-        rest = after;
-        let name = split_str(key).map_or(&[][..], |(name, _)| name);
-        Some(Entry { name, key, value })
-    })
+impl std::error::Error for Error {}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(what: T) -> Self {
+        Self(what.to_string())
+    }
+}
+
+impl serde::ser::Error for Error {
+    fn custom<T: fmt::Display>(what: T) -> Self {
+        Self(what.to_string())
+    }
 }
 
 /// The entries of a record without its `t`.
 pub fn fields(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     entries(record).filter(|entry| entry.name != b"t")
-}
-
-/// The bytes of the string that is the value of the entry `name` of a record.
-pub fn text<'a>(record: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let entry = entries(record).find(|entry| entry.name == name.as_bytes())?;
-    let (text, _) = split_str(entry.value)?;
-    Some(text)
 }
 
 /// Appends `record` (or any map) to `out`, without its entries whose names are in `without`,
@@ -94,20 +100,14 @@ pub fn merge<'a>(
 ) {
     let kept =
         entries(record).filter(|entry| !without.iter().any(|name| name.as_bytes() == entry.name));
-    let start = out.len();
-    out.push(0);
-    let mut count = 0u32;
+    let (mut count, mut merged) = (0, Vec::new());
     for entry in kept.chain(more) {
-        out.extend_from_slice(entry.key);
-        out.extend_from_slice(entry.value);
+        merged.extend_from_slice(entry.key);
+        merged.extend_from_slice(entry.value);
         count += 1;
     }
-    if count < 16 {
-        out[start] = Marker::FixMap(count as u8).to_u8();
-    } else {
-        let [a, b, c, d] = count.to_be_bytes();
-        out.splice(start..=start, [Marker::Map32.to_u8(), a, b, c, d]);
-    }
+    write::map_len(count, out);
+    out.extend(merged);
 }
 
 /// Appends a map to `out`, with the entries of the map `more` at its end. If one of the two is
@@ -117,23 +117,100 @@ pub fn append(map: &[u8], more: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(map);
         return;
     };
-    out.push(Marker::Map32.to_u8());
-    out.extend(((count + added) as u32).to_be_bytes());
+    write::map_len((count + added) as usize, out);
     out.extend_from_slice(entries);
     out.extend_from_slice(more);
 }
 
 /// Appends `value` to `out` as a record: a map from the names of its fields to their values.
-pub fn write<T: serde::Serialize>(value: &T, out: &mut Vec<u8>) {
-    rmp_serde::encode::write_named(out, value)
-        .expect("a Vec takes every byte, our records every field");
+pub fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    write::value(value, out).expect("each type of a record can be written");
 }
 
-/// Reads those fields of a record that `T` knows.
-pub fn read<'a, T: serde::Deserialize<'a>>(
-    record: &'a [u8],
-) -> Result<T, rmp_serde::decode::Error> {
-    rmp_serde::from_slice(record)
+/// Reads those fields of a record, or of any map, that `T` knows.
+pub fn read<'a, T: Deserialize<'a>>(record: &'a [u8]) -> Result<T, Error> {
+    read::value(record)
+}
+
+/// Tells our reader and writer that a value is [`Encoded`].
+const ENCODED: &str = "$encoded";
+
+/// A value of a type, encoded: what is copied from one record to others need not be read, and what
+/// many records have need be written once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded<'a, T> {
+    bytes: Cow<'a, [u8]>,
+    of: PhantomData<T>,
+}
+
+impl<'a, T> Encoded<'a, T> {
+    /// Bytes that are one value: see [`encode`].
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes: Cow::Borrowed(bytes),
+            of: PhantomData,
+        }
+    }
+
+    /// The value, encoded.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Reads the value.
+    pub fn read<'b>(&'b self) -> Result<T, Error>
+    where
+        T: Deserialize<'b>,
+    {
+        read::value(&self.bytes)
+    }
+}
+
+impl<T: Serialize> From<&T> for Encoded<'_, T> {
+    fn from(value: &T) -> Self {
+        let mut bytes = Vec::new();
+        write(value, &mut bytes);
+        Self {
+            bytes: Cow::Owned(bytes),
+            of: PhantomData,
+        }
+    }
+}
+
+impl<T: Serialize + Default> Default for Encoded<'_, T> {
+    fn default() -> Self {
+        Self::from(&T::default())
+    }
+}
+
+impl<T> Serialize for Encoded<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct AsIs<'a>(&'a [u8]);
+        impl Serialize for AsIs<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(self.0)
+            }
+        }
+        serializer.serialize_newtype_struct(ENCODED, &AsIs(&self.bytes))
+    }
+}
+
+impl<'de: 'a, 'a, T> Deserialize<'de> for Encoded<'a, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsIs<T>(PhantomData<T>);
+        impl<'de, T> de::Visitor<'de> for AsIs<T> {
+            type Value = Encoded<'de, T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Encoded::new(bytes))
+            }
+        }
+        deserializer.deserialize_newtype_struct(ENCODED, AsIs(PhantomData))
+    }
 }
 
 /// Splits a byte stream into records.
@@ -146,33 +223,28 @@ pub struct Reader {
     start: usize,
     end: usize,
     offset: u64,
-    /// How far the record at `start` has been measured.
-    measured: Measure,
+    /// The record at `start`, as far as it has come; after it was taken, the one before `start`.
+    index: Index,
+    is_taken: bool,
 }
 
 impl Reader {
     /// The next record, or `None` if it has not been read as a whole: then [`Reader::fill`] must
     /// be called.
-    pub fn take(&mut self) -> Result<Option<&[u8]>, Malformed> {
+    pub fn take(&mut self) -> Result<Option<Record<'_>>, Malformed> {
+        if std::mem::take(&mut self.is_taken) {
+            self.index.reset();
+        }
         let bytes = &self.buffer[self.start..self.end];
-        let Some(&first) = bytes.first() else {
+        let Some(length) = self.index.resume(bytes)? else {
             return Ok(None);
         };
-        match Marker::from_u8(first) {
-            Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {}
-            _ => return Err(Malformed::NotARecord),
-        }
-        let Some(len) = self.measured.resume(bytes)? else {
-            return Ok(None);
-        };
-        if kind(&bytes[..len]).is_none() {
-            return Err(Malformed::NotARecord);
-        }
-        self.measured = Measure::default();
-        let start = self.start;
-        self.start += len;
-        self.offset += len as u64;
-        Ok(Some(&self.buffer[start..start + len]))
+        let record = self.index.record(&bytes[..length]);
+        let record = record.ok_or(Malformed::NotARecord)?;
+        self.is_taken = true;
+        self.start += length;
+        self.offset += length as u64;
+        Ok(Some(record))
     }
 
     /// Reads once from `input`. False: `input` has ended.
@@ -211,100 +283,4 @@ impl Reader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RECORD: &[u8] = b"\x82\xa1t\xa1x\xa1n\x07";
-
-    #[test]
-    fn takes_records_however_they_are_cut_into_reads() {
-        let stream = [RECORD, b"\x81\xa1t\xa1y", RECORD].concat();
-        for size in 1..stream.len() {
-            let mut reader = Reader::default();
-            let mut taken = Vec::new();
-            for mut part in stream.chunks(size) {
-                while reader.fill(&mut part).unwrap() {
-                    while let Some(record) = reader.take().unwrap() {
-                        taken.push(kind(record).unwrap().to_owned());
-                    }
-                }
-            }
-            assert_eq!(taken, ["x", "y", "x"], "in reads of {size}");
-            assert_eq!(
-                (reader.offset(), reader.pending()),
-                (stream.len() as u64, 0)
-            );
-        }
-    }
-
-    #[test]
-    fn measures_no_byte_of_a_record_twice() {
-        const NILS: usize = 1000;
-        let mut record = b"\x82\xa1t\xa1x\xa1n\xdd".to_vec();
-        record.extend((NILS as u32).to_be_bytes());
-        let head = record.len();
-        record.resize(head + NILS, 0xc0);
-        let mut reader = Reader::default();
-        for part in record.chunks(7) {
-            assert_eq!(reader.take(), Ok(None));
-            // What has been measured is no longer looked at.
-            let Reader { buffer, end, .. } = &mut reader;
-            if *end > head {
-                buffer[head..*end].fill(0xc1);
-            }
-            assert!(reader.fill(&mut &part[..]).unwrap());
-        }
-        assert_eq!(reader.take().unwrap().map(<[u8]>::len), Some(record.len()));
-        assert_eq!(reader.take(), Ok(None));
-    }
-
-    #[test]
-    fn refuses_what_is_no_record() {
-        for bytes in [
-            &b"hello"[..],
-            b"\xc1",
-            b"\x80",
-            b"\x81\x01\x02",
-            b"\x81\xa1t\x01",
-        ] {
-            let mut reader = Reader::default();
-            reader.fill(&mut &bytes[..]).unwrap();
-            assert_eq!(reader.take(), Err(Malformed::NotARecord), "{bytes:x?}");
-        }
-    }
-
-    #[test]
-    fn refuses_an_announced_gigabyte_before_it_arrives() {
-        assert_eq!(
-            value_len(b"\x81\xa1t\xc6\x40\x00\x00\x00"),
-            Err(Malformed::TooLong)
-        );
-        assert_eq!(value_len(b"\xdd\xff\xff\xff\xff"), Err(Malformed::TooLong));
-    }
-
-    #[test]
-    fn appends_the_entries_of_a_map() {
-        let mut out = Vec::new();
-        append(b"\x81\xa1a\x01", b"\xde\x00\x01\xa1b\x02", &mut out);
-        let names: Vec<_> = entries(&out)
-            .map(|entry| (entry.name, entry.value))
-            .collect();
-        assert_eq!(names, [(&b"a"[..], &b"\x01"[..]), (b"b", b"\x02")]);
-        assert_eq!(value_len(&out), Ok(Some(out.len())));
-        out.clear();
-        append(b"\xc0", b"\x80", &mut out);
-        assert_eq!(out, b"\xc0");
-    }
-
-    #[test]
-    fn merges_and_keeps_what_it_does_not_know() {
-        let mut out = Vec::new();
-        merge(
-            b"\x84\xa1t\xa1x\xa1a\x01\xa1u\x91\x02\x07\xc0",
-            &["a"],
-            fields(b"\x82\xa1t\xa1x\xa1b\x03"),
-            &mut out,
-        );
-        assert_eq!(out, b"\x84\xa1t\xa1x\xa1u\x91\x02\x07\xc0\xa1b\x03");
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use anyhow::{Context, Error, Result, bail};
 use nix::unistd::{gettid, unlink};
 use st_probe::record::{End, Header, Lost, Raw};
 use st_probe::time::Monotonic;
-use st_probe::wire::{self, Reader};
+use st_probe::wire::Reader;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -134,14 +134,14 @@ impl Stream {
                 }
                 break;
             };
-            match wire::kind(record).unwrap_or_default() {
+            match record.kind() {
                 "header" => {
-                    for hook in wire::read::<Header>(record)?.hooks {
+                    for hook in record.read::<Header>()?.hooks {
                         names.insert(hook.id, format!("{} {}", hook.subject, hook.role));
                     }
                 }
                 "raw" => {
-                    let raw: Raw = wire::read(record)?;
+                    let raw: Raw = record.read()?;
                     in_order(raw.ts)?;
                     let tid = raw.data[4..8].try_into().map(i32::from_ne_bytes)?;
                     let name = names
@@ -152,10 +152,10 @@ impl Stream {
                     }
                 }
                 "lost" => {
-                    lost.push(wire::read(record)?);
+                    lost.push(record.read()?);
                     in_order(lost[lost.len() - 1].ts)?;
                 }
-                "end" => end = Some(wire::read(record)?),
+                "end" => end = Some(record.read()?),
                 _ => {}
             }
         }

@@ -27,7 +27,12 @@ fn no_event_commands_the_terminal_or_forges_a_line() {
             ..event(kinds[random.below(kinds.len())])
         };
         let mut out = Vec::new();
-        Text::new(false, Vec::new()).event(&event, &random.name(), &mut out);
+        render(
+            &mut Text::new(false, Vec::new()),
+            &event,
+            &random.name(),
+            &mut out,
+        );
         let seed = random.seed;
         let line = String::from_utf8(out).unwrap();
         let line = line.strip_suffix('\n').expect("a line");

@@ -76,8 +76,8 @@ fn in_mount() -> Unresolved<'static> {
 fn push(tree: &mut PathTree, value: &impl serde::Serialize) -> Vec<u8> {
     let (mut record, mut out) = (Vec::new(), Vec::new());
     wire::write(value, &mut record);
-    let kind = wire::kind(&record).unwrap();
-    tree.push(kind, &record, &mut out).unwrap();
+    let record = Record::new(&record).unwrap();
+    tree.push(record, &mut out).unwrap();
     while tree.drain(&mut out) {}
     out
 }
@@ -100,7 +100,7 @@ fn a_rename_is_known_at_once_and_followed_once() {
         snapshot: false,
         ..header()
     };
-    tree.begin(&header, &[], &mut Vec::new());
+    tree.begin(&header, no_record(), &mut Vec::new());
     push(
         &mut tree,
         &Mounts {

@@ -113,7 +113,7 @@ fn the_first_records_are_all_tables() {
     let mut records = wire::Reader::default();
     records.fill(&mut &out[..]).unwrap();
     while let Some(record) = records.take().unwrap() {
-        let mounts: record::Mounts = wire::read(record).unwrap();
+        let mounts: record::Mounts = record.read().unwrap();
         assert_eq!((mounts.since, mounts.attempts), (mounts.ts, 0));
         read.push((mounts.ns, mounts.mountinfo.to_vec()));
     }

@@ -184,7 +184,7 @@ pub fn value_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
 
 /// The bytes of a value, its marker included, and how many values follow them that it contains,
 /// by its marker, if that tells both; else no bytes.
-static FIXED: [(u8, u8); 256] = {
+pub(super) static FIXED: [(u8, u8); 256] = {
     let mut lengths = [(0, 0); 256];
     let mut byte = 0;
     while byte < 256 {
