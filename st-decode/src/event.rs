@@ -27,7 +27,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use st_probe::record::{Bytes, Ids};
 use st_probe::time::{Monotonic, Unix};
 use st_probe::vocabulary::Event;
-use st_probe::wire::Encoded;
+use st_probe::wire::{Blank, Encoded};
 
 /// `t` = `event`: an operation that succeeded (or, for `connect`, was tried).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -207,7 +207,8 @@ impl<'de> Deserialize<'de> for Inode {
                 })
             }
         }
-        deserializer.deserialize_any(Either)
+        // Mostly it is a number.
+        deserializer.deserialize_u64(Either)
     }
 }
 
@@ -410,6 +411,10 @@ pub struct Actor<'a> {
     /// The container that the cgroup names: see [`crate::container`].
     #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
     pub container: Option<Bytes<'a>>,
+}
+
+impl Blank for Actor<'_> {
+    const ENCODED: &'static [u8] = b"\x81\xa3tid\x00";
 }
 
 /// A process that an event's process descends from.

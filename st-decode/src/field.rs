@@ -8,8 +8,8 @@ use st_probe::vocabulary::{Order, Series, Value};
 /// Where one value of a record is.
 #[derive(Debug, Clone, Copy)]
 struct FieldLocation {
-    offset: usize,
-    size: usize,
+    offset: u16,
+    size: u16,
     signed: bool,
     /// Whether the field is a `__data_loc`, which tells where a string is.
     is_data_loc: bool,
@@ -22,6 +22,9 @@ struct LevelLocation {
     level: usize,
     location: FieldLocation,
 }
+
+/// The most names of a chain that are read: more than any kernel's probe can fetch.
+const MAX_NAMES: usize = 16;
 
 /// A chain of names, as a path within its file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,9 +65,9 @@ pub struct Layout {
     /// The names of a cgroup, its own first.
     cgroups: Vec<FieldLocation>,
     /// The offset of the first [`Series::Word`].
-    words: Option<usize>,
+    words: Option<u16>,
     /// The offset of the first [`Series::Addr6`].
-    addr6: Option<usize>,
+    addr6: Option<u16>,
 }
 
 impl Layout {
@@ -84,8 +87,8 @@ impl Layout {
     fn add(&mut self, field: &record::Field) {
         let is_data_loc = field.ctype.starts_with("__data_loc");
         let location = FieldLocation {
-            offset: usize::from(field.offset),
-            size: usize::from(field.size),
+            offset: field.offset,
+            size: field.size,
             signed: field.signed,
             is_data_loc,
         };
@@ -208,9 +211,9 @@ impl<'a> Values<'a> {
     /// The chain of names. `None` if not even the first name is known.
     pub fn chain(&self) -> Option<Chain> {
         let is_detached = self.is_detached();
-        let most = if is_detached { 1 } else { usize::MAX };
-        let mut names = Vec::with_capacity(self.layout.names.len());
-        let mut is_whole = false;
+        let most = if is_detached { 1 } else { MAX_NAMES };
+        let mut list: [&[u8]; MAX_NAMES] = [b""; MAX_NAMES];
+        let (mut count, mut is_whole) = (0, false);
         for location in self.layout.names.iter().take(most) {
             match self.string(*location) {
                 Some(b"/") => {
@@ -218,9 +221,13 @@ impl<'a> Values<'a> {
                     break;
                 }
                 Some(b"") | None => break,
-                Some(name) => names.push(name),
+                Some(name) => {
+                    list[count] = name;
+                    count += 1;
+                }
             }
         }
+        let mut names = &list[..count];
         let mut chain = Chain {
             own: self.u64(Value::Ino).map(|ino| self.inode(0, ino)),
             ..Chain::default()
@@ -235,10 +242,10 @@ impl<'a> Values<'a> {
             let known = levels.filter(|&level| level > 0 && level < names.len());
             if let Some(level) = known.max() {
                 chain.top = self.inode_at(level);
-                names.truncate(level + 1);
+                names = &names[..=level];
             }
         }
-        chain.path = path(&names, is_whole);
+        chain.path = path(names, is_whole);
         (!chain.path.is_empty()).then_some(chain)
     }
 
@@ -282,11 +289,13 @@ impl<'a> Values<'a> {
     }
 
     fn bytes(&self, location: FieldLocation) -> Option<&'a [u8]> {
-        (self.data).get(location.offset..location.offset + location.size)
+        let offset = usize::from(location.offset);
+        (self.data).get(offset..offset + usize::from(location.size))
     }
 
-    fn array<const COUNT: usize>(&self, offset: usize) -> Option<[u8; COUNT]> {
-        self.data.get(offset..offset + COUNT)?.try_into().ok()
+    fn array<const COUNT: usize>(&self, offset: u16) -> Option<[u8; COUNT]> {
+        let rest = self.data.get(usize::from(offset)..)?;
+        rest.first_chunk().copied()
     }
 }
 

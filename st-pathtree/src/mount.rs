@@ -376,8 +376,10 @@ pub fn below<'a>(path: &'a [u8], above: &[u8]) -> Option<&'a [u8]> {
     if above.is_empty() {
         return None;
     }
-    let rest = path.strip_prefix(above)?;
-    (rest.is_empty() || rest[0] == b'/').then_some(rest)
+    // Mostly this alone tells.
+    let rest = path.get(above.len()..)?;
+    let ends_a_name = rest.first().is_none_or(|&byte| byte == b'/');
+    (ends_a_name && path.starts_with(above)).then_some(rest)
 }
 
 /// The path that is `rest` below `point`.

@@ -144,7 +144,7 @@ pub struct Encoded<'a, T> {
 }
 
 impl<'a, T> Encoded<'a, T> {
-    /// Bytes that are one value: see [`encode`].
+    /// Bytes that are one value.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self {
             bytes: Cow::Borrowed(bytes),
@@ -177,9 +177,15 @@ impl<T: Serialize> From<&T> for Encoded<'_, T> {
     }
 }
 
-impl<T: Serialize + Default> Default for Encoded<'_, T> {
+/// A type whose default value need not be encoded anew each time.
+pub trait Blank {
+    /// The default value, encoded.
+    const ENCODED: &'static [u8];
+}
+
+impl<T: Blank> Default for Encoded<'_, T> {
     fn default() -> Self {
-        Self::from(&T::default())
+        Self::new(T::ENCODED)
     }
 }
 
@@ -256,7 +262,9 @@ impl Reader {
             self.start = 0;
         }
         if self.buffer.len() < self.end + CHUNK {
-            self.buffer.resize(self.end + CHUNK, 0);
+            let mut larger = vec![0; self.end + CHUNK];
+            larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
+            self.buffer = larger;
         }
         loop {
             match input.read(&mut self.buffer[self.end..]) {

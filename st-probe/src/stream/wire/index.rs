@@ -63,8 +63,11 @@ impl<'a> Record<'a> {
     fn begin(bytes: &'a [u8]) -> Option<Self> {
         let (entries, rest) = split_map(bytes)?;
         let first = bytes.len() - rest.len();
-        let (key, rest) = split_str(rest)?;
-        if entries == 0 || key != b"t" {
+        let rest = match rest {
+            [0xa1, b't', rest @ ..] => rest,
+            _ => split_str(rest).filter(|(key, _)| key == b"t")?.1,
+        };
+        if entries == 0 {
             return None;
         }
         let (kind, _) = split_str(rest)?;
@@ -137,20 +140,20 @@ pub struct Entries<'a> {
 impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
 
-    #[inline]
+    // It is run for each entry of each record.
+    #[inline(always)]
     fn next(&mut self) -> Option<Entry<'a>> {
+        let at = self.at;
         let (value, end) = match self.places.next() {
             Some(place) => (place.value as usize, place.end as usize),
-            None if self.at >= self.bytes.len() => return None,
-            None => {
-                let value = self.at + value_len(&self.bytes[self.at..]).ok()??;
-                (value, value + value_len(self.bytes.get(value..)?).ok()??)
-            }
+            None => self.walk()?,
         };
-        let key = self.bytes.get(self.at..value)?;
-        let value = self.bytes.get(value..end)?;
-        let at = std::mem::replace(&mut self.at, end);
-        let name = split_str(key).map_or(&[][..], |(name, _)| name);
+        self.at = end;
+        let (key, value) = self.bytes[at..end].split_at(value - at);
+        let name = match key {
+            [0xa0..=0xbf, name @ ..] => name,
+            _ => long_name(key),
+        };
         Some(Entry {
             name,
             key,
@@ -158,6 +161,22 @@ impl<'a> Iterator for Entries<'a> {
             at,
         })
     }
+}
+
+impl Entries<'_> {
+    /// Where the value of the next entry begins and ends, where its place is not remembered.
+    #[inline(never)]
+    fn walk(&self) -> Option<(usize, usize)> {
+        let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let value = value_len(rest).ok()??;
+        let end = value + value_len(&rest[value..]).ok()??;
+        Some((self.at + value, self.at + end))
+    }
+}
+
+#[cold]
+fn long_name(key: &[u8]) -> &[u8] {
+    split_str(key).map_or(&[][..], |(name, _)| name)
 }
 
 /// Where the entry at a place is, if it is like most and has come as a whole: a short name, and a value

@@ -125,6 +125,16 @@ impl<'de> Deserializer<'de> for FieldValue<'de> {
     }
 
     #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        Cursor(self.0).deserialize_map(visitor)
+    }
+
+    #[inline]
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         Cursor(self.0).deserialize_u64(visitor)
     }
@@ -146,7 +156,7 @@ impl<'de> Deserializer<'de> for FieldValue<'de> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i64 i128 u8 u16 u128 f32 f64 char str string
-        unit unit_struct seq tuple tuple_struct map struct identifier
+        unit unit_struct seq tuple tuple_struct map identifier
     }
 }
 
@@ -305,6 +315,29 @@ impl<'de> Deserializer<'de> for &mut Cursor<'de> {
     }
 
     #[inline]
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let [marker @ 0x80..=0x8f, rest @ ..] = self.0 else {
+            return self.deserialize_any(visitor);
+        };
+        self.0 = rest;
+        let mut left = u64::from(marker & 0x0f);
+        visitor.visit_map(Elements {
+            cursor: self,
+            left: &mut left,
+        })
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_map(visitor)
+    }
+
+    #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -340,7 +373,7 @@ impl<'de> Deserializer<'de> for &mut Cursor<'de> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i64 i128 u8 u16 u128 f32 f64 char str string
-        unit unit_struct seq tuple tuple_struct map struct
+        unit unit_struct seq tuple tuple_struct
     }
 }
 
