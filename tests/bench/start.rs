@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use st_probe::record::{Header, Mounts, Process, Walked};
 use st_probe::time::{Monotonic, Unix};
 use st_probe::vocabulary::{Class, Event};
-use st_probe::wire::{self, Reader};
+use st_probe::wire::Reader;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -110,12 +110,12 @@ fn parts(dir: &Path) -> Result<()> {
     let (mut mounts, mut processes) = (Monotonic::default(), Monotonic::default());
     loop {
         while let Some(record) = reader.take().map_err(|error| anyhow!("{error}"))? {
-            match wire::kind(record) {
-                Some("header") => header = Some(wire::read::<Header>(record)?),
-                Some("mounts") => mounts = latest(mounts, wire::read::<Mounts>(record)?.ts),
-                Some("process") => processes = latest(processes, wire::read::<Process>(record)?.ts),
-                Some("walked") => {
-                    let record = wire::read::<Walked>(record)?;
+            match record.kind() {
+                "header" => header = Some(record.read::<Header>()?),
+                "mounts" => mounts = latest(mounts, record.read::<Mounts>()?.ts),
+                "process" => processes = latest(processes, record.read::<Process>()?.ts),
+                "walked" => {
+                    let record = record.read::<Walked>()?;
                     walked = Some(since(record.ts, record.since));
                 }
                 _ => {}
