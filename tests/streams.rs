@@ -11,6 +11,8 @@ use st_probe::stage::{self, Stage};
 use st_probe::vocabulary::{Event, Order, Subject};
 use st_probe::wire::{self, Record};
 use std::collections::HashSet;
+use zstd_safe::zstd_sys::ZSTD_EndDirective;
+use zstd_safe::{CCtx, InBuffer, OutBuffer};
 
 const RECORDINGS: [(&str, &[u8]); 7] = [
     ("5.10", include_bytes!("recordings/5.10.raw")),
@@ -111,6 +113,75 @@ fn what_is_before_a_cut_is_told_and_so_is_the_cut() {
     }
     // But for the end record, all is there.
     assert_eq!((next, before), (Some(stream.len()), all));
+}
+
+/// A stream in one frame of zstd, each of the parts flushed; and where each one's end is in it.
+fn compressed<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<usize>) {
+    let mut context = CCtx::create();
+    let (mut frame, mut ends) = (Vec::new(), Vec::new());
+    let mut put = |part: &[u8], then| {
+        let mut out = Vec::with_capacity(part.len() + 1000);
+        let mut to = OutBuffer::around(&mut out);
+        let mut from = InBuffer::around(part);
+        let left = context.compress_stream2(&mut to, &mut from, then);
+        assert_eq!((left, from.pos()), (Ok(0), part.len()));
+        frame.extend(out);
+        frame.len()
+    };
+    for part in parts {
+        ends.push(put(part, ZSTD_EndDirective::ZSTD_e_flush));
+    }
+    put(&[], ZSTD_EndDirective::ZSTD_e_end);
+    (frame, ends)
+}
+
+#[test]
+fn what_is_before_a_cut_of_a_compressed_stream_is_told_and_so_is_the_cut() {
+    let plain = small();
+    let records = records(&plain);
+    let (stream, ends) = compressed(records.iter().map(Vec::as_slice));
+    assert_eq!(text(&stream), text(&plain));
+    let mut told = Vec::new();
+    for cut in 1..stream.len() {
+        let flushed = ends.iter().filter(|&&end| end <= cut).count();
+        let (mut expected, ..) = text(&records[..flushed].concat());
+        let (lines, said, whole) = text(&stream[..cut]);
+        // The magic number alone is no stream.
+        if flushed == 0 {
+            expected = lines.clone();
+        }
+        assert!(!whole && lines == expected, "cut at {cut}");
+        let message = format!("the compressed input is cut at byte {cut}; the rest is left out");
+        assert_eq!(said, [message]);
+        told = lines;
+    }
+    assert_eq!(told, text(&plain).0);
+}
+
+#[test]
+fn offsets_in_a_compressed_stream_say_of_what_they_are() {
+    let mut plain = small();
+    plain.extend(b"garbage");
+    let (stream, _) = compressed([plain.as_slice()].into_iter());
+    let (_, said, _) = text(&stream);
+    let at = format!(
+        "at byte {} of the decompressed input: ",
+        plain.len() - b"garbage".len()
+    );
+    assert!(said[0].starts_with(&at), "{said:?}");
+    let (stream, _) = compressed(
+        records(&small())
+            .iter()
+            .rev()
+            .skip(1)
+            .rev()
+            .map(Vec::as_slice),
+    );
+    let (_, said, whole) = text(&stream);
+    assert!(
+        !whole && said[0].starts_with("the decompressed input is cut at byte "),
+        "{said:?}"
+    );
 }
 
 /// The same recording, from a machine of the other byte order.

@@ -14,7 +14,7 @@
 //! | `sys` | thin wrappers of system calls, and readers of /proc and /sys, for all of the above |
 //!
 //! `tracing`, `machine`, `sys` and most of `tracefs` are compiled with the feature `cli` only:
-//! the later stages need [`record`], [`vocabulary`], [`time`], [`wire`] and [`stage`].
+//! the later stages need [`record`], [`vocabulary`], [`time`], [`wire`], [`compressed`] and [`stage`].
 //!
 //! # Invariants
 //!
@@ -92,4 +92,4 @@ mod testing;
 
 #[cfg(feature = "args")]
 pub use stream::args;
-pub use stream::{record, stage, time, vocabulary, wire};
+pub use stream::{compressed, record, stage, time, vocabulary, wire};

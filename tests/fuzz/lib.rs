@@ -70,7 +70,7 @@ pub fn number(stream: &[u8]) -> Option<u8> {
 }
 
 /// Gives out so many bytes at a time.
-struct Pieces<'a>(&'a [u8], usize);
+pub struct Pieces<'a>(pub &'a [u8], pub usize);
 
 impl Read for Pieces<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {

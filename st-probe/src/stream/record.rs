@@ -30,6 +30,8 @@
 //! a3 w h y    a6 s i g n a l       "why": "signal"
 //! ```
 //!
+//! A stream may come compressed by zstd, which [`crate::compressed`] specifies.
+//!
 //! # Order
 //!
 //! The first record is [`Header`], the last is [`End`]; a stream without that was cut. [`Raw`]

@@ -9,6 +9,7 @@
 //! | 3 | something was lost: with st-format's `--strict` only |
 //! | 4 | the input was cut or corrupt; what was readable of it was processed |
 
+use crate::stream::compressed::Plain;
 use crate::stream::input::Input;
 use crate::stream::record::{End, Header, MAGIC, VERSION};
 use crate::stream::time::Monotonic;
@@ -177,15 +178,17 @@ impl<W: Write> Write for WholeLines<W> {
     }
 }
 
-/// Runs a stage from `input` to `output`, and hands messages for people to `say`.
+/// Runs a stage from `input`, which may be compressed, to `output`, and hands messages for people
+/// to `say`.
 ///
 /// True: the input was whole. The errors are those of reading `input` and of writing `output`.
 pub fn run<S: Stage>(
     stage: &mut S,
-    mut input: impl Read,
+    input: impl Read,
     mut output: impl Write,
     say: &mut dyn FnMut(String),
 ) -> io::Result<bool> {
+    let mut input = Plain::new(input);
     let mut reader = Reader::default();
     let mut out = Vec::new();
     let mut state = State {
@@ -193,6 +196,7 @@ pub fn run<S: Stage>(
         ended: false,
         whole: true,
         unreadable: 0,
+        input: "the input",
     };
     let trouble = loop {
         let offset = reader.offset();
@@ -209,11 +213,18 @@ pub fn run<S: Stage>(
                 output.write_all(&out)?;
                 output.flush()?;
                 out.clear();
-                if !reader
-                    .fill(&mut input)
-                    .map_err(|error| with("cannot read standard input", error))?
-                {
-                    break None;
+                match reader.fill(&mut input) {
+                    Ok(true) if input.is_compressed() => {
+                        state.input = "the decompressed input";
+                    }
+                    Ok(true) => {}
+                    Ok(false) => break None,
+                    Err(error) if is_of_the_stream(error.kind()) => {
+                        // Also after an end record, which may then be none.
+                        state.ended = false;
+                        break Some(format!("{error}; the rest is left out"));
+                    }
+                    Err(error) => return Err(with("cannot read standard input", error)),
                 }
             }
             Err(malformed) if !state.begun => {
@@ -223,8 +234,9 @@ pub fn run<S: Stage>(
                 ));
             }
             Err(malformed) => {
+                let input = state.input;
                 break Some(format!(
-                    "at byte {offset} of the input: {malformed}; the rest is left out"
+                    "at byte {offset} of {input}: {malformed}; the rest is left out"
                 ));
             }
         }
@@ -236,7 +248,8 @@ pub fn run<S: Stage>(
             say("no input: the stage before it wrote nothing".into())
         }
         None => say(format!(
-            "the input is cut at byte {}: it has no end record",
+            "{} is cut at byte {}: it has no end record",
+            state.input,
             reader.offset() + reader.pending() as u64
         )),
     }
@@ -267,6 +280,14 @@ pub fn run<S: Stage>(
     Ok(state.whole && state.unreadable == 0)
 }
 
+/// Whether an error tells that the stream is cut or corrupt, and not that reading it failed.
+fn is_of_the_stream(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+    )
+}
+
 /// Drains the stage, and writes `out` whenever it has [`LARGE`] bytes.
 fn drain<S: Stage>(stage: &mut S, out: &mut Vec<u8>, output: &mut impl Write) -> io::Result<()> {
     loop {
@@ -291,6 +312,8 @@ struct State {
     whole: bool,
     /// So many records that could not be read.
     unreadable: u64,
+    /// What the offsets of records are counted in.
+    input: &'static str,
 }
 
 /// Hands one record to the stage. An error says why the rest of the input is useless.
@@ -333,7 +356,8 @@ fn step<S: Stage>(
         state.unreadable += 1;
         if state.unreadable == 1 {
             say(format!(
-                "the '{kind}' record at byte {offset} of the input is left out: {error}"
+                "the '{kind}' record at byte {offset} of {} is left out: {error}",
+                state.input
             ));
         }
     }

@@ -1,0 +1,30 @@
+//! Attacks what reads compressed streams: it ends, the same however the input comes, and keeps to
+//! its memory; what is plain is left as it is.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use st_probe::compressed::Plain;
+use std::io::Read;
+
+/// Some bytes of input can stand for as many MiB: enough is enough.
+const ENOUGH: u64 = 1 << 20;
+
+fuzz_target!(|input: &[u8]| {
+    let read = |size| {
+        let mut plain = Plain::new(fuzz::Pieces(input, size)).take(ENOUGH);
+        let mut bytes = Vec::new();
+        let error = plain.read_to_end(&mut bytes).err();
+        let plain = plain.into_inner();
+        (
+            bytes,
+            error.map(|error| error.to_string()),
+            plain.is_compressed(),
+        )
+    };
+    let (bytes, error, compressed) = read(usize::MAX);
+    assert!(
+        (bytes.clone(), error.clone(), compressed) == read(7),
+        "two runs differ"
+    );
+    assert!(compressed || error.is_none() && input.starts_with(&bytes));
+});
