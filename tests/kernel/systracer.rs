@@ -34,6 +34,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(Case::new("systracer/nohup", nohup));
     cases.push(Case::new("systracer/recording", recording));
     cases.push(Case::new("systracer/recording-goes-on", recording_goes_on));
+    cases.push(Case::new("systracer/recording-killed", recording_killed));
     cases.push(Case::new("systracer/recording-disk-full", disk_full));
     cases.push(Case::new("systracer/fatal", fatal));
     for (name, options) in [
@@ -260,11 +261,39 @@ fn recording_goes_on(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// What has happened is soon in the recording, though nothing follows, and stays there however
+/// systracer ends.
+fn recording_killed(report: &mut Report) -> Result<()> {
+    let place = Kind::Tmpfs.place("recording-killed")?;
+    let file = PathBuf::from("/tmp/recording-killed");
+    let mut command = Command::new("systracer");
+    command.args(below([&place.dir])).arg("--record").arg(&file);
+    let program = Program::start(&mut command)?;
+    program.wait_err("it said that it is tracing", says_tracing)?;
+    sys::creat(&place.dir.join("made"), 0o644)?;
+    program.wait_out(b"made")?;
+    let shown = program.out();
+    wait_until(
+        || "the recording does not get what is shown".to_owned(),
+        || Ok(replay(&place, &file)?.out == shown),
+    )?;
+    program.signal_group(Signal::SIGKILL)?;
+    program.finish()?;
+    let replayed = replay(&place, &file)?;
+    let cut = "the compressed input is cut at byte";
+    if replayed.out != shown || replayed.status.code() != Some(4) || !replayed.err.contains(cut) {
+        let problem = format!("{}: {}", replayed.status, replayed.err);
+        report.problems.push(problem);
+    }
+    fs::remove_file(file)?;
+    Ok(())
+}
+
 /// The disk is full that the recording goes to: that is said, and all is shown.
 fn disk_full(report: &mut Report) -> Result<()> {
     let place = Kind::Tmpfs.place("recording-disk-full")?;
     let tiny = Path::new("/mnt/tiny-recording");
-    file_systems::tmpfs(tiny, Some("size=64k"))?;
+    file_systems::tmpfs(tiny, Some("size=4k"))?;
     let file = tiny.join("file");
     let output = record(&place, "made", &file, &[])?;
     let kept = fs::metadata(&file)?.len();

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod children;
+mod compressor;
 mod options;
 mod pipeline;
 mod programs;

@@ -87,8 +87,8 @@ pub struct Options {
     )]
     pub buffer_size: Option<u64>,
 
-    /// Keep the raw stream in FILE, which must not exist yet; only its owner can read it, since
-    /// arguments of processes may hold secrets
+    /// Keep the raw stream in FILE, compressed by zstd; FILE must not exist yet, and only its owner
+    /// can read it, since arguments of processes may hold secrets
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
@@ -96,7 +96,7 @@ pub struct Options {
     #[arg(long, requires = "record")]
     pub overwrite: bool,
 
-    /// Show a recording instead of this machine
+    /// Show a recording instead of this machine; it may be plain, or compressed by zstd
     #[arg(
         long,
         value_name = "FILE",

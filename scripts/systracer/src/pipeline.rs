@@ -141,7 +141,7 @@ impl Pipeline {
     fn begins(&mut self, stream: &OwnedFd) -> Result<bool> {
         loop {
             let stream = PollFd::new(stream.as_fd(), PollFlags::POLLIN);
-            match self.wait(vec![stream])? {
+            match self.wait(vec![stream], Duration::MAX)? {
                 events if events.contains(PollFlags::POLLIN) => return Ok(true),
                 events if events.is_empty() => {}
                 _ => return Ok(false),
@@ -183,10 +183,11 @@ impl Pipeline {
             let recorder = self.recorder.take();
             let awaited = recorder.as_ref().map(Recorder::awaited);
             let awaited = awaited.unwrap_or_default();
+            let patience = recorder.as_ref().map_or(Duration::MAX, Recorder::patience);
             if awaited.is_empty() && self.children.are_over() {
                 break;
             }
-            self.wait(awaited)?;
+            self.wait(awaited, patience)?;
             self.recorder = recorder;
             let recorded = self.record();
             self.give_up_on_error(recorded);
@@ -224,12 +225,12 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Waits for a signal, which goes on to the first stage, or for `others`; returns the events
-    /// of the first of those.
-    fn wait(&mut self, others: Vec<PollFd>) -> Result<PollFlags> {
+    /// Waits for a signal, which goes on to the first stage, or for `others`, for `patience` at
+    /// most; returns the events of the first of those.
+    fn wait(&mut self, others: Vec<PollFd>, patience: Duration) -> Result<PollFlags> {
         let signals = PollFd::new(self.signals.fd(), PollFlags::POLLIN);
         let mut awaited: Vec<_> = [signals].into_iter().chain(others).collect();
-        poll(&mut awaited, Duration::MAX).context("cannot wait")?;
+        poll(&mut awaited, patience).context("cannot wait")?;
         let other = awaited.get(1).and_then(PollFd::revents);
         for caught in self.signals.take() {
             if caught.signal != Signal::SIGCHLD {

@@ -1,5 +1,6 @@
-//! Copies st-probe's stream to a recording on its way to st-decode.
+//! Copies st-probe's stream, compressed, to a recording on its way to st-decode.
 
+use crate::compressor::Compressor;
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
@@ -20,11 +21,13 @@ pub struct Recorder {
     /// None once its reader has gone or it has all that there is.
     output: Option<File>,
     /// None once it could not be written to.
-    recording: Option<File>,
+    recording: Option<Compressor>,
     path: PathBuf,
-    /// What was read last; from `written` to `read` it is still to be written to `output`.
+    /// What was read last; from `written` to `read` it is still to be written to `output`, from
+    /// `recorded` to the recording.
     buffer: Vec<u8>,
     written: usize,
+    recorded: usize,
     read: usize,
     reader_gone: bool,
     trouble: Option<String>,
@@ -43,6 +46,7 @@ impl Recorder {
             // More than the user may have is refused: then it is what it is.
             let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE as i32));
         }
+        let recording = Compressor::new(recording).context("cannot compress a recording")?;
         Ok(Self {
             input: Some(input.into()),
             output: Some(output.into()),
@@ -50,6 +54,7 @@ impl Recorder {
             path,
             buffer: vec![0; PIPE],
             written: 0,
+            recorded: 0,
             read: 0,
             reader_gone: false,
             trouble: None,
@@ -73,6 +78,12 @@ impl Recorder {
         }
     }
 
+    /// How long to wait for that: then the next turn writes to the recording what it does not have
+    /// yet.
+    pub fn patience(&self) -> Duration {
+        (self.recording.as_ref()).map_or(Duration::MAX, Compressor::patience)
+    }
+
     /// Whether whoever reads its output has gone, while the recording goes on.
     pub fn reader_is_gone(&self) -> bool {
         self.reader_gone
@@ -86,12 +97,14 @@ impl Recorder {
     /// Copies what can be copied without waiting, and not much at once.
     pub fn turn(&mut self) -> Result<()> {
         self.write()?;
-        if self.written < self.read {
-            return Ok(());
+        if self.written == self.read {
+            self.look_for_reader()?;
+            self.read()?;
+            // The reader is not to wait for the compression.
+            self.write()?;
         }
-        self.look_for_reader()?;
-        self.read()?;
-        self.write()
+        self.record();
+        Ok(())
     }
 
     /// Finds out whether whoever reads its output has gone.
@@ -112,28 +125,42 @@ impl Recorder {
         self.end_if_unwanted();
     }
 
-    /// Reads what is there, and records it.
+    /// Reads what is there.
     fn read(&mut self) -> Result<()> {
         let Some(input) = &mut self.input else {
             return Ok(());
         };
-        (self.written, self.read) = (0, 0);
+        (self.written, self.recorded, self.read) = (0, 0, 0);
         match input.read(&mut self.buffer) {
             Ok(0) => (self.input, self.output) = (None, None),
             Ok(count) => self.read = count,
             Err(error) if is_passing(error.kind()) => {}
             Err(error) => return Err(error).context("cannot read from st-probe"),
         }
-        let bytes = &self.buffer[..self.read];
-        let recorded = self.recording.as_mut().map(|file| file.write_all(bytes));
-        if let Some(Err(error)) = recorded {
+        Ok(())
+    }
+
+    /// Records what was read, and ends the recording once that is all.
+    fn record(&mut self) {
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
+        let bytes = &self.buffer[self.recorded..self.read];
+        self.recorded = self.read;
+        let over = self.input.is_none();
+        let recorded = recording.write(bytes).and_then(|()| match over {
+            true => recording.finish(),
+            false => recording.flush_if_due(),
+        });
+        if let Err(error) = &recorded {
             let path = self.path.display();
             let trouble = format!("cannot write to '{path}', which ends here: {error}");
             self.trouble = Some(trouble);
-            self.recording = None;
         }
-        self.end_if_unwanted();
-        Ok(())
+        if over || recorded.is_err() {
+            self.recording = None;
+            self.end_if_unwanted();
+        }
     }
 
     /// Writes what was read, as far as the pipe takes it.
@@ -171,7 +198,10 @@ fn is_passing(kind: ErrorKind) -> bool {
 mod tests {
     use super::*;
     use nix::unistd::pipe2;
+    use st_probe::compressed::Plain;
     use std::fs;
+    use std::path::Path;
+    use std::process::Command;
     use std::thread;
 
     /// A recorder, the end that it reads from, the one that it writes to, and the recording's path.
@@ -192,9 +222,21 @@ mod tests {
             if awaited.is_empty() {
                 break;
             }
-            poll(&mut awaited, Duration::MAX).unwrap();
+            poll(&mut awaited, recorder.patience()).unwrap();
             recorder.turn().unwrap();
         }
+    }
+
+    /// What a recording holds, and whether it is whole.
+    fn recorded(path: &Path) -> (Vec<u8>, bool) {
+        let mut bytes = Vec::new();
+        let read = Plain::new(File::open(path).unwrap()).read_to_end(&mut bytes);
+        (bytes, read.is_ok())
+    }
+
+    fn full() -> Option<Compressor> {
+        let file = File::options().write(true).open("/dev/full").unwrap();
+        Some(Compressor::new(file).unwrap())
     }
 
     fn bytes() -> Vec<u8> {
@@ -217,7 +259,7 @@ mod tests {
             finish(&mut recorder);
             assert!(read.join().unwrap() == bytes());
         });
-        assert!(fs::read(&path).unwrap() == bytes());
+        assert!(recorded(&path) == (bytes(), true));
         assert!(!recorder.reader_is_gone() && recorder.take_trouble().is_none());
         fs::remove_file(path).unwrap();
     }
@@ -234,7 +276,7 @@ mod tests {
             finish(&mut recorder);
         });
         assert!(recorder.reader_is_gone() && recorder.take_trouble().is_none());
-        assert!(fs::read(&path).unwrap() == bytes());
+        assert!(recorded(&path) == (bytes(), true));
         fs::remove_file(path).unwrap();
     }
 
@@ -251,14 +293,14 @@ mod tests {
         feed.write_all(b"more").unwrap();
         drop(feed);
         finish(&mut recorder);
-        assert_eq!(fs::read(&path).unwrap(), b"somemore");
+        assert_eq!(recorded(&path), (b"somemore".to_vec(), true));
         fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn the_reader_gets_everything_though_the_disk_is_full() {
         let (mut recorder, mut feed, mut drain, path) = recorder("full");
-        recorder.recording = Some(File::options().write(true).open("/dev/full").unwrap());
+        recorder.recording = full();
         feed.write_all(b"all of it").unwrap();
         drop(feed);
         finish(&mut recorder);
@@ -275,12 +317,49 @@ mod tests {
     #[test]
     fn with_neither_it_ends_and_its_writer_notices() {
         let (mut recorder, mut feed, drain, path) = recorder("neither");
-        recorder.recording = Some(File::options().write(true).open("/dev/full").unwrap());
+        recorder.recording = full();
         drop(drain);
         feed.write_all(b"some").unwrap();
         finish(&mut recorder);
         let refused = feed.write_all(b"more").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::BrokenPipe);
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_comes_is_in_the_recording_soon_though_nothing_follows() {
+        let (mut recorder, mut feed, drain, path) = recorder("soon");
+        drop(drain);
+        assert_eq!(recorder.patience(), Duration::MAX);
+        for (part, all) in [("some", "some"), ("more", "somemore")] {
+            feed.write_all(part.as_bytes()).unwrap();
+            while recorded(&path).0 != all.as_bytes() {
+                poll(&mut recorder.awaited(), recorder.patience()).unwrap();
+                recorder.turn().unwrap();
+            }
+            // It can be read, but is not over.
+            assert!(!recorded(&path).1);
+            // Nothing is to be done until more comes.
+            assert_eq!(recorder.patience(), Duration::MAX);
+        }
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn zstdcat_restores_the_stream() {
+        let (mut recorder, mut feed, drain, path) = recorder("zstdcat");
+        drop(drain);
+        // More than one frame.
+        let bytes = bytes().repeat(4);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                feed.write_all(&bytes).unwrap();
+                drop(feed);
+            });
+            finish(&mut recorder);
+        });
+        let output = Command::new("zstdcat").arg(&path).output().unwrap();
+        assert!(output.status.success() && output.stdout == bytes);
         fs::remove_file(path).unwrap();
     }
 }

@@ -2,11 +2,13 @@
 
 use anyhow::{Context, Error, Result, bail};
 use nix::unistd::{gettid, unlink};
+use st_probe::compressed::Plain;
 use st_probe::record::{End, Header, Lost, Raw};
 use st_probe::time::Monotonic;
 use st_probe::wire::Reader;
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -110,7 +112,8 @@ pub struct Stream {
 impl Stream {
     /// Reads a recording, and removes it.
     pub fn recorded(path: &Path, tids: &[i32]) -> Result<Self> {
-        let bytes = fs::read(path)?;
+        let mut bytes = Vec::new();
+        Plain::new(File::open(path)?).read_to_end(&mut bytes)?;
         fs::remove_file(path)?;
         Self::read(&bytes, tids)
     }
