@@ -132,13 +132,6 @@ pub struct EventRecord<'a, P = Actor<'a>> {
     pub cpu: u32,
     pub process: P,
     #[serde(borrow)]
-    pub path: Option<Bytes<'a>>,
-    pub path_status: Option<Status>,
-    #[serde(borrow)]
-    pub old_path: Option<Bytes<'a>>,
-    pub old_path_status: Option<Status>,
-    pub mnt_ns: Option<u64>,
-    #[serde(borrow)]
     pub dev: Option<&'a str>,
     pub ino: Option<u64>,
     pub mode: Option<u32>,
@@ -165,4 +158,11 @@ pub struct EventRecord<'a, P = Actor<'a>> {
     pub fastopen: bool,
     pub status: Option<u8>,
     pub signal: Option<u8>,
+    #[serde(borrow)]
+    pub path: Option<Bytes<'a>>,
+    pub path_status: Option<Status>,
+    #[serde(borrow)]
+    pub old_path: Option<Bytes<'a>>,
+    pub old_path_status: Option<Status>,
+    pub mnt_ns: Option<u64>,
 }

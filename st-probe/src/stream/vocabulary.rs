@@ -37,10 +37,14 @@ macro_rules! words {
 
             /// The case that has this name.
             pub fn from_name(name: &str) -> Option<Self> {
-                match name {
-                    $($name => Some(Self::$Case),)+
-                    _ => None,
-                }
+                Self::from_bytes(name.as_bytes())
+            }
+
+            fn from_bytes(name: &[u8]) -> Option<Self> {
+                $(if name == $name.as_bytes() {
+                    return Some(Self::$Case);
+                })+
+                None
             }
         }
 
@@ -48,7 +52,7 @@ macro_rules! words {
     };
 }
 
-/// Implements reading and writing for a type with `name` and `from_name`: as its name. A name
+/// Implements reading and writing for a type with `name` and `from_bytes`: as its name. A name
 /// that is not known is `Other`.
 macro_rules! travels_by_name {
     ($Word:ident) => {
@@ -66,8 +70,7 @@ macro_rules! travels_by_name {
 
         impl Named for $Word {
             fn named(name: &[u8]) -> Self {
-                let name = std::str::from_utf8(name).ok();
-                name.and_then(Self::from_name).unwrap_or(Self::Other)
+                Self::from_bytes(name).unwrap_or(Self::Other)
             }
         }
 
@@ -259,8 +262,12 @@ impl Subject {
 
     /// The subject that has this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        let event = Event::from_name(name).map(Self::Event);
-        event.or_else(|| Service::from_name(name).map(Self::Service))
+        Self::from_bytes(name.as_bytes())
+    }
+
+    fn from_bytes(name: &[u8]) -> Option<Self> {
+        let event = Event::from_bytes(name).map(Self::Event);
+        event.or_else(|| Service::from_bytes(name).map(Self::Service))
     }
 
     /// The event, if it is one.

@@ -183,10 +183,10 @@ fn long_name(key: &[u8]) -> &[u8] {
 /// that is no array and no map.
 #[inline]
 fn simple(bytes: &[u8], at: usize) -> Option<Place> {
-    let Marker::FixStr(name) = Marker::from_u8(*bytes.get(at)?) else {
+    let name @ 0xa0..=0xbf = *bytes.get(at)? else {
         return None;
     };
-    let value = at + 1 + usize::from(name);
+    let value = at + 1 + usize::from(name & 0x1f);
     let marker = *bytes.get(value)?;
     let length = match FIXED[usize::from(marker)] {
         (length @ 1.., 0) => usize::from(length),
