@@ -166,7 +166,12 @@ impl Planner<'_> {
     fn arguments(&self, fetch: Fetch) -> Result<String, Error> {
         Ok(match fetch {
             Fetch::Stack => format!(" {}=$stack", Value::Sp),
-            Fetch::Return => format!(" {}=$retval:{}", Value::Ret, self.result()),
+            // Not $retval: from Linux 6.5 on, the kernel looks its type up among all types that it
+            // knows, which takes long.
+            Fetch::Return => {
+                let register = self.scope.arch.result;
+                format!(" {}=%{register}:{}", Value::Ret, self.result())
+            }
             Fetch::Number(value, expression) => format!(" {value}={}", self.number(expression)?),
             Fetch::Optional(value, expression) => match self.number(expression) {
                 Err(Error::Lacking(_)) => String::new(),

@@ -16,6 +16,9 @@ pub struct Arch {
     /// Registers of the first integer arguments, as the kernel's `regs_query_register_offset`
     /// names them (arch/*/kernel/ptrace.c).
     pub arguments: &'static [&'static str],
+    /// The register of an integer result, named likewise: `regs_return_value()` in
+    /// arch/*/include/asm/ptrace.h.
+    pub result: &'static str,
     /// See [`crate::record::Header::stack_delta`].
     pub stack_delta: u64,
     /// The number by which seccomp(2) knows it: AUDIT_ARCH_* in include/uapi/linux/audit.h.
@@ -26,12 +29,14 @@ const ALL: [Arch; 2] = [
     Arch {
         machine: "x86_64",
         arguments: &["di", "si", "dx", "cx", "r8", "r9"],
+        result: "ax",
         stack_delta: 8,
         audit: 0xc000_003e,
     },
     Arch {
         machine: "aarch64",
         arguments: &["x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"],
+        result: "x0",
         stack_delta: 0,
         audit: 0xc000_00b7,
     },

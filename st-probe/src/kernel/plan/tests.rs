@@ -113,7 +113,7 @@ fn a_result_is_as_wide_as_its_type() {
         let lines = lines(row(Point::Leave("do_it"), fetch), &kernel(pointer)).unwrap();
         assert_eq!(
             lines[0].1,
-            format!("r512:group/mkdir_entry_do_it do_it ret=$retval:{expected}")
+            format!("r512:group/mkdir_entry_do_it do_it ret=%ax:{expected}")
         );
     }
 }
@@ -149,7 +149,7 @@ fn a_function_may_be_in_a_module() {
             ..row(Point::Leave(function), fetch)
         };
         let lines = lines(row, &kernel(false)).unwrap();
-        let line = format!("r512:group/mkdir_entry_{function} {symbol} sp=$stack ret=$retval:s32");
+        let line = format!("r512:group/mkdir_entry_{function} {symbol} sp=$stack ret=%ax:s32");
         assert_eq!(lines, [(0, line)]);
     }
     let row = HookRow {
