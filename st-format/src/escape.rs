@@ -89,8 +89,12 @@ fn byte(byte: u8, out: &mut Vec<u8>) {
 fn is_plain(name: &[u8]) -> bool {
     // Nearly every name has such bytes only, and this test is fast.
     // Without a way out of the loop, the compiler tests many bytes at once.
-    let plain = |byte: &u8| byte.is_ascii_graphic() & (*byte != b'"') & (*byte != b'\\');
-    if name.iter().fold(true, |all, byte| all & plain(byte)) {
+    let special = |byte: &u8| !byte.is_ascii_graphic() | (*byte == b'"') | (*byte == b'\\');
+    if name
+        .iter()
+        .fold(0, |any, byte| any | u8::from(special(byte)))
+        == 0
+    {
         return true;
     }
     std::str::from_utf8(name).is_ok_and(|name| {

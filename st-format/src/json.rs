@@ -26,24 +26,50 @@ const MAX_DEPTH: usize = 32;
 /// How deep they may be nested in a key, where each level doubles the backslashes.
 const MAX_KEY_DEPTH: usize = 4;
 
-/// How many fields come first in an event, in the order of [`place`].
+/// The fields of events, each name also as the JSON text of a key. So many come first in an event, in
+/// this order: a reader looks for them.
 const FIRST: usize = 10;
+/// See [`FIRST`].
+macro_rules! keys {
+    ($($name:literal),+) => { [$(($name, concat!("\"", $name, "\":"))),+] };
+}
+/// See [`FIRST`].
+const KEYS: [(&str, &str); 30] = keys!(
+    "event",
+    "ts",
+    "seq",
+    "cpu",
+    "process",
+    "ancestors",
+    "path",
+    "path_status",
+    "old_path",
+    "old_path_status",
+    "mnt_ns",
+    "dev",
+    "ino",
+    "mode",
+    "rdev",
+    "target",
+    "attrib",
+    "exchange",
+    "whiteout",
+    "layer_of",
+    "fd",
+    "proto",
+    "family",
+    "addr",
+    "port",
+    "backlog",
+    "ret",
+    "fastopen",
+    "status",
+    "signal"
+);
 
-/// The place of a field that comes first in an event: a reader looks for it.
+/// The place of a name in [`KEYS`].
 fn place(name: &[u8]) -> Option<usize> {
-    Some(match name {
-        b"event" => 0,
-        b"ts" => 1,
-        b"seq" => 2,
-        b"cpu" => 3,
-        b"process" => 4,
-        b"ancestors" => 5,
-        b"path" => 6,
-        b"path_status" => 7,
-        b"old_path" => 8,
-        b"old_path_status" => 9,
-        _ => return None,
-    })
+    KEYS.iter().position(|(key, _)| key.as_bytes() == name)
 }
 
 /// The kinds of records that tell stages what they must know of the machine, and of the end.
@@ -128,22 +154,31 @@ impl Json {
 
     fn event(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
         let mut first = [None; FIRST];
+        let mut object = Object::begin(out);
         // The first entry is `t`.
         for entry in record.entries().skip(1) {
-            if let Some(place) = place(entry.name) {
+            if let Some(place) = place(entry.name).filter(|place| *place < FIRST) {
                 first[place] = Some(entry);
             }
         }
-        let rest = record.entries().skip(1);
-        let rest = rest.filter(|entry| place(entry.name).is_none());
-        let mut object = Object::begin(out);
-        for entry in first.into_iter().flatten().chain(rest) {
-            match (entry.name, split(entry.value)) {
-                (b"process" | b"ancestors", Some((Value::Map(_) | Value::Array(_), _))) => {
-                    object.key(entry.key, 0)?;
-                    self.repeated(entry.value, object.out)?;
+        for (entry, (_, key)) in first.into_iter().zip(KEYS) {
+            let Some(entry) = entry else { continue };
+            object.begin_entry();
+            object.out.extend_from_slice(key.as_bytes());
+            match entry.value.first() {
+                Some(0x80..=0x9f | 0xdc..=0xdf) => self.repeated(entry.value, object.out)?,
+                _ => drop(object.value(entry.key, entry.value, 0)?),
+            }
+        }
+        for entry in record.entries().skip(1) {
+            match place(entry.name) {
+                Some(..FIRST) => {}
+                Some(place) => {
+                    object.begin_entry();
+                    object.out.extend_from_slice(KEYS[place].1.as_bytes());
+                    object.value(entry.key, entry.value, 0)?;
                 }
-                _ => drop(object.entry(entry.key, entry.value, 0)?),
+                None => drop(object.entry(entry.key, entry.value, 0)?),
             }
         }
         object.end();
@@ -184,14 +219,19 @@ impl<'a> Object<'a> {
         self.key_with(key, "", depth)
     }
 
-    /// Appends a key with a suffix, and the colon.
-    fn key_with(&mut self, key: &[u8], suffix: &str, depth: usize) -> Result<(), RecordError> {
+    /// Appends what is between two entries.
+    fn begin_entry(&mut self) {
         if !std::mem::take(&mut self.empty) {
             self.out.push(b',');
         }
+    }
+
+    /// Appends a key with a suffix, and the colon.
+    fn key_with(&mut self, key: &[u8], suffix: &str, depth: usize) -> Result<(), RecordError> {
+        self.begin_entry();
         self.out.push(b'"');
         match split(key) {
-            Some((Value::Str(name) | Value::Bin(name), _)) => characters(name, self.out),
+            Some((Value::Str(name) | Value::Bin(name), _)) => drop(characters(name, self.out)),
             _ => {
                 let mut text = Vec::new();
                 let depth = (depth + 1).max(MAX_DEPTH - MAX_KEY_DEPTH);
@@ -212,12 +252,22 @@ impl<'a> Object<'a> {
         depth: usize,
     ) -> Result<&'b [u8], RecordError> {
         self.key(key, depth)?;
-        let rest = value(encoded, depth + 1, self.out)?;
-        if let Some((Value::Str(bytes) | Value::Bin(bytes), _)) = split(encoded) {
-            if std::str::from_utf8(bytes).is_err() {
-                self.key_with(key, "_bytes", depth)?;
-                base64(bytes, self.out);
-            }
+        self.value(key, encoded, depth)
+    }
+
+    /// Appends the value at the start of `encoded`, after its key; returns what follows it.
+    fn value<'b>(
+        &mut self,
+        key: &[u8],
+        encoded: &'b [u8],
+        depth: usize,
+    ) -> Result<&'b [u8], RecordError> {
+        let Some((Value::Str(bytes) | Value::Bin(bytes), rest)) = split(encoded) else {
+            return value(encoded, depth + 1, self.out);
+        };
+        if !string(bytes, self.out) {
+            self.key_with(key, "_bytes", depth)?;
+            base64(bytes, self.out);
         }
         Ok(rest)
     }
@@ -240,11 +290,7 @@ fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8
         Value::Float32(number) if number.is_finite() => put(out, format_args!("{number:?}")),
         Value::Float64(number) if number.is_finite() => put(out, format_args!("{number:?}")),
         Value::Float32(_) | Value::Float64(_) => out.extend(b"null"),
-        Value::Str(text) | Value::Bin(text) => {
-            out.push(b'"');
-            characters(text, out);
-            out.push(b'"');
-        }
+        Value::Str(text) | Value::Bin(text) => drop(string(text, out)),
         Value::Ext(content) => base64(content, out),
         Value::Array(count) => {
             out.push(b'[');
@@ -272,15 +318,26 @@ fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8
     Ok(rest)
 }
 
-/// Appends what stands between the quotes of a JSON string.
-fn characters(text: &[u8], out: &mut Vec<u8>) {
-    // Nearly every string has such bytes only, and this test is fast.
+/// Appends a JSON string. False: the bytes are not UTF-8.
+fn string(text: &[u8], out: &mut Vec<u8>) -> bool {
+    out.push(b'"');
+    let is_text = characters(text, out);
+    out.push(b'"');
+    is_text
+}
+
+/// Appends what stands between the quotes of a JSON string. False: the bytes are not UTF-8.
+fn characters(text: &[u8], out: &mut Vec<u8>) -> bool {
     // Without a way out of the loop, the compiler tests many bytes at once.
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') & (*byte != b'"') & (*byte != b'\\');
-    if text.iter().fold(true, |all, byte| all & plain(byte)) {
+    let special = |byte: &u8| !matches!(byte, b' '..=b'~') | (*byte == b'"') | (*byte == b'\\');
+    let any = text
+        .iter()
+        .fold(0, |any, byte| any | u8::from(special(byte)));
+    if any == 0 {
         out.extend_from_slice(text);
-        return;
+        return true;
     }
+    let mut is_text = true;
     for chunk in text.utf8_chunks() {
         for char in chunk.valid().chars() {
             match char {
@@ -299,8 +356,10 @@ fn characters(text: &[u8], out: &mut Vec<u8>) {
         }
         if !chunk.invalid().is_empty() {
             out.extend("\u{fffd}".as_bytes());
+            is_text = false;
         }
     }
+    is_text
 }
 
 fn decimal(number: u64, out: &mut Vec<u8>) {
