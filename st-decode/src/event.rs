@@ -444,3 +444,14 @@ pub struct Attrib {
 fn is_false(value: &bool) -> bool {
     !value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_blank_actor_is_the_default_one() {
+        let blank = Encoded::from(&Actor::default());
+        assert_eq!(blank.bytes(), Actor::ENCODED);
+    }
+}

@@ -215,8 +215,10 @@ impl CallStack {
     pub fn tell(&mut self, mut success: Success) {
         let mut open = self.open.iter_mut().rev().map(|open| &mut open.call);
         let Some(outer) = open.find(|outer| outer.encloses(&success.call)) else {
-            // Mostly the only one.
-            self.ended.reserve_exact(1);
+            // Mostly it is the only one.
+            if self.ended.is_empty() {
+                self.ended.reserve_exact(1);
+            }
             self.ended.push(Ended::Succeeded(success));
             return;
         };

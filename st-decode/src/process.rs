@@ -127,7 +127,7 @@ pub struct ProcessTable {
     notices: Vec<Notice>,
     /// Changes with each change of what events tell of ancestors.
     lineage: u64,
-    /// What is told of a thread for once.
+    /// What was told last of a thread for which it is not kept.
     last_told: Told,
 }
 

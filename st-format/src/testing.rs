@@ -28,7 +28,7 @@ pub fn of(bytes: &[u8]) -> Record<'_> {
     Record::new(bytes).expect("a record")
 }
 
-/// A record for who does not look at it.
+/// A record for a callee that does not look at it.
 pub fn no_record() -> Record<'static> {
     of(b"\x81\xa1t\xa6header")
 }

@@ -112,20 +112,26 @@ impl Text {
         self
     }
 
-    /// Appends the line of an event. `name` is that of the event.
+    /// Appends the line of an event, unless it is hidden. `name` is that of the event.
     fn event(&mut self, event: &Told, name: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         let process = event.process.bytes();
-        if event.event == Event::Exec {
-            let actor = event.process.read()?;
-            let columns = self.columns(event.event, &actor);
-            self.line(event, name, Some(&actor), &columns, out);
-        } else if let Some((_, columns)) = self.columns.find(process) {
-            let columns = Rc::clone(columns);
-            self.line(event, name, None, &columns, out);
-        } else {
-            let columns = Rc::new(self.columns(event.event, &event.process.read()?));
-            self.columns.keep(process, Rc::clone(&columns));
-            self.line(event, name, None, &columns, out);
+        let (mut actor, columns) = (None, self.columns.find(process));
+        let columns = match columns {
+            Some((_, columns)) if event.event != Event::Exec => Rc::clone(columns),
+            _ => {
+                let read = event.process.read()?;
+                let columns = Rc::new(self.columns(event.event, &read));
+                if event.event == Event::Exec {
+                    actor = Some(read);
+                } else {
+                    self.columns.keep(process, Rc::clone(&columns));
+                }
+                columns
+            }
+        };
+        let hidden = self.hidden.as_mut();
+        if hidden.is_none_or(|layers| !layers.is_part(event)) {
+            self.line(event, name, actor.as_ref(), &columns, out);
         }
         Ok(())
     }
@@ -221,16 +227,7 @@ impl Stage for Text {
         match record.kind() {
             "event" => {
                 let event: Told = record.read()?;
-                let hidden = self.hidden.as_mut();
-                if hidden.is_some_and(|layers| layers.is_part(&event)) {
-                    return Ok(());
-                }
-                let start = out.len();
-                let told = self.event(&event, event_name(event.event, record), out);
-                if told.is_err() {
-                    out.truncate(start);
-                }
-                return told;
+                self.event(&event, event_name(event.event, record), out)?;
             }
             "clock" => self.clock = record.read::<ClockSet>()?.clock(),
             "lost" => {

@@ -1,8 +1,8 @@
 //! The `event` record as st-pathtree reads it and as it outputs it.
 //!
 //! The output is the record of [`st_decode::event`] with three changes: [`Unresolved`] is
-//! removed, the fields of [`Paths`] are added, and those of [`Executable`] are added to
-//! `process`. Every other field stays as it is, also one that st-pathtree does not know.
+//! removed, the fields of [`Paths`] are added (in place of any that were there), and those of
+//! [`Executable`] are added to `process`. Every other field stays as it is, also one that st-pathtree does not know.
 //! st-pathtree does not pass on records of the kinds `change`, `dir`, `shutdown`, `image` and
 //! `unload`.
 
@@ -121,7 +121,7 @@ pub struct Actor<'a> {
 
 /// An event with its paths, as the later stages read it: the fields of [`Paths`] and of
 /// [`st_decode::event::EventRecord`], without `ancestors`, which no later stage reads. `P` is
-/// [`Actor`], or that [`Encoded`](st_decode::wire::Encoded) for who does not read it of each event.
+/// [`Actor`], or that [`Encoded`](st_decode::wire::Encoded) for those who do not read it of each event.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
 pub struct EventRecord<'a, P = Actor<'a>> {

@@ -428,8 +428,8 @@ fn join(above: Option<&[u8]>, names: &[&[u8]]) -> Found {
     let length = names.iter().map(|name| 1 + name.len()).sum::<usize>();
     let mut path = Vec::with_capacity(above_length + length);
     path.extend_from_slice(above.unwrap_or_default());
-    for name in names.iter().rev() {
-        if above.is_some() || !path.is_empty() {
+    for (place, name) in names.iter().rev().enumerate() {
+        if above.is_some() || place > 0 {
             path.push(b'/');
         }
         path.extend_from_slice(name);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use zstd_safe::zstd_sys::ZSTD_EndDirective as Then;
 use zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, Strategy};
 
-/// So long bytes wait for more of them to be compressed with: what a crash may cost.
+/// How long bytes may wait to be compressed together with later ones: what a crash may cost.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A frame ends after so many bytes: then its checksum tells a reader whether it is right. To end

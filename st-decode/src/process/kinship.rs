@@ -11,7 +11,8 @@ impl ProcessTable {
     pub(super) fn set_parent(&mut self, pid: i32, ppid: Option<i32>) {
         let has_ended = |ppid: &i32| self.processes.get(ppid).is_some_and(|it| it.ended);
         let ppid = match ppid.filter(has_ended) {
-            Some(ended) => self.find_new_reaper(ended),
+            // The init of the namespace may have ended, too.
+            Some(ended) => self.find_new_reaper(ended).filter(|heir| !has_ended(heir)),
             None => ppid,
         };
         let Some(process) = self.processes.get_mut(&pid) else {

@@ -9,6 +9,9 @@ use st_probe::time::Unix;
 use st_probe::wire::{self, Encoded};
 use std::rc::{Rc, Weak};
 
+/// The most bytes of what is told of a thread that are kept for its next event.
+const LONGEST: usize = 4096;
+
 /// What an event tells of the thread that did it.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -33,6 +36,11 @@ impl Told {
     pub fn image(&self) -> Option<u64> {
         self.image
     }
+
+    /// Whether it is as short as st-probe lets it be: each thread keeps its own.
+    fn is_short(&self) -> bool {
+        self.actor.len() + self.ancestors.len() <= LONGEST
+    }
 }
 
 /// What a [`Told`] was made of.
@@ -44,8 +52,8 @@ pub(super) struct Origin {
     login: Login,
     ppid: Option<i32>,
     start: Option<Unix>,
-    /// A program is the same as long as it is at the same place: this keeps that from being used for
-    /// another one.
+    /// A program is the same as long as its address is: the reference keeps that from being used
+    /// again.
     program: Weak<Program>,
     cgroups: Rc<Cgroups>,
     lineage: u64,
@@ -94,7 +102,9 @@ impl ProcessTable {
                 .and_then(|pid| self.processes.get(&pid));
             match (thread, process) {
                 // Nobody notes what changes around a process that has ended.
-                (Some(thread), Some(process)) if !thread.ended && !process.ended => {
+                (Some(thread), Some(process))
+                    if !thread.ended && !process.ended && told.is_short() =>
+                {
                     let origin = Origin::of(thread, process, lineage);
                     thread.told = Some(Box::new((origin, told)));
                 }

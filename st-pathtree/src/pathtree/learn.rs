@@ -95,6 +95,9 @@ impl PathTree {
         if any_unmet {
             self.request_for_unmet(dev, event.at());
         }
+        if self.snapshot.is_walked() {
+            self.request_below_new();
+        }
         if !self.snapshot.moved().is_empty() {
             self.request_below_moved(event.at());
         }

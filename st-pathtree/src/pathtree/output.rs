@@ -2,7 +2,7 @@
 
 use super::locate::Located;
 use crate::event::{Bytes, Paths};
-use st_decode::wire::{self, Record};
+use st_decode::wire::{self, Record, RecordCopy};
 
 /// Appends an event, with its paths if it has any, and with `executable` (the fields of
 /// [`crate::event::Executable`], encoded) in its `process`. What is not changed is copied.
@@ -13,14 +13,14 @@ pub(super) fn event(
     out: &mut Vec<u8>,
 ) {
     let paths = located.map(paths);
-    let mut copy = wire::Copy::begin(record, out);
+    let mut copy = RecordCopy::begin(record, out);
     for entry in record.entries() {
         match (entry.name, executable) {
             (b"unresolved", _) => copy.leave_out(entry),
             (b"process", Some(executable)) => {
                 copy.replace(entry, |process, out| wire::append(process, executable, out));
             }
-            // Nobody has told paths before.
+            // In case somebody has told paths before: these take their place.
             (b"path" | b"path_status" | b"old_path" | b"old_path_status" | b"mnt_ns", _)
                 if paths.is_some() =>
             {

@@ -138,7 +138,7 @@ fn what_waited_for_a_deep_directory_is_written_piece_by_piece() {
     assert_eq!(told, [&[None], &expected[..], &[None]].concat());
 }
 
-/// A record for who does not look at it.
+/// A record for a callee that does not look at it.
 fn no_record() -> Record<'static> {
     Record::new(b"\x81\xa1t\xa6header").unwrap()
 }

@@ -220,7 +220,7 @@ pub fn run<S: Stage>(
                     Ok(true) => {}
                     Ok(false) => break None,
                     Err(error) if is_of_the_stream(error.kind()) => {
-                        // Also after an end record, which may then be none.
+                        // Also after an end record: what follows it may be more of the stream.
                         state.ended = false;
                         break Some(format!("{error}; the rest is left out"));
                     }

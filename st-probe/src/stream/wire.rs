@@ -12,12 +12,12 @@ mod read;
 mod value;
 mod write;
 
-pub use copy::Copy;
-pub use index::{Entries, Entry, Record, entries};
+pub use copy::RecordCopy;
+pub use index::{Entries, Entry, Record};
 pub use memo::Memo;
 pub use value::{Value, split, value_len};
 
-use index::Index;
+use index::{Index, entries};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
 use std::fmt;
@@ -262,7 +262,8 @@ impl Reader {
             self.start = 0;
         }
         if self.buffer.len() < self.end + CHUNK {
-            let mut larger = vec![0; self.end + CHUNK];
+            // Twice as much: a long record that comes in many reads is moved a few times.
+            let mut larger = vec![0; 2 * self.end + CHUNK];
             larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
             self.buffer = larger;
         }

@@ -7,7 +7,7 @@ use st_filter::Filter;
 use st_filter::expression::Expression;
 use st_filter::family::{Family, Root};
 use st_filter::predicate::PathPattern;
-use st_pathtree::wire;
+use st_pathtree::wire::Record;
 
 fuzz_target!(|input: &[u8]| {
     let all = fuzz::run(Filter::default, input);
@@ -27,7 +27,8 @@ fuzz_target!(|input: &[u8]| {
     let others = fuzz::run(|| filter(true), input);
     let events = |stream| {
         let records = fuzz::whole(stream);
-        let is_event = |record: &&&[u8]| wire::kind(record) == Some("event");
+        let is_event =
+            |record: &&&[u8]| Record::new(record).is_some_and(|record| record.kind() == "event");
         records.iter().filter(is_event).count()
     };
     assert_eq!(events(&some) + events(&others), events(&all));

@@ -5,10 +5,10 @@ use super::value::split_map;
 use super::write;
 use serde::Serialize;
 
-/// A copy of a record that is being written: what does not change is copied in few pieces. The entries
-/// that change are told in their order.
+/// A copy of a record that is being written: what does not change is copied in few pieces. The
+/// entries that change must be given in their order.
 #[derive(Debug)]
-pub struct Copy<'a> {
+pub struct RecordCopy<'a> {
     record: &'a [u8],
     out: &'a mut Vec<u8>,
     /// Where the copy begins in `out`.
@@ -19,7 +19,7 @@ pub struct Copy<'a> {
     count: usize,
 }
 
-impl<'a> Copy<'a> {
+impl<'a> RecordCopy<'a> {
     /// Begins to append a copy to `out`.
     pub fn begin(record: Record<'a>, out: &'a mut Vec<u8>) -> Self {
         let record = record.bytes();
@@ -68,10 +68,10 @@ impl<'a> Copy<'a> {
             self.out.drain(start..end);
             self.count += count as usize;
         }
-        let mut marker = Vec::new();
         match self.count {
             0..16 => self.out[self.start] = 0x80 | self.count as u8,
             count => {
+                let mut marker = Vec::new();
                 write::map_len(count, &mut marker);
                 self.out.splice(self.start..=self.start, marker);
             }
@@ -94,7 +94,7 @@ mod tests {
     fn what_does_not_change_is_copied_as_it_is() {
         let bytes = b"\x85\xa1t\xa1x\xa1a\x01\xa1u\x91\x02\xa1v\x03\x07\xc0";
         let mut out = b"before".to_vec();
-        let mut copy = Copy::begin(Record::new(bytes).unwrap(), &mut out);
+        let mut copy = RecordCopy::begin(Record::new(bytes).unwrap(), &mut out);
         for entry in Record::new(bytes).unwrap().entries() {
             match entry.name {
                 b"a" => copy.leave_out(entry),
@@ -121,7 +121,7 @@ mod tests {
             let (_, entries) = split_map(&bytes).unwrap();
             let bytes = [&marker, &b"\xa1t\xa1x"[..], entries].concat();
             let mut out = Vec::new();
-            Copy::begin(Record::new(&bytes).unwrap(), &mut out).end(Some(&More { b: 1 }));
+            RecordCopy::begin(Record::new(&bytes).unwrap(), &mut out).end(Some(&More { b: 1 }));
             let copied = Record::new(&out).unwrap();
             assert_eq!(copied.entries().count(), count as usize + 2);
             assert_eq!(copied.entry(b"b").unwrap().value, [1]);

@@ -1,7 +1,7 @@
 //! A record, walked once: where each of its entries is.
 
 use super::memo::Memo;
-use super::value::{FIXED, Measure, split_map, split_str, value_len};
+use super::value::{FIXED, Measure, Value, split, split_map, split_str, value_len};
 use super::{Error, MAX_RECORD, Malformed, read};
 use rmp::Marker;
 use serde::Deserialize;
@@ -28,7 +28,7 @@ pub struct Entry<'a> {
 
 impl Entry<'_> {
     /// Where it ends.
-    pub fn end(&self) -> usize {
+    pub(super) fn end(&self) -> usize {
         self.at + self.key.len() + self.value.len()
     }
 }
@@ -103,10 +103,12 @@ impl<'a> Record<'a> {
         self.entries().find(|entry| entry.name == name)
     }
 
-    /// The bytes of the string that is the value of the entry of this name.
+    /// The bytes of the string, or of the bin, that is the value of the entry of this name.
     pub fn text(self, name: &[u8]) -> Option<&'a [u8]> {
-        let (text, _) = split_str(self.entry(name)?.value)?;
-        Some(text)
+        match split(self.entry(name)?.value)? {
+            (Value::Str(text) | Value::Bin(text), _) => Some(text),
+            _ => None,
+        }
     }
 
     /// Reads those fields of the record that `T` knows.
@@ -116,7 +118,7 @@ impl<'a> Record<'a> {
 }
 
 /// The entries of the map that `map` is, encoded.
-pub fn entries(map: &[u8]) -> Entries<'_> {
+pub(super) fn entries(map: &[u8]) -> Entries<'_> {
     let (bytes, first) = match split_map(map) {
         Some((_, rest)) => (map, map.len() - rest.len()),
         None => (&[][..], 0),
@@ -179,8 +181,8 @@ fn long_name(key: &[u8]) -> &[u8] {
     split_str(key).map_or(&[][..], |(name, _)| name)
 }
 
-/// Where the entry at a place is, if it is like most and has come as a whole: a short name, and a value
-/// that is no array and no map.
+/// Where the entry at a place is, if it is like most and has come as a whole: a short name, and a
+/// value that is no array and no map.
 #[inline]
 fn simple(bytes: &[u8], at: usize) -> Option<Place> {
     let name @ 0xa0..=0xbf = *bytes.get(at)? else {
@@ -295,7 +297,11 @@ impl Index {
                 return Ok(Some(length));
             }
         }
-        let Some(length) = self.measure.resume(rest)? else {
+        let length = self.measure.resume(rest)?;
+        if self.at + self.measure.reached() > MAX_RECORD {
+            return Err(Malformed::TooLong);
+        }
+        let Some(length) = length else {
             return Ok(None);
         };
         self.measure = Measure::default();

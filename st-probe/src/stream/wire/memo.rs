@@ -1,5 +1,5 @@
-//! What came of encoded values that came before: of the process of an event, for example, which many
-//! events have.
+//! What was made of encoded values, kept for when the same bytes come again: of the process of an
+//! event, for example, which many events have.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ const HEAD: usize = 24;
 /// The longest value that is remembered, in bytes.
 const LONGEST: usize = 4096;
 
-/// Remembers what came of values, by all their bytes: the same bytes are the same value.
+/// Remembers what was made of values, by all their bytes: the same bytes are the same value.
 pub struct Memo<T>(Vec<Option<Kept<T>>>);
 
 struct Kept<T> {
     value: Vec<u8>,
-    came: T,
+    made: T,
 }
 
 impl<T> Default for Memo<T> {
@@ -31,24 +31,24 @@ impl<T> fmt::Debug for Memo<T> {
 }
 
 impl<T> Memo<T> {
-    /// The length of the value at the start of `bytes`, and what came of it, if that is remembered.
+    /// The length of the value at the start of `bytes`, and what was made of it, if it is remembered.
     /// MessagePack needs no byte after a value to tell its end: bytes that begin with those of a whole
     /// value begin with that value.
     #[inline]
     pub fn find(&self, bytes: &[u8]) -> Option<(usize, &T)> {
         let kept = self.0[slot(bytes)?].as_ref()?;
         let is_same = bytes.starts_with(&kept.value);
-        is_same.then_some((kept.value.len(), &kept.came))
+        is_same.then_some((kept.value.len(), &kept.made))
     }
 
-    /// Remembers what came of a whole value, perhaps in place of another value.
-    pub fn keep(&mut self, value: &[u8], came: T) {
+    /// Remembers what was made of a whole value, perhaps in place of another value.
+    pub fn keep(&mut self, value: &[u8], made: T) {
         if let Some(slot) = slot(value).filter(|_| value.len() <= LONGEST) {
             let former = self.0[slot].take();
             let mut kept = former.map(|former| former.value).unwrap_or_default();
             kept.clear();
             kept.extend_from_slice(value);
-            self.0[slot] = Some(Kept { value: kept, came });
+            self.0[slot] = Some(Kept { value: kept, made });
         }
     }
 }

@@ -268,3 +268,39 @@ fn merges_and_keeps_what_it_does_not_know() {
     );
     assert_eq!(out, b"\x84\xa1t\xa1x\xa1u\x91\x02\x07\xc0\xa1b\x03");
 }
+
+#[test]
+fn a_long_record_in_many_reads_is_moved_a_few_times() {
+    const LENGTH: usize = 1 << 20;
+    let mut record = b"\x82\xa1t\xa1x\xa1n\xc6".to_vec();
+    record.extend((LENGTH as u32).to_be_bytes());
+    record.resize(record.len() + LENGTH, 0);
+    let mut reader = Reader::default();
+    let (mut buffer, mut moved) = (reader.buffer.as_ptr(), 0);
+    for part in record.chunks(64) {
+        assert!(reader.take().unwrap().is_none());
+        assert!(reader.fill(&mut &part[..]).unwrap());
+        if reader.buffer.as_ptr() != buffer {
+            buffer = reader.buffer.as_ptr();
+            moved += 1;
+        }
+    }
+    assert!(reader.take().unwrap().is_some());
+    assert!(moved < 20, "{moved} times");
+}
+
+#[test]
+fn a_record_that_announces_too_much_is_refused_before_that_has_come() {
+    let mut record = b"\x83\xa1t\xa1x\xa1a\xc6".to_vec();
+    let half = MAX_RECORD / 2 + 1;
+    record.extend((half as u32).to_be_bytes());
+    record.resize(record.len() + half, 0);
+    record.extend(b"\xa1b\xc6");
+    record.extend((half as u32).to_be_bytes());
+    let mut reader = Reader::default();
+    let mut input = &record[..];
+    while !input.is_empty() {
+        reader.fill(&mut input).unwrap();
+    }
+    assert_eq!(reader.take().err(), Some(Malformed::TooLong));
+}

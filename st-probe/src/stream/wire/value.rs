@@ -227,6 +227,11 @@ impl Default for Measure {
 }
 
 impl Measure {
+    /// How many bytes the value has at least, as far as it has been measured.
+    pub fn reached(&self) -> usize {
+        self.at
+    }
+
     /// The length of the value at the start of `bytes`, or `None` if more bytes after these
     /// are needed to tell.
     pub fn resume(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
