@@ -113,7 +113,9 @@ pub fn records(stream: &[u8]) -> Vec<&[u8]> {
 /// whole stream.
 pub fn whole(stream: &[u8]) -> Vec<&[u8]> {
     let records = records(stream);
-    let kinds = records.iter().map(|record| Record::new(record).map(Record::kind));
+    let kinds = records
+        .iter()
+        .map(|record| Record::new(record).map(Record::kind));
     let kinds: Vec<_> = kinds.collect();
     assert_eq!(kinds.last(), Some(&Some("end")));
     assert!(kinds.len() == 1 || kinds[0] == Some("header"));
