@@ -26,14 +26,14 @@ const MAX_DEPTH: usize = 32;
 /// How deep they may be nested in a key, where each level doubles the backslashes.
 const MAX_KEY_DEPTH: usize = 4;
 
-/// The fields of events, each name also as the JSON text of a key. So many come first in an event, in
-/// this order: a reader looks for them.
+/// How many of [`KEYS`] come first in an event, in their order: a reader looks for them.
 const FIRST: usize = 10;
-/// See [`FIRST`].
+
 macro_rules! keys {
     ($($name:literal),+) => { [$(($name, concat!("\"", $name, "\":"))),+] };
 }
-/// See [`FIRST`].
+
+/// The names of the fields of events, each with its text as a key of JSON.
 const KEYS: [(&str, &str); 30] = keys!(
     "event",
     "ts",

@@ -136,8 +136,8 @@ impl Text {
         Ok(())
     }
 
-    /// Appends the line of an event with the columns of its process. `actor`: the process, where the
-    /// event itself is told with more of it.
+    /// Appends the line of an event with the columns of its process. `actor`: the process, where
+    /// the event itself is told with more of it.
     fn line<P>(
         &mut self,
         event: &EventRecord<P>,

@@ -121,7 +121,8 @@ pub struct Actor<'a> {
 
 /// An event with its paths, as the later stages read it: the fields of [`Paths`] and of
 /// [`st_decode::event::EventRecord`], without `ancestors`, which no later stage reads. `P` is
-/// [`Actor`], or that [`Encoded`](st_decode::wire::Encoded) for those who do not read it of each event.
+/// [`Actor`], or that [`Encoded`](st_decode::wire::Encoded) for those who do not read it of each
+/// event.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[allow(missing_docs)]
 pub struct EventRecord<'a, P = Actor<'a>> {
