@@ -144,12 +144,17 @@ fn contained(report: &mut Report, row: Row) -> Result<()> {
         let containers = volumes.iter().map(|dir| Container::start(dir, row.dirs));
         containers.collect()
     };
+    let trace = || -> Result<_> {
+        let trace = Trace::start(arguments)?;
+        trace.wait_for_snapshot(&recording)?;
+        Ok(trace)
+    };
     let (trace, containers) = match row.when {
         When::Before => {
             let containers = start()?;
-            (Trace::start(arguments)?, containers)
+            (trace()?, containers)
         }
-        When::While => (Trace::start(arguments)?, start()?),
+        When::While => (trace()?, start()?),
     };
     for container in &containers {
         container.open_gate()?;

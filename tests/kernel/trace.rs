@@ -1,9 +1,11 @@
 //! Starts systracer, lets something happen, and compares.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use nix::sys::signal::Signal;
+use st_probe::compressed::Plain;
+use st_probe::wire::Reader;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
@@ -11,6 +13,7 @@ use crate::Report;
 use crate::compare::{self, Got};
 use crate::fs::Place;
 use crate::log::{self, Expected, Log};
+use crate::patience::wait_until;
 use crate::program::{Output, Program};
 
 /// A running systracer.
@@ -30,6 +33,16 @@ impl Trace {
         Ok(Self { program })
     }
 
+    /// Waits until its recording has the snapshot of the directories: paths that are too deep for one
+    /// record are whole only then. How long that takes depends on the order in which the file
+    /// system lists them.
+    pub fn wait_for_snapshot(&self, recording: &Path) -> Result<()> {
+        wait_until(
+            || "the snapshot is not recorded".to_owned(),
+            || has_snapshot(recording),
+        )
+    }
+
     /// Ends it as Ctrl-C does. What it has seen by then, it still prints.
     pub fn stop(self) -> Result<Output> {
         self.program.signal_group(Signal::SIGINT)?;
@@ -41,6 +54,23 @@ impl Trace {
         let output = self.stop()?;
         check_end(&output, problems);
         Ok(compare::parse(&output.out, problems))
+    }
+}
+
+/// Whether a recording, as far as it has been written, tells of a walk that is done.
+fn has_snapshot(recording: &Path) -> Result<bool> {
+    let mut input = Plain::new(File::open(recording)?);
+    let mut reader = Reader::default();
+    loop {
+        while let Some(record) = reader.take().map_err(Error::msg)? {
+            if record.kind() == "walked" {
+                return Ok(true);
+            }
+        }
+        // It is cut as long as it is being written.
+        if !reader.fill(&mut input).unwrap_or(false) {
+            return Ok(false);
+        }
     }
 }
 
