@@ -2,8 +2,8 @@
 //!
 //! The output is the record of [`st_decode::event`] with three changes: [`Unresolved`] is
 //! removed, the fields of [`Paths`] are added (in place of any that were there), and those of
-//! [`Executable`] are added to `process`. Every other field stays as it is, also one that st-pathtree does not know.
-//! st-pathtree does not pass on records of the kinds `change`, `dir`, `shutdown`, `image` and
+//! [`Executable`] are added to `process`. Every other field stays as it is, also one that
+//! st-pathtree does not know. st-pathtree does not pass on records of the kinds `change`, `dir`, `shutdown`, `image` and
 //! `unload`.
 
 use serde::{Deserialize, Serialize};
