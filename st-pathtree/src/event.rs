@@ -3,8 +3,8 @@
 //! The output is the record of [`st_decode::event`] with three changes: [`Unresolved`] is
 //! removed, the fields of [`Paths`] are added (in place of any that were there), and those of
 //! [`Executable`] are added to `process`. Every other field stays as it is, also one that
-//! st-pathtree does not know. st-pathtree does not pass on records of the kinds `change`, `dir`, `shutdown`, `image` and
-//! `unload`.
+//! st-pathtree does not know. st-pathtree does not pass on records of the kinds `change`, `dir`,
+//! `shutdown`, `image` and `unload`.
 
 use serde::{Deserialize, Serialize};
 use st_decode::event::Unresolved;
