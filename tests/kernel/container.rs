@@ -66,7 +66,7 @@ struct Row {
     count: usize,
 }
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 5] = [
     Row {
         name: "podman",
         when: When::While,
@@ -86,13 +86,6 @@ const ROWS: [Row; 6] = [
         when: When::While,
         watched: Watched::Host,
         dirs: &[ROOT, VOLUME, TMPFS],
-        count: 1,
-    },
-    Row {
-        name: "podman-tmpfs",
-        when: When::While,
-        watched: Watched::Everything,
-        dirs: &[TMPFS],
         count: 1,
     },
     Row {
