@@ -18,7 +18,7 @@ use st_probe::record::{ClockSet, End, Header, Lost, Process, Raw};
 use st_probe::stage::{self, RecordError, Stage};
 use st_probe::time::{Clock, Monotonic};
 use st_probe::vocabulary::{Cause, Event, Role, Value};
-use st_probe::wire::{self, Record};
+use st_probe::wire::{self, Record, RecordCopy};
 
 /// Turns raw records into events.
 #[derive(Debug, Default)]
@@ -262,14 +262,15 @@ impl Decoder {
 
     /// Appends the last record, with the number of records that were found to be missing here.
     fn end(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
-        let mut end: End = record.read()?;
+        let end: End = record.read()?;
         self.end_gap(Monotonic::MAX, out);
         self.forget_calls(out);
-        end.lost = end.lost.saturating_add(self.lost);
-        let mut ours = Vec::new();
-        wire::write(&end, &mut ours);
-        let total = wire::fields(&ours).filter(|entry| entry.name == b"lost");
-        wire::merge(record.bytes(), &["lost"], total, out);
+        let lost = end.lost.saturating_add(self.lost);
+        let mut copy = RecordCopy::begin(record, out);
+        if let Some(entry) = record.entry(b"lost") {
+            copy.replace(entry, |_, out| wire::write(&lost, out));
+        }
+        copy.end::<()>(None);
         Ok(())
     }
 }

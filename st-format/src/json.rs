@@ -283,9 +283,7 @@ fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8
         Value::Nil => out.extend(b"null"),
         Value::Bool(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
         Value::Unsigned(number) => decimal(number, out),
-        Value::Signed(number) => {
-            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes())
-        }
+        Value::Signed(number) => decimal(number, out),
         // {:?} writes the exponents of what is very large or small, as JSON has them.
         Value::Float32(number) if number.is_finite() => put(out, format_args!("{number:?}")),
         Value::Float64(number) if number.is_finite() => put(out, format_args!("{number:?}")),
@@ -362,7 +360,7 @@ fn characters(text: &[u8], out: &mut Vec<u8>) -> bool {
     is_text
 }
 
-fn decimal(number: u64, out: &mut Vec<u8>) {
+fn decimal(number: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 

@@ -95,12 +95,7 @@ impl PathTree {
         if any_unmet {
             self.request_for_unmet(dev, event.at());
         }
-        if self.snapshot.is_walked() {
-            self.request_below_new();
-        }
-        if !self.snapshot.moved().is_empty() {
-            self.request_below_moved(event.at());
-        }
+        self.request_below_moved(event.at());
     }
 
     /// Requests walks below the directories that were renamed and may come from where no walk

@@ -14,7 +14,7 @@ use crate::stream::input::Input;
 use crate::stream::record::{End, Header, MAGIC, VERSION};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::Why;
-use crate::stream::wire::{self, Reader, Record};
+use crate::stream::wire::{self, Reader, Record, RecordCopy};
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
@@ -76,16 +76,13 @@ pub trait Stage {
 /// Appends the header to `out` with `stage` added to the stages that the stream has passed.
 /// `record` is the same header, encoded.
 pub fn pass_header(header: &Header, record: Record, stage: &str, out: &mut Vec<u8>) {
-    #[derive(serde::Serialize)]
-    #[serde(tag = "t", rename = "header")]
-    struct Passed {
-        stages: Vec<String>,
-    }
     let mut stages = header.stages.clone();
     stages.push(stage.to_owned());
-    let mut passed = Vec::new();
-    wire::write(&Passed { stages }, &mut passed);
-    wire::merge(record.bytes(), &["stages"], wire::fields(&passed), out);
+    let mut copy = RecordCopy::begin(record, out);
+    if let Some(entry) = record.entry(b"stages") {
+        copy.replace(entry, |_, out| wire::write(&stages, out));
+    }
+    copy.end::<()>(None);
 }
 
 /// Runs a stage from standard input to standard output, after the process has given up the

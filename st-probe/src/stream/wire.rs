@@ -17,7 +17,7 @@ pub use index::{Entries, Entry, Record};
 pub use memo::Memo;
 pub use value::{Value, split, value_len};
 
-use index::{Index, entries};
+use index::Index;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
 use std::fmt;
@@ -83,31 +83,6 @@ impl serde::ser::Error for Error {
     fn custom<T: fmt::Display>(what: T) -> Self {
         Self(what.to_string())
     }
-}
-
-/// The entries of a record without its `t`.
-pub fn fields(record: &[u8]) -> impl Iterator<Item = Entry<'_>> {
-    entries(record).filter(|entry| entry.name != b"t")
-}
-
-/// Appends `record` (or any map) to `out`, without its entries whose names are in `without`,
-/// and with the entries `more` at its end.
-pub fn merge<'a>(
-    record: &'a [u8],
-    without: &[&str],
-    more: impl Iterator<Item = Entry<'a>>,
-    out: &mut Vec<u8>,
-) {
-    let kept =
-        entries(record).filter(|entry| !without.iter().any(|name| name.as_bytes() == entry.name));
-    let (mut count, mut merged) = (0, Vec::new());
-    for entry in kept.chain(more) {
-        merged.extend_from_slice(entry.key);
-        merged.extend_from_slice(entry.value);
-        count += 1;
-    }
-    write::map_len(count, out);
-    out.extend(merged);
 }
 
 /// Appends a map to `out`, with the entries of the map `more` at its end. If one of the two is

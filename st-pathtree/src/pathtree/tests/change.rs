@@ -86,7 +86,7 @@ fn push(tree: &mut PathTree, value: &impl serde::Serialize) -> Vec<u8> {
 fn path(tree: &mut PathTree, event: &EventRecord) -> (String, Status) {
     let out = push(tree, event);
     let paths: Paths = wire::read(&out).unwrap();
-    assert!(wire::fields(&out).all(|entry| entry.name != b"unresolved"));
+    assert!(Record::new(&out).unwrap().entry(b"unresolved").is_none());
     (
         String::from_utf8_lossy(&paths.path).into_owned(),
         paths.path_status,

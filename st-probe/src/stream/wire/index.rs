@@ -22,7 +22,7 @@ pub struct Entry<'a> {
     pub key: &'a [u8],
     /// Its value, encoded.
     pub value: &'a [u8],
-    /// Where it begins: bytes from the start of the record or map.
+    /// Where it begins: bytes from the start of the record.
     pub at: usize,
 }
 
@@ -117,20 +117,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The entries of the map that `map` is, encoded.
-pub(super) fn entries(map: &[u8]) -> Entries<'_> {
-    let (bytes, first) = match split_map(map) {
-        Some((_, rest)) => (map, map.len() - rest.len()),
-        None => (&[][..], 0),
-    };
-    Entries {
-        bytes,
-        at: first,
-        places: [].iter(),
-    }
-}
-
-/// Iterates over the entries of a record or a map.
+/// Iterates over the entries of a record.
 #[derive(Debug, Clone)]
 pub struct Entries<'a> {
     bytes: &'a [u8],

@@ -7,42 +7,24 @@
 use super::index::{Entries, Entry, Record};
 use super::value::{Value, split, split_str, value_len};
 use super::{ENCODED, Error};
-use serde::de::value::BorrowedStrDeserializer;
-use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess,
-    Visitor,
-};
+use serde::de::value::{BorrowedBytesDeserializer, BorrowedStrDeserializer, MapAccessDeserializer};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
 /// Reads those fields of a record that `T` knows.
 pub(super) fn record<'a, T: Deserialize<'a>>(record: Record<'a>) -> Result<T, Error> {
-    T::deserialize(Whole(record))
+    T::deserialize(MapAccessDeserializer::new(Fields {
+        entries: record.entries(),
+        value: &[],
+    }))
 }
 
 /// Reads the value that `bytes` are.
 pub(super) fn value<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
-    T::deserialize(&mut Cursor(bytes))
-}
-
-/// A record that is read.
-struct Whole<'de>(Record<'de>);
-
-impl<'de> Deserializer<'de> for Whole<'de> {
-    type Error = Error;
-
-    #[inline]
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_map(Fields {
-            entries: self.0.entries(),
-            value: &[],
-        })
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
-        ignored_any
-    }
+    T::deserialize(&mut Cursor {
+        rest: bytes,
+        is_one_value: false,
+    })
 }
 
 /// The fields of a record.
@@ -64,135 +46,46 @@ impl<'de> MapAccess<'de> for Fields<'de> {
             return Ok(None);
         };
         self.value = value;
-        seed.deserialize(FieldName(name)).map(Some)
+        // It is compared with names that are text, so it need not be checked.
+        seed.deserialize(BorrowedBytesDeserializer::new(name))
+            .map(Some)
     }
 
     #[inline]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        seed.deserialize(FieldValue(self.value))
-    }
-}
-
-/// The value of a field, whose end is known.
-struct FieldValue<'de>(&'de [u8]);
-
-impl<'de> Deserializer<'de> for FieldValue<'de> {
-    type Error = Error;
-
-    #[inline]
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        Cursor(self.0).deserialize_any(visitor)
-    }
-
-    #[inline]
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            [0xc0] => visitor.visit_none(),
-            _ => visitor.visit_some(self),
-        }
-    }
-
-    #[inline]
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        Cursor(self.0).deserialize_bytes(visitor)
-    }
-
-    #[inline]
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        Cursor(self.0).deserialize_bytes(visitor)
-    }
-
-    #[inline]
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        if name == ENCODED {
-            visitor.visit_borrowed_bytes(self.0)
-        } else {
-            visitor.visit_newtype_struct(self)
-        }
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        cases: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        Cursor(self.0).deserialize_enum(name, cases, visitor)
-    }
-
-    #[inline]
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        Cursor(self.0).deserialize_map(visitor)
-    }
-
-    #[inline]
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        Cursor(self.0).deserialize_u64(visitor)
-    }
-
-    #[inline]
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        Cursor(self.0).deserialize_u64(visitor)
-    }
-
-    #[inline]
-    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        Cursor(self.0).deserialize_u64(visitor)
-    }
-
-    #[inline]
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_unit()
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i64 i128 u8 u16 u128 f32 f64 char str string
-        unit unit_struct seq tuple tuple_struct map identifier
-    }
-}
-
-/// The name of a field. It is compared with names that are text, so it need not be checked.
-struct FieldName<'de>(&'de [u8]);
-
-impl<'de> Deserializer<'de> for FieldName<'de> {
-    type Error = Error;
-
-    #[inline]
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_borrowed_bytes(self.0)
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
-        ignored_any
+        seed.deserialize(&mut Cursor {
+            rest: self.value,
+            is_one_value: true,
+        })
     }
 }
 
 /// What follows in a value.
-struct Cursor<'de>(&'de [u8]);
+struct Cursor<'de> {
+    rest: &'de [u8],
+    /// Whether that is one value, whose end need not be looked for.
+    is_one_value: bool,
+}
 
 impl<'de> Cursor<'de> {
     #[inline]
     fn next(&mut self) -> Result<Value<'de>, Error> {
-        let (value, rest) = split(self.0).ok_or_else(Error::cut)?;
-        self.0 = rest;
+        let (value, rest) = split(self.rest).ok_or_else(Error::cut)?;
+        self.enter(rest);
         Ok(value)
+    }
+
+    /// Goes on with what is behind the beginning of a value, or behind all of it.
+    #[inline]
+    fn enter(&mut self, rest: &'de [u8]) {
+        self.rest = rest;
+        self.is_one_value = false;
     }
 
     /// The number that is next, if it is of an unsigned format.
     #[inline]
     fn unsigned(&mut self) -> Option<u64> {
-        let (number, rest) = match self.0 {
+        let (number, rest) = match self.rest {
             [number @ 0..=0x7f, rest @ ..] => (u64::from(*number), rest),
             [0xcc, a, rest @ ..] => (u64::from(*a), rest),
             [0xcd, a, b, rest @ ..] => (u16::from_be_bytes([*a, *b]).into(), rest),
@@ -203,15 +96,18 @@ impl<'de> Cursor<'de> {
             }
             _ => return None,
         };
-        self.0 = rest;
+        self.rest = rest;
         Some(number)
     }
 
     /// The whole value that is next, encoded.
     fn encoded(&mut self) -> Result<&'de [u8], Error> {
-        let length = value_len(self.0).ok().flatten().ok_or_else(Error::cut)?;
-        let (value, rest) = self.0.split_at(length);
-        self.0 = rest;
+        let length = match self.is_one_value {
+            true => self.rest.len(),
+            false => value_len(self.rest).ok().flatten().ok_or_else(Error::cut)?,
+        };
+        let (value, rest) = self.rest.split_at(length);
+        self.enter(rest);
         Ok(value)
     }
 }
@@ -254,9 +150,9 @@ impl<'de> Deserializer<'de> for &mut Cursor<'de> {
 
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0.split_first() {
+        match self.rest.split_first() {
             Some((0xc0, rest)) => {
-                self.0 = rest;
+                self.rest = rest;
                 visitor.visit_none()
             }
             _ => visitor.visit_some(self),
@@ -283,15 +179,15 @@ impl<'de> Deserializer<'de> for &mut Cursor<'de> {
 
     #[inline]
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let [0xc4, length, rest @ ..] = self.0 {
+        if let [0xc4, length, rest @ ..] = self.rest {
             if let Some((bytes, rest)) = rest.split_at_checked(usize::from(*length)) {
-                self.0 = rest;
+                self.rest = rest;
                 return visitor.visit_borrowed_bytes(bytes);
             }
         }
-        match split(self.0) {
+        match split(self.rest) {
             Some((Value::Bin(bytes) | Value::Str(bytes), rest)) => {
-                self.0 = rest;
+                self.rest = rest;
                 visitor.visit_borrowed_bytes(bytes)
             }
             _ => self.deserialize_any(visitor),
@@ -305,8 +201,8 @@ impl<'de> Deserializer<'de> for &mut Cursor<'de> {
 
     #[inline]
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let Some((name, rest)) = split_str(self.0) {
-            self.0 = rest;
+        if let Some((name, rest)) = split_str(self.rest) {
+            self.rest = rest;
             return visitor.visit_borrowed_bytes(name);
         }
         // No field of ours has a name that is no string.
@@ -316,10 +212,10 @@ impl<'de> Deserializer<'de> for &mut Cursor<'de> {
 
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let [marker @ 0x80..=0x8f, rest @ ..] = self.0 else {
+        let [marker @ 0x80..=0x8f, rest @ ..] = self.rest else {
             return self.deserialize_any(visitor);
         };
-        self.0 = rest;
+        self.enter(rest);
         let mut left = u64::from(marker & 0x0f);
         visitor.visit_map(Elements {
             cursor: self,
@@ -359,7 +255,7 @@ impl<'de> Deserializer<'de> for &mut Cursor<'de> {
         match self.next()? {
             Value::Str(name) => {
                 let name = std::str::from_utf8(name).map_err(Error::custom)?;
-                visitor.visit_enum(Case(name))
+                visitor.visit_enum(BorrowedStrDeserializer::new(name))
             }
             _ => Err(Error::custom("a name is expected here")),
         }
@@ -386,7 +282,7 @@ struct Elements<'c, 'de> {
 impl Elements<'_, '_> {
     fn size_hint(&self) -> usize {
         // Each takes one byte at least.
-        (*self.left as usize).min(self.cursor.0.len())
+        (*self.left as usize).min(self.cursor.rest.len())
     }
 }
 
@@ -428,42 +324,5 @@ impl<'de> MapAccess<'de> for Elements<'_, 'de> {
 
     fn size_hint(&self) -> Option<usize> {
         Some(self.size_hint())
-    }
-}
-
-/// A case of an enum, by its name: ours have no more.
-struct Case<'de>(&'de str);
-
-impl<'de> EnumAccess<'de> for Case<'de> {
-    type Error = Error;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        let case = seed.deserialize(BorrowedStrDeserializer::new(self.0))?;
-        Ok((case, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Case<'de> {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, Error> {
-        Err(Error::custom("a name alone is expected here"))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Error> {
-        Err(Error::custom("a name alone is expected here"))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Error> {
-        Err(Error::custom("a name alone is expected here"))
     }
 }
