@@ -118,18 +118,17 @@ chmod 600 shared/new
 "#;
 
 /// Containers come and go. Their image holds nothing but this program, which refuses to work there.
-const CONTAINERS: &str = r#"
-podman() { command podman --root "$STORAGE" "$@"; }
-podman create --network=none --name=listed "$IMAGE" /kernel-tests
-podman cp /etc/passwd listed:/copied
-podman start --attach listed || :
-podman cp /etc/group listed:/copied
-podman start --attach listed || :
-podman commit --quiet listed localhost/committed
-podman rm listed
-podman run --rm --network=none localhost/committed /kernel-tests || :
-podman rmi localhost/committed
-"#;
+const CONTAINERS: [&str; 9] = [
+    "create --network=none --name=listed $IMAGE /kernel-tests",
+    "cp /etc/passwd listed:/copied",
+    "start --attach listed || :",
+    "cp /etc/group listed:/copied",
+    "start --attach listed || :",
+    "commit --quiet listed localhost/committed",
+    "rm listed",
+    "run --rm --network=none localhost/committed /kernel-tests || :",
+    "rmi localhost/committed",
+];
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
@@ -166,19 +165,25 @@ fn contained(report: &mut Report) -> Result<()> {
     let device = device_of(&place.dir)?;
     let before = listing(&place)?;
     let trace = Trace::start(below([&place.dir]))?;
-    let mut script = Command::new("sh");
-    script.args(["-eu", "-c", CONTAINERS]);
-    let worked = run(script.env("STORAGE", STORAGE).env("IMAGE", IMAGE));
-    // What watches a container ends after it.
-    let over = wait_until(
-        || "podman is still at work".to_owned(),
-        || Ok(!is_running("conmon")? && !is_running("podman")?),
-    );
+    let worked = CONTAINERS.into_iter().try_for_each(contain);
     let mut got = trace.events(&mut report.problems)?;
-    worked.and(over)?;
+    worked?;
     // What is done on the merged directory of a container is seen as well on its layers.
     got.retain(|event| *event.get("dev") == *device);
     compare(report, &place, before, &got)
+}
+
+/// Lets podman do something. What watches a container ends after it, and unmounts its root: a
+/// podman that came before could write below where that was.
+fn contain(arguments: &str) -> Result<()> {
+    let mut script = Command::new("sh");
+    script.arg("-euc");
+    script.arg(format!("podman --root {STORAGE} {arguments}"));
+    run(script.env("IMAGE", IMAGE))?;
+    wait_until(
+        || format!("podman is still at work, after: {arguments}"),
+        || Ok(!is_running("conmon")? && !is_running("podman")?),
+    )
 }
 
 /// Whether a program runs.

@@ -72,10 +72,11 @@ impl<R: Read> Plain<R> {
 impl<R: Read> Read for Plain<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if matches!(self.form, Form::Unknown) {
-            self.form = if self.input.is_compressed()? {
-                Form::Compressed(Decompressor::new()?)
-            } else {
-                Form::Plain
+            self.form = match self.input.is_compressed()? {
+                // A file may grow: what it is, is known only once it has something.
+                None => return Ok(0),
+                Some(false) => Form::Plain,
+                Some(true) => Form::Compressed(Decompressor::new()?),
             };
         }
         match &mut self.form {
@@ -93,9 +94,9 @@ struct Begun<R> {
 }
 
 impl<R: Read> Begun<R> {
-    /// Looks at as many bytes as it takes to know. A record begins with none that a frame may
-    /// begin with, so for a plain stream this waits for its first byte alone.
-    fn is_compressed(&mut self) -> io::Result<bool> {
+    /// Looks at as many bytes as it takes to know; `None` if there are none. A record begins with
+    /// none that a frame may begin with, so for a plain stream this waits for its first byte alone.
+    fn is_compressed(&mut self) -> io::Result<Option<bool>> {
         let mut bytes = [0; FRAME.len()];
         while self.head.is_empty() || begins_frame(&self.head) {
             let missing = FRAME.len() - self.head.len();
@@ -104,7 +105,7 @@ impl<R: Read> Begun<R> {
                 count => self.head.extend(&bytes[..count]),
             }
         }
-        Ok(!self.head.is_empty() && begins_frame(&self.head))
+        Ok((!self.head.is_empty()).then(|| begins_frame(&self.head)))
     }
 }
 

@@ -126,6 +126,27 @@ fn a_plain_stream_is_read_into_the_buffer_of_whoever_reads() {
 }
 
 #[test]
+fn an_input_that_was_empty_at_first_is_known_by_its_first_bytes() {
+    /// Ends before it has begun.
+    struct Grows<'a>(bool, &'a [u8]);
+    impl Read for Grows<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match std::mem::replace(&mut self.0, true) {
+                false => Ok(0),
+                true => self.1.read(buffer),
+            }
+        }
+    }
+    let (frame, _) = frame(&[b"one"]);
+    let mut plain = Plain::new(Grows(false, &frame));
+    let mut all = Vec::new();
+    plain.read_to_end(&mut all).unwrap();
+    assert!(all.is_empty() && !plain.is_compressed());
+    plain.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"one");
+}
+
+#[test]
 fn all_that_was_flushed_before_a_cut_is_read() {
     let parts = [part(0), part(1), part(2)];
     let (frame, ends) = frame(&parts.each_ref().map(Vec::as_slice));
