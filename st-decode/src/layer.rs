@@ -28,21 +28,8 @@ pub struct Success {
 impl Success {
     /// A copy, without the successes within it.
     pub fn without_layers(&self) -> Self {
-        let Call {
-            began,
-            sp,
-            dentry,
-            ref operation,
-            ..
-        } = self.call;
         Self {
-            call: Call {
-                began,
-                sp,
-                dentry,
-                operation: operation.clone(),
-                layers: Layers::default(),
-            },
+            call: self.call.without_layers(),
             ..*self
         }
     }

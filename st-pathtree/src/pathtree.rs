@@ -4,6 +4,7 @@
 //! written in its turn, after all records before it: if the path of an event may be told by a
 //! walk that is still to come, this event waits, and so do all records after it.
 
+mod known;
 mod learn;
 mod locate;
 mod mounts;
@@ -17,6 +18,7 @@ use crate::resolve::Resolver;
 pub use crate::snapshot::Ask;
 use crate::snapshot::Snapshot;
 use crate::watch::{Watch, Watches};
+use known::Known;
 use locate::Located;
 use record::{Input, Waiting};
 use st_decode::event::Image;
@@ -46,6 +48,7 @@ pub struct PathTree {
     images: Images,
     waiting: Waiting,
     due: Due,
+    known: Known,
 }
 
 /// Which of the waiting records are to have their turn.
@@ -143,6 +146,7 @@ impl PathTree {
         if !event.unresolved.learned {
             self.follow_renames(event);
         }
+        self.tell_known(event);
         if !is_file || located.as_ref().is_none_or(Located::is_wanted) {
             let executable = self.images.executable(event);
             output::event(record, located.as_ref(), executable, out);
@@ -183,6 +187,7 @@ impl Stage for PathTree {
         self.trees.clear();
         self.images.clear();
         self.snapshot.begin(header, self.follows);
+        self.known = Known::of(header);
         stage::pass_header(header, record, Self::NAME, out);
     }
 

@@ -302,6 +302,35 @@ impl Tree {
         }
     }
 
+    /// The path of a file when a call began: `name` in the directory `parent`.
+    pub fn path_in(&self, began: Monotonic, parent: u64, name: &[u8]) -> Found {
+        let mut longest = Found::Tail(name.to_vec());
+        let overlapping = self.replaced.back().is_some_and(|(ts, _)| *ts > began);
+        for state in [State::Before(began), State::After(began)] {
+            if let Some(node) = self.node_at(parent, state) {
+                let edge = self.edge_at(node, state);
+                let mut names = vec![name];
+                let above = match edge.parent {
+                    ROOT => Some(&b""[..]),
+                    UNKNOWN => self.chain_path(parent, began),
+                    DOUBTFUL => None,
+                    _ => {
+                        names.push(&edge.name);
+                        self.climb(edge, state, &mut names)
+                    }
+                };
+                longest = join(above, &names);
+                if above.is_some() {
+                    break;
+                }
+            }
+            if !overlapping {
+                break;
+            }
+        }
+        longest
+    }
+
     fn path_at(&self, state: State, top: u64, name: &[u8], rest: &[u8]) -> Option<Found> {
         let edge = self.edge_at(self.node_at(top, state)?, state);
         if [UNKNOWN, DOUBTFUL].contains(&edge.parent) || *edge.name != *name {

@@ -3,6 +3,7 @@
 mod buffer;
 mod command;
 mod completeness;
+mod doubts;
 mod ending;
 mod gaps;
 mod header;

@@ -30,6 +30,7 @@ mod fs;
 mod full;
 mod inside;
 mod kills;
+mod known;
 mod layers;
 mod listening;
 mod listing;
@@ -149,6 +150,7 @@ fn cases() -> Vec<Case> {
         listening::cases(),
         names::cases(),
         paths::cases(),
+        known::cases(),
         mounts::cases(),
         spaces::cases(),
         moments::cases(),

@@ -114,3 +114,42 @@ fn a_table_that_is_no_tree_is_survived() {
         "1 2 8:1 / /a rw\n2 1 8:1 / /b rw\n3 3 8:1 / /c rw\n\nnonsense\n4\n5 1 8:1 / \\999 rw\n";
     let _ = paths(table, "8:1", "/x");
 }
+
+#[test]
+fn tells_whether_all_that_is_below_a_path_is_on_the_root_alone() {
+    let root = "1 0 8:1 / / rw - ext4 a rw\n";
+    let shows = |more: &str, path: &str| {
+        let table = MountTable::parse(format!("{root}{more}").as_bytes());
+        table.shows_plainly(path.as_bytes())
+    };
+    assert!(shows("", "/w/a"));
+    for (more, expected) in [
+        ("2 1 8:2 / /other rw - ext4 b rw\n", true),
+        // What is below the mount point is the same.
+        ("2 1 8:1 /w /w ro - ext4 a rw\n", true),
+        ("2 1 8:1 /w/a/b /w/a/b ro - ext4 a rw\n", true),
+        ("2 1 8:1 /v /w rw - ext4 a rw\n", false),
+        ("2 1 8:2 / /w rw - ext4 b rw\n", false),
+        ("2 1 8:2 / /w/a rw - ext4 b rw\n", false),
+        ("2 1 8:2 / /w/a/b/c rw - ext4 b rw\n", false),
+        // Two file systems at the root.
+        ("2 1 8:2 / / rw - ext4 b rw\n", false),
+    ] {
+        assert_eq!(shows(more, "/w/a"), expected, "{more}");
+    }
+    assert!(!MountTable::default().shows_plainly(b"/w/a"));
+}
+
+#[test]
+fn tells_whether_a_file_system_is_seen_elsewhere() {
+    let table = |more: &str| {
+        let text = format!("1 0 8:1 / / rw - ext4 a rw\n2 1 0:6 / /dev rw - devtmpfs d rw\n{more}");
+        MountTable::parse(text.as_bytes())
+    };
+    assert!(table("").shows_visibly(b"0:6", b"/w"));
+    assert!(!table("").shows_visibly(b"0:7", b"/w"));
+    for point in ["/dev/w", "/dev/w/a", "/dev"] {
+        let more = format!("3 2 0:9 / {point} rw - tmpfs t rw\n");
+        assert!(!table(&more).shows_visibly(b"0:6", b"/w"), "{point}");
+    }
+}
