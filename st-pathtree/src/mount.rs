@@ -336,6 +336,17 @@ impl MountTable {
         })
     }
 
+    /// Whether exactly one mount shows a file system or a part of it.
+    pub fn shows_once(&self, device: &str) -> bool {
+        let is_of = |mount: &&Mount| mount.device == device.as_bytes();
+        self.mounts.iter().filter(is_of).count() == 1
+    }
+
+    /// The mount points.
+    pub fn points(&self) -> impl Iterator<Item = &[u8]> {
+        self.mounts.iter().map(|mount| &mount.point[..])
+    }
+
     /// The device of the file system whose root is at `/`, if it is the only one there.
     pub fn root_device(&self) -> Option<&[u8]> {
         let mut roots = self.mounts.iter().filter(|mount| mount.point == b"/");

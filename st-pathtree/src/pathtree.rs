@@ -9,6 +9,7 @@ mod learn;
 mod locate;
 mod mounts;
 mod output;
+mod recent;
 mod record;
 mod trees;
 
@@ -20,6 +21,7 @@ use crate::snapshot::Snapshot;
 use crate::watch::{Watch, Watches};
 use known::Known;
 use locate::Located;
+use recent::Recent;
 use record::{Input, Waiting};
 use st_decode::event::Image;
 use st_decode::record::Header;
@@ -49,6 +51,7 @@ pub struct PathTree {
     waiting: Waiting,
     due: Due,
     known: Known,
+    recent: Option<Recent>,
 }
 
 /// Which of the waiting records are to have their turn.
@@ -88,6 +91,7 @@ impl PathTree {
 
     /// Handles a record in its turn.
     fn turn(&mut self, input: &Input, record: Record, may_wait: bool, out: &mut Vec<u8>) -> Turn {
+        self.review_recent(input);
         match input {
             Input::Event(event) => return self.event(event, record, may_wait, out),
             Input::Change(change) => {
@@ -188,14 +192,16 @@ impl Stage for PathTree {
         self.images.clear();
         self.snapshot.begin(header, self.follows);
         self.known = Known::of(header);
+        self.recent = None;
         stage::pass_header(header, record, Self::NAME, out);
     }
 
     fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
         let input = Input::read(record)?;
+        self.review_recent(&input);
         match &input {
             Input::Event(event) => {
-                if !event.unresolved.learned {
+                if !event.unresolved.learned && !self.is_in_recent(event) {
                     self.learn(event);
                 }
                 if self.snapshot.expire(event.at()) {

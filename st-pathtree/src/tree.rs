@@ -282,7 +282,7 @@ impl Tree {
         let cut = tail.iter().position(|&byte| byte == b'/');
         let (name, rest) = tail.split_at(cut.unwrap_or(tail.len()));
         let mut longest = None;
-        let overlapping = self.replaced.back().is_some_and(|(ts, _)| *ts > began);
+        let overlapping = !self.is_unchanged_since(began);
         for state in [State::Before(began), State::After(began)] {
             if let Some(found) = self.path_at(state, top, name, rest) {
                 if matches!(found, Found::Whole(_)) {
@@ -305,7 +305,7 @@ impl Tree {
     /// The path of a file when a call began: `name` in the directory `parent`.
     pub fn path_in(&self, began: Monotonic, parent: u64, name: &[u8]) -> Found {
         let mut longest = Found::Tail(name.to_vec());
-        let overlapping = self.replaced.back().is_some_and(|(ts, _)| *ts > began);
+        let overlapping = !self.is_unchanged_since(began);
         for state in [State::Before(began), State::After(began)] {
             if let Some(node) = self.node_at(parent, state) {
                 let edge = self.edge_at(node, state);
@@ -329,6 +329,11 @@ impl Tree {
             }
         }
         longest
+    }
+
+    /// Whether no directory was renamed or removed after an instant.
+    pub fn is_unchanged_since(&self, instant: Monotonic) -> bool {
+        self.replaced.back().is_none_or(|(ts, _)| *ts <= instant)
     }
 
     fn path_at(&self, state: State, top: u64, name: &[u8], rest: &[u8]) -> Option<Found> {
