@@ -1,6 +1,9 @@
 //! The command line of st-format.
 
+use crate::csv::Csv;
 use crate::json::Json;
+use crate::rows::Rows;
+use crate::template::{Lines, Template};
 use crate::text::{Show, Text};
 use clap::{Parser, ValueEnum};
 use st_pathtree::{args, stage};
@@ -8,17 +11,27 @@ use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-/// Renders events as text or JSON.
+/// Renders events for people and for programs.
 ///
 /// Reads the output of st-pathtree (or st-filter) from standard input, and writes one line for
 /// each event to standard output. Names of files and processes are written so that they can be
 /// printed on a terminal, whatever bytes they have.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version)]
 struct Args {
     /// What to write
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
+
+    /// Write lines of text after this template, as '{time} {event} {comm} {path}': the names are
+    /// those of JSON's fields, {{ and }} are braces
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        value_parser = Template::parse,
+        conflicts_with_all = ["output", "color", "show"]
+    )]
+    template: Option<Template>,
 
     /// Whether text has colours; auto: if standard output is a terminal, TERM is not dumb, and
     /// NO_COLOR is not set
@@ -40,12 +53,15 @@ struct Args {
     strict: bool,
 }
 
+/// What st-format writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub enum Output {
     /// A line for people
     Text,
     /// A JSON object (NDJSON)
     Json,
+    /// A row of CSV (RFC 4180), below a header row
+    Csv,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,8 +90,13 @@ impl Color {
 /// Runs st-format as a program.
 pub fn main() -> ExitCode {
     let (args, verbose) = args::parse_stage::<Args>();
+    if let Some(template) = args.template {
+        let lines = Lines::new(template, args.layers);
+        return stage::main(&mut Rows::new(lines, args.strict), verbose);
+    }
     match args.output {
         Output::Json => stage::main(&mut Json::default().strict(args.strict), verbose),
+        Output::Csv => stage::main(&mut Rows::new(Csv::default(), args.strict), verbose),
         Output::Text => {
             let color = args.color.wanted(
                 std::io::stdout().is_terminal(),
@@ -101,19 +122,24 @@ mod tests {
 
     #[test]
     fn text_without_being_asked() {
-        let args = Args::try_parse_from(["st-format"]).unwrap();
+        let args = Args::try_parse_from(["st-format"]).ok().unwrap();
         assert_eq!((args.output, args.color), (Output::Text, Color::Auto));
-        let args = Args::try_parse_from(["st-format", "--output", "json"]).unwrap();
+        let args = Args::try_parse_from(["st-format", "--output", "json"])
+            .ok()
+            .unwrap();
         assert_eq!(args.output, Output::Json);
     }
 
     #[test]
     fn mistakes_are_usage_errors_that_help() {
         for (option, hint) in [
-            ("--output", "text, json"),
+            ("--output", "text, json, csv"),
             ("--color", "auto, always, never"),
+            ("--template", "write {{ for one"),
         ] {
-            let error = Args::try_parse_from(["st-format", option, "x"]).unwrap_err();
+            let error = Args::try_parse_from(["st-format", option, "x{"])
+                .err()
+                .unwrap();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(hint), "{error}");
         }

@@ -1,17 +1,32 @@
-//! The last stage: renders events as text or JSON.
+//! The last stage: renders events for people and for programs.
+//!
+//! | module | output |
+//! |---|---|
+//! | [`text`] | a line for each event, for people |
+//! | [`template`] | the same, as the user lays it out |
+//! | [`json`] | an object of JSON with all that the stream has |
+//! | [`csv`] | a table |
+//!
+//! Text and JSON read the stream themselves, as much as they need of each record. The others write
+//! [`rows`], in which an event is read already; what CSV and templates show of it is told in
+//! [`column`].
 //!
 //! No other stage writes to a terminal, so bytes from outside are made harmless here: see
 //! [`escape`].
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod column;
+pub mod csv;
 pub mod errno;
 pub mod escape;
 pub mod json;
 mod line;
 mod loss;
 pub mod mode;
+pub mod rows;
 mod signal;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod text;
@@ -20,7 +35,7 @@ pub mod time;
 use std::fmt::Arguments;
 use std::io::Write;
 
-/// The name of the stage, in both formats.
+/// The name of the stage.
 const NAME: &str = "st-format";
 /// The stages that its input must have passed.
 const AFTER: &[&str] = &["st-probe", "st-decode", "st-pathtree"];

@@ -31,7 +31,7 @@
 //! until TIME: ring buffer`, or `1 connect on CPU 0 missing: missed return` if it is known of
 //! which event they are.
 
-use crate::line::{Line, Style};
+use crate::line::{self, Line, Style};
 use crate::loss::{self, Losses};
 use crate::time::Instants;
 use crate::{errno, escape, put, signal};
@@ -250,7 +250,7 @@ impl Stage for Text {
 }
 
 /// The name of an event, as the record has it if this version does not know it.
-fn event_name<'a>(event: Event, record: Record<'a>) -> &'a [u8] {
+pub(crate) fn event_name<'a>(event: Event, record: Record<'a>) -> &'a [u8] {
     match event {
         Event::Other => record.text(b"event").unwrap_or_default(),
         event => event.name().as_bytes(),
@@ -269,16 +269,7 @@ fn style(event: Event) -> Style {
 
 /// `make[1234]`: the process that did it.
 fn who(actor: &Actor, out: &mut Vec<u8>) {
-    match actor.comm.as_deref() {
-        // The brackets around the id must be the only ones outside quotes.
-        Some(comm) if comm.iter().any(|byte| matches!(byte, b'[' | b']')) => {
-            escape::quoted(comm, out);
-        }
-        Some(comm) => escape::word(comm, out),
-        None => out.push(b'?'),
-    }
-    let pid = actor.pid.unwrap_or(actor.tid);
-    put(out, format_args!("[{pid}]"));
+    line::process(actor.comm.as_deref(), actor.pid.unwrap_or(actor.tid), out);
 }
 
 fn details<P>(line: &mut Line, event: &EventRecord<P>) {

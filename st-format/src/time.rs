@@ -18,7 +18,23 @@ pub struct Instants {
 
 impl Instants {
     /// Appends an instant as RFC 3339 in UTC, cut to microseconds: `2026-11-22T15:49:24.123456Z`.
-    pub fn rfc3339(&mut self, Unix(ns): Unix, out: &mut Vec<u8>) {
+    pub fn rfc3339(&mut self, ts: Unix, out: &mut Vec<u8>) {
+        self.second(ts, out);
+        let mut fraction = *b".000000Z";
+        digits(ts.0 % NANOS / 1000, &mut fraction[1..7]);
+        out.extend_from_slice(&fraction);
+    }
+
+    /// The same with nanoseconds: `2026-11-22T15:49:24.123456789Z`.
+    pub fn rfc3339_nanos(&mut self, ts: Unix, out: &mut Vec<u8>) {
+        self.second(ts, out);
+        let mut fraction = *b".000000000Z";
+        digits(ts.0 % NANOS, &mut fraction[1..10]);
+        out.extend_from_slice(&fraction);
+    }
+
+    /// Appends an instant up to its fraction of a second.
+    fn second(&mut self, Unix(ns): Unix, out: &mut Vec<u8>) {
         let second = ns / NANOS;
         if self.text.is_empty() || self.second != second {
             let instant = Timestamp::from_second(second as i64);
@@ -32,13 +48,14 @@ impl Instants {
             self.text.pop();
         }
         out.extend_from_slice(&self.text);
-        let mut fraction = *b".000000Z";
-        let mut micros = ns % NANOS / 1000;
-        for digit in fraction[1..7].iter_mut().rev() {
-            *digit = b'0' + (micros % 10) as u8;
-            micros /= 10;
-        }
-        out.extend_from_slice(&fraction);
+    }
+}
+
+/// Writes the last digits of a number, as many as there is room for.
+fn digits(mut number: u64, room: &mut [u8]) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
@@ -70,6 +87,19 @@ mod tests {
     fn microseconds_are_cut_not_rounded() {
         assert_eq!(at(0, 999_999_999), "1970-01-01T00:00:00.999999Z");
         assert_eq!(at(0, 1_999), "1970-01-01T00:00:00.000001Z");
+    }
+
+    #[test]
+    fn nanoseconds_are_told_where_programs_read() {
+        for (ns, expected) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (1_795_362_564_123_456_789, "2026-11-22T15:49:24.123456789Z"),
+            (u64::MAX, "2554-07-21T23:34:33.709551615Z"),
+        ] {
+            let mut out = Vec::new();
+            Instants::default().rfc3339_nanos(Unix(ns), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

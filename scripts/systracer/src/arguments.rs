@@ -99,6 +99,12 @@ pub fn later(options: &Options, questions: Option<&Path>) -> Vec<Invocation> {
     if options.json {
         format = format.option("--output", "json");
     }
+    if let Some(output) = options.output.and_then(|output| output.to_possible_value()) {
+        format = format.option("--output", output.get_name());
+    }
+    if let Some(template) = &options.template {
+        format = format.option("--template", template);
+    }
     if !options.show.is_empty() {
         let shown = options.show.iter().filter_map(ValueEnum::to_possible_value);
         let names: Vec<_> = shown.map(|value| value.get_name().to_owned()).collect();
@@ -166,6 +172,18 @@ mod tests {
                  st-decode --verbose | st-pathtree --verbose | \
                  st-filter --verbose --tree command | \
                  st-format --verbose --strict --output json"
+                    .to_owned(),
+            ),
+            (
+                "--replay f --exec --output csv",
+                "st-decode --exec | st-pathtree | st-filter --event exec --tree command | \
+                 st-format --output csv"
+                    .to_owned(),
+            ),
+            (
+                "--replay f --exec --layers --template {pid}:{path}",
+                "st-decode --exec | st-pathtree | st-filter --event exec --tree command | \
+                 st-format --layers --template {pid}:{path}"
                     .to_owned(),
             ),
             (

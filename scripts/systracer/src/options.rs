@@ -1,9 +1,11 @@
 //! The command line.
 
 use crate::watch::Watched;
-use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+use st_format::cli::Output;
+use st_format::template::Template;
 use st_format::text::Show;
 use st_probe::args;
 use st_probe::cli::{BUFFER_SIZE, BUFFER_SIZES};
@@ -70,8 +72,22 @@ pub struct Options {
     pub layers: bool,
 
     /// Write one JSON object a line instead of text
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output")]
     pub json: bool,
+
+    /// What to write
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub output: Option<Output>,
+
+    /// Write lines of text after this template, as '{time} {event} {comm} {path}': the names are
+    /// those of JSON's fields, {{ and }} are braces
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        value_parser = |template: &str| Template::parse(template).map(|_| template.to_owned()),
+        conflicts_with_all = ["json", "output", "show"]
+    )]
+    pub template: Option<String>,
 
     /// Exit with 3 if something was lost
     #[arg(long)]
@@ -148,7 +164,19 @@ impl Options {
 
 /// Parses the command line. What cannot be done is refused here, before anything is started.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
-    Options::try_parse_from(words)
+    let options = Options::try_parse_from(words)?;
+    let of_text = [
+        ("--show", !options.show.is_empty()),
+        ("--layers", options.layers),
+    ];
+    let other = options.output.filter(|output| *output != Output::Text);
+    let given = of_text.into_iter().find(|(_, is_given)| *is_given);
+    if let (Some(_), Some((name, _))) = (other, given) {
+        let what =
+            format!("the argument '{name}' is for text, and --output asks for another format\n");
+        return Err(Options::command().error(ErrorKind::ArgumentConflict, what));
+    }
+    Ok(options)
 }
 
 /// Prints the help, the version or what is wrong; returns the exit status.
@@ -194,7 +222,6 @@ fn stray(refused: &clap::Error) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parse(words: &[&str]) -> Result<Options, clap::Error> {
         let words = ["systracer"].iter().chain(words);
@@ -265,6 +292,18 @@ mod tests {
             (&["--show", "pid"], &["'pid'", "--show", "container"]),
             (&["--json", "--show", "uid"], &["--json", "--show"]),
             (&["--json", "--layers"], &["--json", "--layers"]),
+            (&["--json", "--output", "csv"], &["--json", "--output"]),
+            (&["--output", "xml"], &["'xml'", "text, json, csv"]),
+            (&["--output", "csv", "--layers"], &["--output", "--layers"]),
+            (
+                &["--output", "json", "--show", "uid"],
+                &["--output", "--show"],
+            ),
+            (
+                &["--template", "{path}", "--json"],
+                &["--template", "--json"],
+            ),
+            (&["--template", "{x}"], &["'x' is no field", "path"]),
             (&["--overwrite"], &["--record"]),
             (
                 &["--replay", "f", "--overwrite"],
