@@ -1,7 +1,10 @@
 //! Newline-delimited JSON, for programs: one object for each event.
 //!
 //! The fields are those of the event record ([`st_pathtree::event`]) without `t`, and those
-//! that a later version or another program added. This is how MessagePack becomes JSON:
+//! that a later version or another program added, but for one: `time` is the instant of `ts` in
+//! RFC 3339 (UTC) with nanoseconds, in place of a `time` that the record has. `ts` has 19 digits, of
+//! which JavaScript, jq 1.6 and others that know no integers keep 16. This is how MessagePack
+//! becomes JSON:
 //!
 //! - A str or bin is a string. If its bytes are not UTF-8, the string has U+FFFD in place of
 //!   the bad ones, and beside it there is `<its key>_bytes`: all bytes in Base64 (RFC 4648
@@ -12,13 +15,15 @@
 //!
 //! A record of kind `lost`, or of a kind that is not known, is an object, too. It keeps its `t`,
 //! which no event has. In `lost`, `since`, `ts` and `until` are nanoseconds since the Unix
-//! epoch, as `ts` is in events, by the clock as it was set at this point of the stream.
+//! epoch, as `ts` is in events, by the clock as it was set at this point of the stream; `time` is
+//! there, too.
 
 use crate::loss::Losses;
+use crate::time::Instants;
 use crate::{escape, put};
 use st_pathtree::record::{ClockSet, Header};
 use st_pathtree::stage::{RecordError, Stage};
-use st_pathtree::time::{Clock, Monotonic};
+use st_pathtree::time::{Clock, Monotonic, Unix};
 use st_pathtree::wire::{self, Memo, Record, Value, split};
 
 /// How deep arrays and maps may be nested; deeper ones are refused.
@@ -27,16 +32,20 @@ const MAX_DEPTH: usize = 32;
 const MAX_KEY_DEPTH: usize = 4;
 
 /// How many of [`KEYS`] come first in an event, in their order: a reader looks for them.
-const FIRST: usize = 10;
+const FIRST: usize = 11;
+/// The places of two of them.
+const TS: usize = 1;
+const TIME: usize = 2;
 
 macro_rules! keys {
     ($($name:literal),+) => { [$(($name, concat!("\"", $name, "\":"))),+] };
 }
 
 /// The names of the fields of events, each with its text as a key of JSON.
-const KEYS: [(&str, &str); 30] = keys!(
+const KEYS: [(&str, &str); 31] = keys!(
     "event",
     "ts",
+    "time",
     "seq",
     "cpu",
     "process",
@@ -80,6 +89,7 @@ const NOT_SHOWN: [&str; 7] = ["clock", "mounts", "process", "fork", "walked", "d
 pub struct Json {
     clock: Clock,
     losses: Losses,
+    instants: Instants,
     /// What many events have: the JSON of their maps and arrays, by their bytes.
     rendered: Memo<Vec<u8>>,
 }
@@ -135,14 +145,19 @@ impl Stage for Json {
 }
 
 impl Json {
-    fn lost(&self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    fn lost(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
         let mut object = Object::begin(out);
         for entry in record.entries() {
             match (entry.name, split(entry.value)) {
                 (b"ts" | b"since" | b"until", Some((Value::Unsigned(ts), _))) => {
+                    let ts = self.clock.unix(Monotonic(ts));
                     object.key(entry.key, 0)?;
-                    decimal(self.clock.unix(Monotonic(ts)).0, object.out);
+                    decimal(ts.0, object.out);
+                    if entry.name == b"ts" {
+                        object.time(ts, &mut self.instants);
+                    }
                 }
+                (b"time", _) => {}
                 _ => {
                     object.entry(entry.key, entry.value, 0)?;
                 }
@@ -161,8 +176,14 @@ impl Json {
                 first[place] = Some(entry);
             }
         }
-        for (entry, (_, key)) in first.into_iter().zip(KEYS) {
-            let Some(entry) = entry else { continue };
+        let ts = first[TS].and_then(|entry| split(entry.value));
+        for (place, (entry, (_, key))) in first.into_iter().zip(KEYS).enumerate() {
+            if let (TIME, Some((Value::Unsigned(ts), _))) = (place, ts) {
+                object.time(Unix(ts), &mut self.instants);
+            }
+            let Some(entry) = entry.filter(|_| place != TIME) else {
+                continue;
+            };
             object.begin_entry();
             object.out.extend_from_slice(key.as_bytes());
             match entry.value.first() {
@@ -224,6 +245,15 @@ impl<'a> Object<'a> {
         if !std::mem::take(&mut self.empty) {
             self.out.push(b',');
         }
+    }
+
+    /// Appends `time`.
+    fn time(&mut self, ts: Unix, instants: &mut Instants) {
+        self.begin_entry();
+        self.out.extend_from_slice(KEYS[TIME].1.as_bytes());
+        self.out.push(b'"');
+        instants.rfc3339_nanos(ts, self.out);
+        self.out.push(b'"');
     }
 
     /// Appends a key with a suffix, and the colon.
