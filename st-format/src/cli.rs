@@ -1,7 +1,9 @@
 //! The command line of st-format.
 
 use crate::csv::Csv;
+use crate::ecs::Ecs;
 use crate::json::Json;
+use crate::ocsf::Ocsf;
 use crate::rows::Rows;
 use crate::template::{Lines, Template};
 use crate::text::{Show, Text};
@@ -62,6 +64,10 @@ pub enum Output {
     Json,
     /// A row of CSV (RFC 4180), below a header row
     Csv,
+    /// An object (NDJSON) of the Elastic Common Schema 9.4.0
+    Ecs,
+    /// An object (NDJSON) of the Open Cybersecurity Schema Framework 1.8.0
+    Ocsf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -97,6 +103,8 @@ pub fn main() -> ExitCode {
     match args.output {
         Output::Json => stage::main(&mut Json::default().strict(args.strict), verbose),
         Output::Csv => stage::main(&mut Rows::new(Csv::default(), args.strict), verbose),
+        Output::Ecs => stage::main(&mut Rows::new(Ecs::default(), args.strict), verbose),
+        Output::Ocsf => stage::main(&mut Rows::new(Ocsf::default(), args.strict), verbose),
         Output::Text => {
             let color = args.color.wanted(
                 std::io::stdout().is_terminal(),
@@ -133,7 +141,7 @@ mod tests {
     #[test]
     fn mistakes_are_usage_errors_that_help() {
         for (option, hint) in [
-            ("--output", "text, json, csv"),
+            ("--output", "text, json, csv, ecs, ocsf"),
             ("--color", "auto, always, never"),
             ("--template", "write {{ for one"),
         ] {

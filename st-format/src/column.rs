@@ -79,6 +79,7 @@ columns! {
     "exe_status": |row| status(actor(row)?.exe_status),
     "exe_mnt_ns": |row| number(actor(row)?.exe_mnt_ns),
     "argv": |row| arguments(actor(row)?),
+    "argv_cut": |row| flag(actor(row)?.argv_cut),
     "start": |row| number(actor(row)?.start.map(|start| start.0)),
     "cgroup": |row| name(actor(row)?.cgroup.as_deref()),
     "container": |row| name(actor(row)?.container.as_deref()),

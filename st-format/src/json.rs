@@ -347,7 +347,7 @@ fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8
 }
 
 /// Appends a JSON string. False: the bytes are not UTF-8.
-fn string(text: &[u8], out: &mut Vec<u8>) -> bool {
+pub(crate) fn string(text: &[u8], out: &mut Vec<u8>) -> bool {
     out.push(b'"');
     let is_text = characters(text, out);
     out.push(b'"');
@@ -395,7 +395,7 @@ fn decimal(number: impl itoa::Integer, out: &mut Vec<u8>) {
 }
 
 /// Appends a JSON string of the bytes in Base64, with padding.
-fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     out.push(b'"');
     for group in bytes.chunks(3) {

@@ -6,6 +6,7 @@
 //! | [`template`] | the same, as the user lays it out |
 //! | [`json`] | an object of JSON with all that the stream has |
 //! | [`csv`] | a table |
+//! | [`ecs`], [`ocsf`] | objects of JSON after published schemas |
 //!
 //! Text and JSON read the stream themselves, as much as they need of each record. The others write
 //! [`rows`], in which an event is read already; what CSV and templates show of it is told in
@@ -18,13 +19,17 @@
 pub mod cli;
 pub mod column;
 pub mod csv;
+pub mod ecs;
 pub mod errno;
 pub mod escape;
+mod fields;
 pub mod json;
 mod line;
 mod loss;
 pub mod mode;
+pub mod ocsf;
 pub mod rows;
+mod schema;
 mod signal;
 pub mod template;
 #[cfg(test)]

@@ -5,7 +5,9 @@
 use libfuzzer_sys::fuzz_target;
 use st_format::column::COLUMNS;
 use st_format::csv::Csv;
+use st_format::ecs::Ecs;
 use st_format::escape::is_harmful;
+use st_format::ocsf::Ocsf;
 use st_format::rows::Rows;
 use st_format::template::{Lines, Template};
 
@@ -27,11 +29,24 @@ fuzz_target!(|input: &[u8]| {
     for line in lines(&text) {
         assert!(!line.chars().any(is_harmful), "{line:?}");
     }
-    assert_eq!(
-        lines(&text).count(),
-        lines(&csv).count().saturating_sub(1),
-        "as many events"
-    );
+    let count = lines(&csv).count().saturating_sub(1);
+    assert_eq!(lines(&text).count(), count, "as many events");
+
+    let ecs = fuzz::run(|| Rows::new(Ecs::default(), false), input);
+    let ocsf = fuzz::run(|| Rows::new(Ocsf::default(), false), input);
+    for objects in [&ecs, &ocsf] {
+        for line in lines(objects) {
+            let value = serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+            assert!(value.is_object());
+            assert!(!line.chars().any(is_harmful), "{line:?}");
+            // What was read has each key once.
+            assert_eq!(
+                value.to_string().matches("\":").count(),
+                line.matches("\":").count()
+            );
+        }
+        assert_eq!(lines(objects).count(), count, "as many events");
+    }
 });
 
 /// The lines of an output.
