@@ -7,7 +7,9 @@ use crate::ocsf::Ocsf;
 use crate::rows::Rows;
 use crate::template::{Lines, Template};
 use crate::text::{Show, Text};
+use crate::time::Notation;
 use clap::{Parser, ValueEnum};
+use jiff::tz::TimeZone;
 use st_pathtree::{args, stage};
 use std::ffi::OsStr;
 use std::io::IsTerminal;
@@ -44,6 +46,10 @@ struct Args {
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     show: Vec<Show>,
 
+    /// How text and templates tell the time
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Time::Utc)]
+    time: Time,
+
     /// Show in text also what a file system does on another to carry out an operation that is
     /// shown: overlayfs on its layers. JSON has it, with the number of that as layer_of
     #[arg(long)]
@@ -68,6 +74,33 @@ pub enum Output {
     Ecs,
     /// An object (NDJSON) of the Open Cybersecurity Schema Framework 1.8.0
     Ocsf,
+}
+
+/// How text tells the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Time {
+    /// RFC 3339 in UTC
+    Utc,
+    /// RFC 3339 in the time zone of TZ, or else of this machine
+    Local,
+    /// Seconds since tracing began
+    Relative,
+    /// Seconds since the Unix epoch
+    Unix,
+}
+
+impl Time {
+    /// The same with the time zone, as this machine has it. The error says why it has none.
+    fn notation(self) -> Result<Notation, String> {
+        Ok(match self {
+            Self::Utc => Notation::Utc,
+            Self::Local => Notation::In(TimeZone::try_system().map_err(|error| {
+                format!("--time local: cannot find the time zone: {error}: set TZ, or choose utc")
+            })?),
+            Self::Relative => Notation::Relative,
+            Self::Unix => Notation::Unix,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -96,8 +129,16 @@ impl Color {
 /// Runs st-format as a program.
 pub fn main() -> ExitCode {
     let (args, verbose) = args::parse_stage::<Args>();
+    // Before the stage gives up to open files.
+    let notation = match args.time.notation() {
+        Ok(notation) => notation,
+        Err(error) => {
+            stage::say(crate::NAME, &error);
+            return ExitCode::from(stage::FAILED);
+        }
+    };
     if let Some(template) = args.template {
-        let lines = Lines::new(template, args.layers);
+        let lines = Lines::new(template, notation, args.layers);
         return stage::main(&mut Rows::new(lines, args.strict), verbose);
     }
     match args.output {
@@ -112,7 +153,7 @@ pub fn main() -> ExitCode {
                 std::env::var_os("TERM").as_deref(),
             );
             let text = Text::new(color, args.show).layers(args.layers);
-            let mut text = text.strict(args.strict);
+            let mut text = text.time(notation).strict(args.strict);
             stage::main(&mut text, verbose)
         }
     }

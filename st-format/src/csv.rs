@@ -46,7 +46,7 @@ impl Format for Csv {
             match cell {
                 Cell::Number(number) => crate::put(out, format_args!("{number}")),
                 Cell::Set => out.extend_from_slice(b"true"),
-                Cell::Instant(ts) => self.instants.rfc3339_nanos(ts, out),
+                Cell::Instant(ts) => self.instants.nanos(ts, out),
                 Cell::Name(name) => self.name(&name, out),
                 Cell::Path(path, _) => self.name(path, out),
                 Cell::Words(words) => quoted(&words, out),

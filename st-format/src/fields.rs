@@ -138,7 +138,7 @@ impl<'a> Fields<'a> {
         let Some(ts) = ts else { return };
         self.name(name);
         self.out.push(b'"');
-        instants.rfc3339_nanos(ts, self.out);
+        instants.nanos(ts, self.out);
         self.out.push(b'"');
     }
 }

@@ -252,7 +252,7 @@ impl<'a> Object<'a> {
         self.begin_entry();
         self.out.extend_from_slice(KEYS[TIME].1.as_bytes());
         self.out.push(b'"');
-        instants.rfc3339_nanos(ts, self.out);
+        instants.nanos(ts, self.out);
         self.out.push(b'"');
     }
 

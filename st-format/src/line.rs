@@ -79,7 +79,7 @@ impl<'a> Line<'a> {
 
     /// Appends an instant, as the first column.
     pub fn instant(&mut self, instants: &mut Instants, ts: Unix) {
-        self.styled(Style::Dim, |out| instants.rfc3339(ts, out));
+        self.styled(Style::Dim, |out| instants.micros(ts, out));
     }
 
     /// Appends columns that were written before.

@@ -3,14 +3,15 @@
 //! A name in braces is that of a [column](crate::column), in whose place its value is written;
 //! `{{` and `}}` are braces. Names from outside are written as [`escape`] tells, so that each is one
 //! word; paths that are not complete have their mark behind them, as in text: `.../x [partial]`.
-//! `?` is what is not known, or what such an event does not have. Events that are part of another
+//! Instants have nanoseconds. `?` is what is not known, or what such an event does not have. Events that are part of another
 //! one are left out as in text; missing records have a line, too.
 
 use crate::column::{self, COLUMNS, Cell, Column};
 use crate::rows::{Format, Row};
-use crate::time::Instants;
+use crate::time::{Instants, Notation};
 use crate::{escape, line, put};
 use st_pathtree::layers::Layers;
+use st_pathtree::record::Header;
 
 /// A template.
 #[derive(Clone)]
@@ -65,16 +66,21 @@ pub struct Lines {
 
 impl Lines {
     /// Lines after this template. `layers`: with those events, too, that are part of another one.
-    pub fn new(template: Template, layers: bool) -> Self {
+    /// `notation`: how instants are written.
+    pub fn new(template: Template, notation: Notation, layers: bool) -> Self {
         Self {
             template,
             hidden: (!layers).then(Layers::default),
-            instants: Instants::default(),
+            instants: Instants::new(notation),
         }
     }
 }
 
 impl Format for Lines {
+    fn begin(&mut self, header: &Header, _: &mut Vec<u8>) {
+        self.instants.begin(header.realtime);
+    }
+
     fn row(&mut self, row: &Row, out: &mut Vec<u8>) {
         let mut hidden = self.hidden.as_mut();
         let mut is_part = |event| hidden.as_mut().is_some_and(|layers| layers.is_part(event));
@@ -96,7 +102,7 @@ fn cell(cell: Option<Cell>, instants: &mut Instants, out: &mut Vec<u8>) {
         None => out.push(b'?'),
         Some(Cell::Number(number)) => put(out, format_args!("{number}")),
         Some(Cell::Set) => out.extend_from_slice(b"true"),
-        Some(Cell::Instant(ts)) => instants.rfc3339_nanos(ts, out),
+        Some(Cell::Instant(ts)) => instants.nanos(ts, out),
         Some(Cell::Name(name)) => escape::word(&name, out),
         Some(Cell::Words(words)) => out.extend_from_slice(&words),
         Some(Cell::Path(path, status)) => {

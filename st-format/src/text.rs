@@ -1,6 +1,6 @@
 //! One line for each event, for people: `TIME EVENT COMM[PID] DETAILS`.
 //!
-//! TIME is RFC 3339 in UTC with microseconds. EVENT is 8 characters wide, COMM\[PID\] 24; a
+//! TIME is RFC 3339 in UTC with microseconds, or another [`Notation`]. EVENT is 8 characters wide, COMM\[PID\] 24; a
 //! longer one moves what follows to the right. [`escape`] tells how names are written; `?` is
 //! what is not known. DETAILS:
 //!
@@ -33,7 +33,7 @@
 
 use crate::line::{self, Line, Style};
 use crate::loss::{self, Losses};
-use crate::time::Instants;
+use crate::time::{Instants, Notation};
 use crate::{errno, escape, put, signal};
 use st_pathtree::event::{Actor, EventRecord};
 use st_pathtree::layers::Layers;
@@ -98,6 +98,12 @@ impl Text {
             hidden: Some(Layers::default()),
             ..Self::default()
         }
+    }
+
+    /// Sets how instants are written.
+    pub fn time(mut self, notation: Notation) -> Self {
+        self.instants = Instants::new(notation);
+        self
     }
 
     /// Sets whether events that are part of another one are shown, too.
@@ -203,7 +209,7 @@ impl Text {
             out.extend(b"missing");
             if let Some(until) = lost.until {
                 out.extend(b" until ");
-                self.instants.rfc3339(self.clock.unix(until), out);
+                self.instants.micros(self.clock.unix(until), out);
             }
             out.push(b':');
         });
@@ -221,6 +227,7 @@ impl Stage for Text {
 
     fn begin(&mut self, header: &Header, _: Record, _: &mut Vec<u8>) {
         self.clock = header.clock();
+        self.instants.begin(header.realtime);
     }
 
     fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {

@@ -141,7 +141,7 @@ fn name_layers(got: &[Got], problems: &mut Vec<String>) -> Vec<Got> {
 /// An instant in nanoseconds since the Unix epoch as `time` tells it.
 fn rfc3339(ts: u64) -> String {
     let mut out = Vec::new();
-    Instants::default().rfc3339_nanos(Unix(ts), &mut out);
+    Instants::default().nanos(Unix(ts), &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 

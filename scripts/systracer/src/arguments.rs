@@ -95,7 +95,7 @@ pub fn later(options: &Options, questions: Option<&Path>) -> Vec<Invocation> {
     let mut format = stage("st-format")
         .flag("--strict", options.strict)
         .flag("--layers", options.layers);
-    format.environment = Environment::Only(&["TERM", "NO_COLOR"]);
+    format.environment = Environment::Only(&["TERM", "NO_COLOR", "TZ"]);
     if options.json {
         format = format.option("--output", "json");
     }
@@ -104,6 +104,9 @@ pub fn later(options: &Options, questions: Option<&Path>) -> Vec<Invocation> {
     }
     if let Some(template) = &options.template {
         format = format.option("--template", template);
+    }
+    if let Some(time) = options.time.and_then(|time| time.to_possible_value()) {
+        format = format.option("--time", time.get_name());
     }
     if !options.show.is_empty() {
         let shown = options.show.iter().filter_map(ValueEnum::to_possible_value);
@@ -181,9 +184,9 @@ mod tests {
                     .to_owned(),
             ),
             (
-                "--replay f --exec --layers --template {pid}:{path}",
+                "--replay f --exec --layers --time local --template {pid}:{path}",
                 "st-decode --exec | st-pathtree | st-filter --event exec --tree command | \
-                 st-format --layers --template {pid}:{path}"
+                 st-format --layers --template {pid}:{path} --time local"
                     .to_owned(),
             ),
             (

@@ -4,7 +4,7 @@ use crate::watch::Watched;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
-use st_format::cli::Output;
+use st_format::cli::{Output, Time};
 use st_format::template::Template;
 use st_format::text::Show;
 use st_probe::args;
@@ -65,6 +65,10 @@ pub struct Options {
         conflicts_with = "json"
     )]
     pub show: Vec<Show>,
+
+    /// How text tells the time
+    #[arg(long, value_enum, value_name = "HOW", conflicts_with = "json")]
+    pub time: Option<Time>,
 
     /// Show in text also what a file system does on another to carry out an operation that is
     /// shown: overlayfs on its layers
@@ -167,6 +171,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Options, clap:
     let options = Options::try_parse_from(words)?;
     let of_text = [
         ("--show", !options.show.is_empty()),
+        ("--time", options.time.is_some()),
         ("--layers", options.layers),
     ];
     let other = options.output.filter(|output| *output != Output::Text);
@@ -299,6 +304,9 @@ mod tests {
                 &["--output", "json", "--show", "uid"],
                 &["--output", "--show"],
             ),
+            (&["--json", "--time", "unix"], &["--json", "--time"]),
+            (&["--output", "ecs", "--time", "local"], &["--time"]),
+            (&["--time", "utc+1"], &["'utc+1'", "relative"]),
             (
                 &["--template", "{path}", "--json"],
                 &["--template", "--json"],

@@ -5,7 +5,7 @@ use st_pathtree::stage::Stage;
 
 fn filled(template: &str, layers: bool, records: &[Vec<u8>]) -> String {
     let template = Template::parse(template).unwrap();
-    let mut rows = Rows::new(Lines::new(template, layers), false);
+    let mut rows = Rows::new(Lines::new(template, Notation::default(), layers), false);
     let mut out = Vec::new();
     rows.begin(&testing::header(0, 0), no_record(), &mut out);
     for record in records {

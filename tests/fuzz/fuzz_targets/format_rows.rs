@@ -10,6 +10,7 @@ use st_format::escape::is_harmful;
 use st_format::ocsf::Ocsf;
 use st_format::rows::Rows;
 use st_format::template::{Lines, Template};
+use st_format::time::Notation;
 
 fuzz_target!(|input: &[u8]| {
     let csv = fuzz::run(|| Rows::new(Csv::default(), false), input);
@@ -23,7 +24,12 @@ fuzz_target!(|input: &[u8]| {
     let names: Vec<_> = names.collect();
     let template = Template::parse(&names.join("|")).expect("known names");
     let text = fuzz::run(
-        || Rows::new(Lines::new(template.clone(), true), false),
+        || {
+            Rows::new(
+                Lines::new(template.clone(), Notation::Relative, true),
+                false,
+            )
+        },
         input,
     );
     for line in lines(&text) {
