@@ -5,6 +5,7 @@ use crate::ecs::Ecs;
 use crate::json::Json;
 use crate::ocsf::Ocsf;
 use crate::rows::Rows;
+use crate::summary::Summary;
 use crate::template::{Lines, Template};
 use crate::text::{Show, Text};
 use crate::time::Notation;
@@ -14,6 +15,7 @@ use st_pathtree::{args, stage};
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Renders events for people and for programs.
 ///
@@ -37,6 +39,10 @@ struct Args {
     )]
     template: Option<Template>,
 
+    /// Write a summary also every so many seconds of the trace
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    every: Option<u64>,
+
     /// Whether text has colours; auto: if standard output is a terminal, TERM is not dumb, and
     /// NO_COLOR is not set
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
@@ -50,8 +56,9 @@ struct Args {
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Time::Utc)]
     time: Time,
 
-    /// Show in text also what a file system does on another to carry out an operation that is
-    /// shown: overlayfs on its layers. JSON has it, with the number of that as layer_of
+    /// Show in text, and count in a summary, also what a file system does on another to carry out an
+    /// operation that is shown: overlayfs on its layers. Other outputs have it, with the number of
+    /// that as layer_of
     #[arg(long)]
     layers: bool,
 
@@ -74,6 +81,8 @@ pub enum Output {
     Ecs,
     /// An object (NDJSON) of the Open Cybersecurity Schema Framework 1.8.0
     Ocsf,
+    /// What was done most, by whom and where, and what is left of it: 80 columns, at the end
+    Summary,
 }
 
 /// How text tells the time.
@@ -111,6 +120,15 @@ enum Color {
 }
 
 impl Color {
+    /// Whether what goes to standard output is to have colours.
+    fn is_wanted(self) -> bool {
+        self.wanted(
+            std::io::stdout().is_terminal(),
+            std::env::var_os("NO_COLOR").as_deref(),
+            std::env::var_os("TERM").as_deref(),
+        )
+    }
+
     /// Whether text is to have colours. `terminal`: whether standard output is one; `no_color`
     /// (<https://no-color.org>) and `term`: the variables of the environment.
     fn wanted(self, terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
@@ -129,6 +147,10 @@ impl Color {
 /// Runs st-format as a program.
 pub fn main() -> ExitCode {
     let (args, verbose) = args::parse_stage::<Args>();
+    if args.every.is_some() && args.output != Output::Summary {
+        stage::say(crate::NAME, "--every is for --output summary");
+        return ExitCode::from(stage::USAGE);
+    }
     // Before the stage gives up to open files.
     let notation = match args.time.notation() {
         Ok(notation) => notation,
@@ -146,13 +168,13 @@ pub fn main() -> ExitCode {
         Output::Csv => stage::main(&mut Rows::new(Csv::default(), args.strict), verbose),
         Output::Ecs => stage::main(&mut Rows::new(Ecs::default(), args.strict), verbose),
         Output::Ocsf => stage::main(&mut Rows::new(Ocsf::default(), args.strict), verbose),
+        Output::Summary => {
+            let every = args.every.map(Duration::from_secs);
+            let summary = Summary::new(args.color.is_wanted(), every, args.layers);
+            stage::main(&mut Rows::new(summary, args.strict), verbose)
+        }
         Output::Text => {
-            let color = args.color.wanted(
-                std::io::stdout().is_terminal(),
-                std::env::var_os("NO_COLOR").as_deref(),
-                std::env::var_os("TERM").as_deref(),
-            );
-            let text = Text::new(color, args.show).layers(args.layers);
+            let text = Text::new(args.color.is_wanted(), args.show).layers(args.layers);
             let mut text = text.time(notation).strict(args.strict);
             stage::main(&mut text, verbose)
         }
@@ -182,7 +204,7 @@ mod tests {
     #[test]
     fn mistakes_are_usage_errors_that_help() {
         for (option, hint) in [
-            ("--output", "text, json, csv, ecs, ocsf"),
+            ("--output", "text, json, csv, ecs, ocsf, summary"),
             ("--color", "auto, always, never"),
             ("--template", "write {{ for one"),
         ] {

@@ -7,6 +7,7 @@
 //! | [`json`] | an object of JSON with all that the stream has |
 //! | [`csv`] | a table |
 //! | [`ecs`], [`ocsf`] | objects of JSON after published schemas |
+//! | [`summary`] | what was done most, by whom and where, and what is left of it |
 //!
 //! Text and JSON read the stream themselves, as much as they need of each record. The others write
 //! [`rows`], in which an event is read already; what CSV and templates show of it is told in
@@ -31,6 +32,7 @@ pub mod ocsf;
 pub mod rows;
 mod schema;
 mod signal;
+pub mod summary;
 pub mod template;
 #[cfg(test)]
 mod testing;

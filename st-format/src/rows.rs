@@ -81,6 +81,12 @@ pub trait Format {
     /// Takes the header of a stream, and appends what comes before its rows.
     fn begin(&mut self, _header: &Header, _out: &mut Vec<u8>) {}
 
+    /// Appends what comes before a row, and does not belong to it.
+    fn before(&mut self, _row: &Row, _losses: &Losses, _out: &mut Vec<u8>) {}
+
+    /// Appends what comes after the last row.
+    fn end(&mut self, _losses: &Losses, _out: &mut Vec<u8>) {}
+
     /// Appends a row.
     fn row(&mut self, row: &Row, out: &mut Vec<u8>);
 }
@@ -126,14 +132,22 @@ impl<F: Format> Stage for Rows<F> {
             }
             "lost" => {
                 let lost: Lost = record.read()?;
-                self.losses.add(&lost, record);
                 let (since, ts) = (self.clock.unix(lost.since), self.clock.unix(lost.ts));
                 let until = lost.until.map(|until| self.clock.unix(until));
                 (ts, Told::Lost { lost, since, until })
             }
+            "end" => {
+                self.format.end(&self.losses, out);
+                return Ok(());
+            }
             _ => return Ok(()),
         };
-        self.format.row(&Row { ts, told, record }, out);
+        let row = Row { ts, told, record };
+        self.format.before(&row, &self.losses, out);
+        if let Told::Lost { lost, .. } = &row.told {
+            self.losses.add(lost, record);
+        }
+        self.format.row(&row, out);
         Ok(())
     }
 

@@ -102,6 +102,12 @@ pub fn later(options: &Options, questions: Option<&Path>) -> Vec<Invocation> {
     if let Some(output) = options.output.and_then(|output| output.to_possible_value()) {
         format = format.option("--output", output.get_name());
     }
+    if options.summary {
+        format = format.option("--output", "summary");
+    }
+    if let Some(every) = options.every {
+        format = format.option("--every", every.to_string());
+    }
     if let Some(template) = &options.template {
         format = format.option("--template", template);
     }
@@ -175,6 +181,12 @@ mod tests {
                  st-decode --verbose | st-pathtree --verbose | \
                  st-filter --verbose --tree command | \
                  st-format --verbose --strict --output json"
+                    .to_owned(),
+            ),
+            (
+                "--replay f --exec --summary --every 60",
+                "st-decode --exec | st-pathtree | st-filter --event exec --tree command | \
+                 st-format --output summary --every 60"
                     .to_owned(),
             ),
             (

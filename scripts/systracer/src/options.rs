@@ -62,16 +62,16 @@ pub struct Options {
         value_enum,
         value_name = "LIST",
         value_delimiter = ',',
-        conflicts_with = "json"
+        conflicts_with_all = ["json", "summary"]
     )]
     pub show: Vec<Show>,
 
     /// How text tells the time
-    #[arg(long, value_enum, value_name = "HOW", conflicts_with = "json")]
+    #[arg(long, value_enum, value_name = "HOW", conflicts_with_all = ["json", "summary"])]
     pub time: Option<Time>,
 
-    /// Show in text also what a file system does on another to carry out an operation that is
-    /// shown: overlayfs on its layers
+    /// Show in text, and count in a summary, also what a file system does on another to carry out an
+    /// operation that is shown: overlayfs on its layers
     #[arg(long, conflicts_with = "json")]
     pub layers: bool,
 
@@ -92,6 +92,20 @@ pub struct Options {
         conflicts_with_all = ["json", "output", "show"]
     )]
     pub template: Option<String>,
+
+    /// Write a summary at the end instead: what was done most, by whom and where, and what is left
+    /// of it
+    #[arg(long, conflicts_with_all = ["json", "output", "template"])]
+    pub summary: bool,
+
+    /// Write a summary also every so many seconds of the trace
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..),
+        requires = "summary"
+    )]
+    pub every: Option<u64>,
 
     /// Exit with 3 if something was lost
     #[arg(long)]
@@ -169,14 +183,14 @@ impl Options {
 /// Parses the command line. What cannot be done is refused here, before anything is started.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
     let options = Options::try_parse_from(words)?;
-    let of_text = [
-        ("--show", !options.show.is_empty()),
-        ("--time", options.time.is_some()),
-        ("--layers", options.layers),
+    let is_text = options.output.is_none_or(|output| output == Output::Text);
+    let is_for_people = is_text || options.output == Some(Output::Summary);
+    let refused = [
+        ("--show", !options.show.is_empty() && !is_text),
+        ("--time", options.time.is_some() && !is_text),
+        ("--layers", options.layers && !is_for_people),
     ];
-    let other = options.output.filter(|output| *output != Output::Text);
-    let given = of_text.into_iter().find(|(_, is_given)| *is_given);
-    if let (Some(_), Some((name, _))) = (other, given) {
+    if let Some((name, _)) = refused.iter().find(|(_, is_refused)| *is_refused) {
         let what =
             format!("the argument '{name}' is for text, and --output asks for another format\n");
         return Err(Options::command().error(ErrorKind::ArgumentConflict, what));
@@ -304,6 +318,10 @@ mod tests {
                 &["--output", "json", "--show", "uid"],
                 &["--output", "--show"],
             ),
+            (&["--summary", "--json"], &["--summary", "--json"]),
+            (&["--summary", "--show", "uid"], &["--summary", "--show"]),
+            (&["--every", "5"], &["--summary"]),
+            (&["--summary", "--every", "0"], &["'0'", "--every"]),
             (&["--json", "--time", "unix"], &["--json", "--time"]),
             (&["--output", "ecs", "--time", "local"], &["--time"]),
             (&["--time", "utc+1"], &["'utc+1'", "relative"]),

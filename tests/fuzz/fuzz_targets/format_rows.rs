@@ -9,8 +9,10 @@ use st_format::ecs::Ecs;
 use st_format::escape::is_harmful;
 use st_format::ocsf::Ocsf;
 use st_format::rows::Rows;
+use st_format::summary::Summary;
 use st_format::template::{Lines, Template};
 use st_format::time::Notation;
+use std::time::Duration;
 
 fuzz_target!(|input: &[u8]| {
     let csv = fuzz::run(|| Rows::new(Csv::default(), false), input);
@@ -52,6 +54,13 @@ fuzz_target!(|input: &[u8]| {
             );
         }
         assert_eq!(lines(objects).count(), count, "as many events");
+    }
+
+    let every = Some(Duration::from_secs(1));
+    let summary = fuzz::run(|| Rows::new(Summary::new(false, every, true), false), input);
+    for line in lines(&summary) {
+        assert!(!line.chars().any(is_harmful), "{line:?}");
+        assert!(line.chars().count() <= 80, "{line}");
     }
 });
 
