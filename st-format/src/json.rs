@@ -32,20 +32,20 @@ const MAX_DEPTH: usize = 32;
 const MAX_KEY_DEPTH: usize = 4;
 
 /// How many of [`KEYS`] come first in an event, in their order: a reader looks for them.
-const FIRST: usize = 11;
-/// The places of two of them.
+const FIRST: usize = 10;
+/// The place of `ts`.
 const TS: usize = 1;
-const TIME: usize = 2;
+/// The name of what stands behind it, in place of such a field of the record.
+const TIME: &[u8] = b"time";
 
 macro_rules! keys {
     ($($name:literal),+) => { [$(($name, concat!("\"", $name, "\":"))),+] };
 }
 
 /// The names of the fields of events, each with its text as a key of JSON.
-const KEYS: [(&str, &str); 31] = keys!(
+const KEYS: [(&str, &str); 30] = keys!(
     "event",
     "ts",
-    "time",
     "seq",
     "cpu",
     "process",
@@ -157,7 +157,7 @@ impl Json {
                         object.time(ts, &mut self.instants);
                     }
                 }
-                (b"time", _) => {}
+                (TIME, _) => {}
                 _ => {
                     object.entry(entry.key, entry.value, 0)?;
                 }
@@ -176,19 +176,17 @@ impl Json {
                 first[place] = Some(entry);
             }
         }
-        let ts = first[TS].and_then(|entry| split(entry.value));
         for (place, (entry, (_, key))) in first.into_iter().zip(KEYS).enumerate() {
-            if let (TIME, Some((Value::Unsigned(ts), _))) = (place, ts) {
-                object.time(Unix(ts), &mut self.instants);
-            }
-            let Some(entry) = entry.filter(|_| place != TIME) else {
-                continue;
-            };
+            let Some(entry) = entry else { continue };
             object.begin_entry();
             object.out.extend_from_slice(key.as_bytes());
             match entry.value.first() {
                 Some(0x80..=0x9f | 0xdc..=0xdf) => self.repeated(entry.value, object.out)?,
                 _ => drop(object.value(entry.key, entry.value, 0)?),
+            }
+            let ts = (place == TS).then(|| split(entry.value)).flatten();
+            if let Some((Value::Unsigned(ts), _)) = ts {
+                object.time(Unix(ts), &mut self.instants);
             }
         }
         for entry in record.entries().skip(1) {
@@ -199,6 +197,7 @@ impl Json {
                     object.out.extend_from_slice(KEYS[place].1.as_bytes());
                     object.value(entry.key, entry.value, 0)?;
                 }
+                None if entry.name == TIME => {}
                 None => drop(object.entry(entry.key, entry.value, 0)?),
             }
         }
@@ -250,8 +249,7 @@ impl<'a> Object<'a> {
     /// Appends `time`.
     fn time(&mut self, ts: Unix, instants: &mut Instants) {
         self.begin_entry();
-        self.out.extend_from_slice(KEYS[TIME].1.as_bytes());
-        self.out.push(b'"');
+        self.out.extend_from_slice(b"\"time\":\"");
         instants.nanos(ts, self.out);
         self.out.push(b'"');
     }
