@@ -99,7 +99,9 @@ impl<'a> Page<'a> {
             line.put(Style::Plain, format_args!("in {seconds:.3} s"));
         });
         self.line(|line| line.put(Style::Dim, format_args!("{from} to {to}")));
-        for kinds in known.kinds.sorted().chunks(4) {
+        let kinds = known.kinds.sorted();
+        let is_large = kinds.iter().any(|(_, count)| *count >= 100_000_000);
+        for kinds in kinds.chunks(if is_large { 3 } else { 4 }) {
             self.line(|line| {
                 for (name, count) in kinds {
                     line.put(Style::Plain, format_args!("{count:>8} {name:<9}"));
@@ -127,12 +129,13 @@ impl<'a> Page<'a> {
             }
             let of = of(who);
             // The count and what is behind the name have their columns first.
-            let room = WIDTH - 11 - of.chars().count();
+            let count = format!("{:>8}", did.events);
+            let room = WIDTH - 3 - count.len() - of.chars().count();
             let mut name = shortened_path(&name, room).into_bytes();
             name.extend_from_slice(if did.differ { b" ..." } else { &did.arguments });
             let name = shortened(&name, room);
             self.line(|line| {
-                line.put(Style::Plain, format_args!("{:>8}", did.events));
+                line.put(Style::Plain, format_args!("{count}"));
                 line.put(Style::Plain, format_args!("{name}"));
                 line.put(Style::Dim, format_args!("{of}"));
             });
@@ -163,28 +166,34 @@ impl<'a> Page<'a> {
         }
         let mut all = Changes::default();
         let columns = ["events", "made", "changed", "removed", "temp"];
-        let write = |line: &mut Line, style, numbers: [String; 5]| {
-            for (number, width) in numbers.iter().zip([8, 6, 7, 7, 6]) {
+        const WIDTHS: [usize; 5] = [8, 6, 7, 7, 6];
+        let write = |line: &mut Line, style, numbers: &[String; 5]| {
+            for (number, width) in numbers.iter().zip(WIDTHS) {
                 line.put(style, format_args!("{number:>width$}"));
             }
         };
         self.line(|line| {
-            write(line, Style::Yellow, columns.map(str::to_owned));
+            write(line, Style::Yellow, &columns.map(str::to_owned));
             line.put(Style::Yellow, format_args!("directories"));
         });
         for (path, changes) in &chosen {
             all.add(changes);
             let mut name = Vec::new();
             escape::word(path, &mut name);
-            let name = shortened_path(&name, WIDTH - 40);
+            let numbers = numbers(changes);
+            let widths = numbers.iter().zip(WIDTHS);
+            let taken: usize = widths
+                .map(|(number, width)| 1 + number.len().max(width))
+                .sum();
+            let name = shortened_path(&name, WIDTH.saturating_sub(taken + 1));
             self.line(|line| {
-                write(line, Style::Plain, numbers(changes));
+                write(line, Style::Plain, &numbers);
                 line.put(Style::Plain, format_args!("{name}"));
             });
         }
         if chosen.len() > 1 {
             self.line(|line| {
-                write(line, Style::Dim, numbers(&all));
+                write(line, Style::Dim, &numbers(&all));
                 line.put(Style::Dim, format_args!("in all"));
             });
         }
