@@ -11,7 +11,7 @@
 //!
 //! Text and JSON read the stream themselves, as much as they need of each record. The others write
 //! [`rows`], in which an event is read already; what CSV and templates show of it is told in
-//! [`column`].
+//! [`mod@column`].
 //!
 //! No other stage writes to a terminal, so bytes from outside are made harmless here: see
 //! [`escape`].
