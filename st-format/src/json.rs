@@ -1,7 +1,10 @@
 //! Newline-delimited JSON, for programs: one object for each event.
 //!
 //! The fields are those of the event record ([`st_pathtree::event`]) without `t`, and those
-//! that a later version or another program added. This is how MessagePack becomes JSON:
+//! that a later version or another program added, but for one: `time` is the instant of `ts` in
+//! RFC 3339 (UTC) with nanoseconds, in place of a `time` that the record has. `ts` has 19 digits, of
+//! which JavaScript, jq 1.6 and others that know no integers keep 16. This is how MessagePack
+//! becomes JSON:
 //!
 //! - A str or bin is a string. If its bytes are not UTF-8, the string has U+FFFD in place of
 //!   the bad ones, and beside it there is `<its key>_bytes`: all bytes in Base64 (RFC 4648
@@ -12,13 +15,15 @@
 //!
 //! A record of kind `lost`, or of a kind that is not known, is an object, too. It keeps its `t`,
 //! which no event has. In `lost`, `since`, `ts` and `until` are nanoseconds since the Unix
-//! epoch, as `ts` is in events, by the clock as it was set at this point of the stream.
+//! epoch, as `ts` is in events, by the clock as it was set at this point of the stream; `time` is
+//! there, too.
 
 use crate::loss::Losses;
+use crate::time::Instants;
 use crate::{escape, put};
 use st_pathtree::record::{ClockSet, Header};
 use st_pathtree::stage::{RecordError, Stage};
-use st_pathtree::time::{Clock, Monotonic};
+use st_pathtree::time::{Clock, Monotonic, Unix};
 use st_pathtree::wire::{self, Memo, Record, Value, split};
 
 /// How deep arrays and maps may be nested; deeper ones are refused.
@@ -28,6 +33,10 @@ const MAX_KEY_DEPTH: usize = 4;
 
 /// How many of [`KEYS`] come first in an event, in their order: a reader looks for them.
 const FIRST: usize = 10;
+/// The place of `ts`.
+const TS: usize = 1;
+/// The name of what stands behind it, in place of such a field of the record.
+const TIME: &[u8] = b"time";
 
 macro_rules! keys {
     ($($name:literal),+) => { [$(($name, concat!("\"", $name, "\":"))),+] };
@@ -80,6 +89,7 @@ const NOT_SHOWN: [&str; 7] = ["clock", "mounts", "process", "fork", "walked", "d
 pub struct Json {
     clock: Clock,
     losses: Losses,
+    instants: Instants,
     /// What many events have: the JSON of their maps and arrays, by their bytes.
     rendered: Memo<Vec<u8>>,
 }
@@ -135,14 +145,19 @@ impl Stage for Json {
 }
 
 impl Json {
-    fn lost(&self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    fn lost(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
         let mut object = Object::begin(out);
         for entry in record.entries() {
             match (entry.name, split(entry.value)) {
                 (b"ts" | b"since" | b"until", Some((Value::Unsigned(ts), _))) => {
+                    let ts = self.clock.unix(Monotonic(ts));
                     object.key(entry.key, 0)?;
-                    decimal(self.clock.unix(Monotonic(ts)).0, object.out);
+                    decimal(ts.0, object.out);
+                    if entry.name == b"ts" {
+                        object.time(ts, &mut self.instants);
+                    }
                 }
+                (TIME, _) => {}
                 _ => {
                     object.entry(entry.key, entry.value, 0)?;
                 }
@@ -161,13 +176,17 @@ impl Json {
                 first[place] = Some(entry);
             }
         }
-        for (entry, (_, key)) in first.into_iter().zip(KEYS) {
+        for (place, (entry, (_, key))) in first.into_iter().zip(KEYS).enumerate() {
             let Some(entry) = entry else { continue };
             object.begin_entry();
             object.out.extend_from_slice(key.as_bytes());
             match entry.value.first() {
                 Some(0x80..=0x9f | 0xdc..=0xdf) => self.repeated(entry.value, object.out)?,
                 _ => drop(object.value(entry.key, entry.value, 0)?),
+            }
+            let ts = (place == TS).then(|| split(entry.value)).flatten();
+            if let Some((Value::Unsigned(ts), _)) = ts {
+                object.time(Unix(ts), &mut self.instants);
             }
         }
         for entry in record.entries().skip(1) {
@@ -178,6 +197,7 @@ impl Json {
                     object.out.extend_from_slice(KEYS[place].1.as_bytes());
                     object.value(entry.key, entry.value, 0)?;
                 }
+                None if entry.name == TIME => {}
                 None => drop(object.entry(entry.key, entry.value, 0)?),
             }
         }
@@ -224,6 +244,14 @@ impl<'a> Object<'a> {
         if !std::mem::take(&mut self.empty) {
             self.out.push(b',');
         }
+    }
+
+    /// Appends `time`.
+    fn time(&mut self, ts: Unix, instants: &mut Instants) {
+        self.begin_entry();
+        self.out.extend_from_slice(b"\"time\":\"");
+        instants.nanos(ts, self.out);
+        self.out.push(b'"');
     }
 
     /// Appends a key with a suffix, and the colon.
@@ -317,7 +345,7 @@ fn value<'a>(bytes: &'a [u8], depth: usize, out: &mut Vec<u8>) -> Result<&'a [u8
 }
 
 /// Appends a JSON string. False: the bytes are not UTF-8.
-fn string(text: &[u8], out: &mut Vec<u8>) -> bool {
+pub(crate) fn string(text: &[u8], out: &mut Vec<u8>) -> bool {
     out.push(b'"');
     let is_text = characters(text, out);
     out.push(b'"');
@@ -365,7 +393,7 @@ fn decimal(number: impl itoa::Integer, out: &mut Vec<u8>) {
 }
 
 /// Appends a JSON string of the bytes in Base64, with padding.
-fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     out.push(b'"');
     for group in bytes.chunks(3) {

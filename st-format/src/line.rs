@@ -33,6 +33,38 @@ impl Style {
     }
 }
 
+/// Appends `make[1234]`: the name of a process, or `?` if that is not known, and the id.
+pub(crate) fn process(comm: Option<&[u8]>, pid: i32, out: &mut Vec<u8>) {
+    match comm {
+        // The brackets around the id must be the only ones outside quotes.
+        Some(comm) if comm.iter().any(|byte| matches!(byte, b'[' | b']')) => {
+            escape::quoted(comm, out);
+        }
+        Some(comm) => escape::word(comm, out),
+        None => out.push(b'?'),
+    }
+    crate::put(out, format_args!("[{pid}]"));
+}
+
+/// Appends a path; one of which only the last names are known begins with `.../`.
+pub(crate) fn path(path: &[u8], status: Option<Status>, out: &mut Vec<u8>) {
+    match status {
+        Some(Status::Partial) => escape::word(&[b".../", path].concat(), out),
+        _ => escape::word(path, out),
+    }
+}
+
+/// What stands behind a path that is not complete: `[partial]`, for example.
+pub(crate) fn mark(status: Option<Status>) -> &'static str {
+    match status {
+        None | Some(Status::Complete) => "",
+        Some(Status::Partial) => "[partial]",
+        Some(Status::Unmounted) => "[unmounted]",
+        Some(Status::Ambiguous) => "[ambiguous]",
+        Some(Status::Deleted) => "[deleted]",
+    }
+}
+
 /// A line that is being written. There is a space between two columns.
 pub(crate) struct Line<'a> {
     out: &'a mut Vec<u8>,
@@ -47,7 +79,7 @@ impl<'a> Line<'a> {
 
     /// Appends an instant, as the first column.
     pub fn instant(&mut self, instants: &mut Instants, ts: Unix) {
-        self.styled(Style::Dim, |out| instants.rfc3339(ts, out));
+        self.styled(Style::Dim, |out| instants.micros(ts, out));
     }
 
     /// Appends columns that were written before.
@@ -91,19 +123,10 @@ impl<'a> Line<'a> {
 
     /// Appends a path after the name of what it is, with a mark if the path is not complete.
     pub fn named_path(&mut self, name: &str, path: &Bytes, status: Option<Status>) {
-        let mark = match status {
-            None | Some(Status::Complete) => "",
-            Some(Status::Partial) => "[partial]",
-            Some(Status::Unmounted) => "[unmounted]",
-            Some(Status::Ambiguous) => "[ambiguous]",
-            Some(Status::Deleted) => "[deleted]",
-        };
+        let mark = mark(status);
         self.column(0, Style::Plain, |out| {
             out.extend_from_slice(name.as_bytes());
-            match status {
-                Some(Status::Partial) => escape::word(&[b".../", &**path].concat(), out),
-                _ => escape::word(path, out),
-            }
+            self::path(path, status, out);
         });
         if !mark.is_empty() {
             self.put(Style::Alarm, format_args!("{mark}"));

@@ -27,6 +27,14 @@ struct Total {
 }
 
 impl Losses {
+    /// None yet. `strict`: a stream with any of them is a failure.
+    pub fn new(strict: bool) -> Self {
+        Self {
+            strict,
+            causes: Vec::new(),
+        }
+    }
+
     /// Adds the missing records that `lost` tells of. `record` is the same record.
     pub fn add(&mut self, lost: &Lost, record: Record) {
         let name = String::from_utf8_lossy(cause_name(lost.cause, record));

@@ -1,4 +1,4 @@
-//! st-format: renders events as text or JSON.
+//! st-format: renders events for people and for programs.
 
 use std::process::ExitCode;
 

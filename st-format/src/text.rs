@@ -1,6 +1,6 @@
 //! One line for each event, for people: `TIME EVENT COMM[PID] DETAILS`.
 //!
-//! TIME is RFC 3339 in UTC with microseconds. EVENT is 8 characters wide, COMM\[PID\] 24; a
+//! TIME is RFC 3339 in UTC with microseconds, or another [`Notation`]. EVENT is 8 characters wide, COMM\[PID\] 24; a
 //! longer one moves what follows to the right. [`escape`] tells how names are written; `?` is
 //! what is not known. DETAILS:
 //!
@@ -31,9 +31,9 @@
 //! until TIME: ring buffer`, or `1 connect on CPU 0 missing: missed return` if it is known of
 //! which event they are.
 
-use crate::line::{Line, Style};
+use crate::line::{self, Line, Style};
 use crate::loss::{self, Losses};
-use crate::time::Instants;
+use crate::time::{Instants, Notation};
 use crate::{errno, escape, put, signal};
 use st_pathtree::event::{Actor, EventRecord};
 use st_pathtree::layers::Layers;
@@ -98,6 +98,12 @@ impl Text {
             hidden: Some(Layers::default()),
             ..Self::default()
         }
+    }
+
+    /// Sets how instants are written.
+    pub fn time(mut self, notation: Notation) -> Self {
+        self.instants = Instants::new(notation);
+        self
     }
 
     /// Sets whether events that are part of another one are shown, too.
@@ -203,7 +209,7 @@ impl Text {
             out.extend(b"missing");
             if let Some(until) = lost.until {
                 out.extend(b" until ");
-                self.instants.rfc3339(self.clock.unix(until), out);
+                self.instants.micros(self.clock.unix(until), out);
             }
             out.push(b':');
         });
@@ -221,6 +227,7 @@ impl Stage for Text {
 
     fn begin(&mut self, header: &Header, _: Record, _: &mut Vec<u8>) {
         self.clock = header.clock();
+        self.instants.begin(header.realtime);
     }
 
     fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
@@ -250,7 +257,7 @@ impl Stage for Text {
 }
 
 /// The name of an event, as the record has it if this version does not know it.
-fn event_name<'a>(event: Event, record: Record<'a>) -> &'a [u8] {
+pub(crate) fn event_name<'a>(event: Event, record: Record<'a>) -> &'a [u8] {
     match event {
         Event::Other => record.text(b"event").unwrap_or_default(),
         event => event.name().as_bytes(),
@@ -269,16 +276,7 @@ fn style(event: Event) -> Style {
 
 /// `make[1234]`: the process that did it.
 fn who(actor: &Actor, out: &mut Vec<u8>) {
-    match actor.comm.as_deref() {
-        // The brackets around the id must be the only ones outside quotes.
-        Some(comm) if comm.iter().any(|byte| matches!(byte, b'[' | b']')) => {
-            escape::quoted(comm, out);
-        }
-        Some(comm) => escape::word(comm, out),
-        None => out.push(b'?'),
-    }
-    let pid = actor.pid.unwrap_or(actor.tid);
-    put(out, format_args!("[{pid}]"));
+    line::process(actor.comm.as_deref(), actor.pid.unwrap_or(actor.tid), out);
 }
 
 fn details<P>(line: &mut Line, event: &EventRecord<P>) {

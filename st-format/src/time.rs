@@ -1,45 +1,123 @@
-//! Instants as people read them.
+//! Instants as people and programs read them.
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
+use jiff::tz::TimeZone;
 use st_pathtree::time::Unix;
 
 const NANOS: u64 = 1_000_000_000;
 const SECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
+/// The length of `2026-11-22T15:49:24`.
+const UP_TO_SECONDS: usize = 19;
+/// At least so many characters before the point of a relative instant.
+const RELATIVE_WIDTH: usize = 5;
+
+/// How instants are written.
+#[derive(Debug, Clone, Default)]
+pub enum Notation {
+    /// As RFC 3339 in UTC: `2026-11-22T15:49:24.123456Z`.
+    #[default]
+    Utc,
+    /// The same in a time zone: `2026-11-22T16:49:24.123456+01:00`.
+    In(TimeZone),
+    /// In seconds since the header's instant: `   12.345678`. The clock may have been set
+    /// meanwhile.
+    Relative,
+    /// In seconds since the Unix epoch: `1795362564.123456`.
+    Unix,
+}
 
 /// Writes instants. Most are of the second of the one before.
 #[derive(Debug, Default)]
 pub struct Instants {
+    notation: Notation,
+    /// What relative instants are relative to.
+    start: Unix,
     /// Seconds since the Unix epoch ...
     second: u64,
-    /// ... and these up to the fraction: `2026-11-22T15:49:24`; empty, if there was none yet.
+    /// ... and these up to the fraction: `2026-11-22T15:49:24`; empty, if there was none yet ...
     text: Vec<u8>,
+    /// ... and from the fraction on: `Z`, or `+01:00`.
+    zone: Vec<u8>,
 }
 
 impl Instants {
-    /// Appends an instant as RFC 3339 in UTC, cut to microseconds: `2026-11-22T15:49:24.123456Z`.
-    pub fn rfc3339(&mut self, Unix(ns): Unix, out: &mut Vec<u8>) {
-        let second = ns / NANOS;
-        if self.text.is_empty() || self.second != second {
-            let instant = Timestamp::from_second(second as i64);
-            let instant = instant.expect("64 bits of nanoseconds end in the year 2554");
-            self.second = second;
-            self.text.clear();
-            SECONDS
-                .print_timestamp(&instant, &mut self.text)
-                .expect("a Vec takes every byte");
-            // Without the Z.
-            self.text.pop();
+    /// Instants in a notation.
+    pub fn new(notation: Notation) -> Self {
+        Self {
+            notation,
+            ..Self::default()
         }
-        out.extend_from_slice(&self.text);
-        let mut fraction = *b".000000Z";
-        let mut micros = ns % NANOS / 1000;
-        for digit in fraction[1..7].iter_mut().rev() {
-            *digit = b'0' + (micros % 10) as u8;
-            micros /= 10;
-        }
-        out.extend_from_slice(&fraction);
     }
+
+    /// Sets what relative instants are relative to.
+    pub fn begin(&mut self, start: Unix) {
+        self.start = start;
+    }
+
+    /// Appends an instant, cut to microseconds.
+    pub fn micros(&mut self, ts: Unix, out: &mut Vec<u8>) {
+        self.write::<6>(ts, out);
+    }
+
+    /// Appends an instant with nanoseconds.
+    pub fn nanos(&mut self, ts: Unix, out: &mut Vec<u8>) {
+        self.write::<9>(ts, out);
+    }
+
+    fn write<const DIGITS: usize>(&mut self, ts: Unix, out: &mut Vec<u8>) {
+        match self.notation {
+            Notation::Utc | Notation::In(_) => {
+                self.calendar(ts.0 / NANOS);
+                out.extend_from_slice(&self.text);
+                fraction::<DIGITS>(ts.0, out);
+                out.extend_from_slice(&self.zone);
+            }
+            Notation::Relative => {
+                let sign = if ts < self.start { "-" } else { "" };
+                let ns = ts.0.abs_diff(self.start.0);
+                let seconds = format!("{sign}{}", ns / NANOS);
+                crate::put(out, format_args!("{seconds:>RELATIVE_WIDTH$}"));
+                fraction::<DIGITS>(ns, out);
+            }
+            Notation::Unix => {
+                crate::put(out, format_args!("{}", ts.0 / NANOS));
+                fraction::<DIGITS>(ts.0, out);
+            }
+        }
+    }
+
+    /// Writes down a second, unless it is that of the instant before.
+    fn calendar(&mut self, second: u64) {
+        if !self.text.is_empty() && self.second == second {
+            return;
+        }
+        let instant = Timestamp::from_second(second as i64);
+        let instant = instant.expect("64 bits of nanoseconds end in the year 2554");
+        self.second = second;
+        self.text.clear();
+        let printed = match &self.notation {
+            Notation::In(zone) => {
+                let offset = zone.to_offset(instant);
+                SECONDS.print_timestamp_with_offset(&instant, offset, &mut self.text)
+            }
+            _ => SECONDS.print_timestamp(&instant, &mut self.text),
+        };
+        printed.expect("a Vec takes every byte");
+        self.zone = self.text.split_off(UP_TO_SECONDS.min(self.text.len()));
+    }
+}
+
+/// Appends the fraction of a second in so many digits.
+fn fraction<const DIGITS: usize>(ns: u64, out: &mut Vec<u8>) {
+    // 32 bits are divided faster than 64.
+    let mut number = (ns % NANOS) as u32 / 10_u32.pow(9 - DIGITS as u32);
+    let mut text = *b".000000000";
+    for digit in text[1..=DIGITS].iter_mut().rev() {
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend_from_slice(&text[..=DIGITS]);
 }
 
 #[cfg(test)]
@@ -48,7 +126,7 @@ mod tests {
 
     fn at(seconds: u64, ns: u64) -> String {
         let mut out = Vec::new();
-        Instants::default().rfc3339(Unix(seconds * NANOS + ns), &mut out);
+        Instants::default().micros(Unix(seconds * NANOS + ns), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -73,10 +151,65 @@ mod tests {
     }
 
     #[test]
+    fn nanoseconds_are_told_where_programs_read() {
+        for (ns, expected) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (1_795_362_564_123_456_789, "2026-11-22T15:49:24.123456789Z"),
+            (u64::MAX, "2554-07-21T23:34:33.709551615Z"),
+        ] {
+            let mut out = Vec::new();
+            Instants::default().nanos(Unix(ns), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    fn shown(notation: Notation, ns: u64) -> String {
+        let mut instants = Instants::new(notation);
+        instants.begin(Unix(10 * NANOS));
+        let mut out = Vec::new();
+        instants.micros(Unix(ns), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn seconds_since_the_epoch_and_since_the_start() {
+        for (ns, unix, relative) in [
+            (0, "0.000000", "  -10.000000"),
+            (9_999_999_000, "9.999999", "   -0.000001"),
+            (10 * NANOS, "10.000000", "    0.000000"),
+            (22_345_678_999, "22.345678", "   12.345678"),
+            (u64::MAX, "18446744073.709551", "18446744063.709551"),
+        ] {
+            assert_eq!(shown(Notation::Unix, ns), unix);
+            assert_eq!(shown(Notation::Relative, ns), relative);
+        }
+    }
+
+    #[test]
+    fn a_zone_has_its_offset_at_that_moment() {
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let mut instants = Instants::new(Notation::In(berlin));
+        for (second, expected) in [
+            (1_795_362_564, "2026-11-22T16:49:24.000000+01:00"),
+            (1_782_864_000, "2026-07-01T02:00:00.000000+02:00"),
+            (1_792_889_999, "2026-10-25T02:59:59.000000+02:00"),
+            (1_792_890_000, "2026-10-25T02:00:00.000000+01:00"),
+            (0, "1970-01-01T01:00:00.000000+01:00"),
+        ] {
+            let mut out = Vec::new();
+            instants.micros(Unix(second * NANOS), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+        let west = TimeZone::posix("<-0930>9:30").unwrap();
+        let shown = shown(Notation::In(west), 0);
+        assert_eq!(shown, "1969-12-31T14:30:00.000000-09:30");
+    }
+
+    #[test]
     fn every_instant_has_the_same_width() {
         for ns in [0, 1, u64::MAX / 2, u64::MAX] {
             let mut out = Vec::new();
-            Instants::default().rfc3339(Unix(ns), &mut out);
+            Instants::default().micros(Unix(ns), &mut out);
             assert_eq!(out.len(), 27);
         }
     }
@@ -91,7 +224,7 @@ mod tests {
             (0, "1970-01-01T00:00:00.000000Z"),
         ] {
             let mut out = Vec::new();
-            instants.rfc3339(Unix(ns), &mut out);
+            instants.micros(Unix(ns), &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 use st_decode::event::Unresolved;
-pub use st_decode::event::{Attrib, Bytes, Fork};
+pub use st_decode::event::{Ancestor, Attrib, Bytes, Fork};
 use st_decode::time::{Monotonic, Unix};
 use st_decode::vocabulary::Event;
 
@@ -53,6 +53,19 @@ pub enum Status {
     /// The last path of a file whose name was removed before, or the path under which an
     /// O_TMPFILE file was created.
     Deleted,
+}
+
+impl Status {
+    /// Its name in the stream.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+            Self::Unmounted => "unmounted",
+            Self::Ambiguous => "ambiguous",
+            Self::Deleted => "deleted",
+        }
+    }
 }
 
 /// What st-pathtree adds to an event on a file.

@@ -33,8 +33,9 @@
 //!   `st_decode::event`, `st_pathtree::event`), with its specification. Later stages pass it on
 //!   unread. A stage that is the last to need it drops it; st-format's JSON shows every kind but
 //!   those of its list.
-//! - An output format: a module of st-format whose type implements [`stage::Stage`], and a case of
-//!   `Output` in its command line. It is a pure function of the stream.
+//! - An output format: a module of st-format whose type implements `st_format::rows::Format`, or
+//!   [`stage::Stage`] where it reads records itself, a case of `Output` in its command line, and a
+//!   part of the fuzz target `format_rows`. It is a pure function of the stream.
 //!
 //! # Glossary
 //!

@@ -1,12 +1,15 @@
 //! Compares what was done with what was reported, exactly.
 
 use serde_json::{Map, Value};
+use st_format::time::Instants;
+use st_probe::time::Unix;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::log::Expected;
 
 /// The fields of an event that are compared: one that is not expected must be absent.
-/// Others (`seq`, `cpu`, and what later versions add) say nothing of what was done.
+/// Others (`seq`, `cpu`, and what later versions add) say nothing of what was done; `time` is
+/// compared with `ts`.
 const FIELDS: [&str; 25] = [
     "event",
     "path",
@@ -135,6 +138,13 @@ fn name_layers(got: &[Got], problems: &mut Vec<String>) -> Vec<Got> {
     named
 }
 
+/// An instant in nanoseconds since the Unix epoch as `time` tells it.
+fn rfc3339(ts: u64) -> String {
+    let mut out = Vec::new();
+    Instants::default().nanos(Unix(ts), &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Says in what `got` differs from `expected`.
 fn differences(expected: &Expected, got: &Got) -> Vec<String> {
     let mut differences = Vec::new();
@@ -170,6 +180,7 @@ fn differences(expected: &Expected, got: &Got) -> Vec<String> {
     if let Some(ppid) = expected.who.get("ppid").filter(|ppid| **ppid != 0) {
         compare("ancestors[0].pid", ppid, &got.get("ancestors")[0]["pid"]);
     }
+    compare("time", &rfc3339(got.ts()).into(), got.get("time"));
     let (ts, span) = (got.ts(), expected.span);
     if ts + CLOCK_TOLERANCE < span.before || ts > span.after + CLOCK_TOLERANCE {
         differences.push(format!(

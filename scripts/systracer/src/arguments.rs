@@ -97,9 +97,24 @@ pub fn later(options: &Options, questions: Option<&Path>) -> Vec<Invocation> {
     let mut format = stage("st-format")
         .flag("--strict", options.strict)
         .flag("--layers", options.layers);
-    format.environment = Environment::Only(&["TERM", "NO_COLOR"]);
+    format.environment = Environment::Only(&["TERM", "NO_COLOR", "TZ"]);
     if options.json {
         format = format.option("--output", "json");
+    }
+    if let Some(output) = options.output.and_then(|output| output.to_possible_value()) {
+        format = format.option("--output", output.get_name());
+    }
+    if options.summary {
+        format = format.option("--output", "summary");
+    }
+    if let Some(every) = options.every {
+        format = format.option("--every", every.to_string());
+    }
+    if let Some(template) = &options.template {
+        format = format.option("--template", template);
+    }
+    if let Some(time) = options.time.and_then(|time| time.to_possible_value()) {
+        format = format.option("--time", time.get_name());
     }
     if !options.show.is_empty() {
         let shown = options.show.iter().filter_map(ValueEnum::to_possible_value);
@@ -175,6 +190,24 @@ mod tests {
                  st-decode --verbose | st-pathtree --verbose | \
                  st-filter --verbose --tree command | \
                  st-format --verbose --strict --output json"
+                    .to_owned(),
+            ),
+            (
+                "--replay f --exec --summary --every 60",
+                "st-decode --exec | st-pathtree | st-filter --event exec --tree command | \
+                 st-format --output summary --every 60"
+                    .to_owned(),
+            ),
+            (
+                "--replay f --exec --output csv",
+                "st-decode --exec | st-pathtree | st-filter --event exec --tree command | \
+                 st-format --output csv"
+                    .to_owned(),
+            ),
+            (
+                "--replay f --exec --layers --time local --template {pid}:{path}",
+                "st-decode --exec | st-pathtree | st-filter --event exec --tree command | \
+                 st-format --layers --template {pid}:{path} --time local"
                     .to_owned(),
             ),
             (

@@ -1,9 +1,11 @@
 //! The command line.
 
 use crate::watch::Watched;
-use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+use st_format::cli::{Output, Time};
+use st_format::template::Template;
 use st_format::text::Show;
 use st_probe::args;
 use st_probe::cli::{BUFFER_SIZE, BUFFER_SIZES};
@@ -60,18 +62,50 @@ pub struct Options {
         value_enum,
         value_name = "LIST",
         value_delimiter = ',',
-        conflicts_with = "json"
+        conflicts_with_all = ["json", "summary"]
     )]
     pub show: Vec<Show>,
 
-    /// Show in text also what a file system does on another to carry out an operation that is
-    /// shown: overlayfs on its layers
+    /// How text tells the time
+    #[arg(long, value_enum, value_name = "HOW", conflicts_with_all = ["json", "summary"])]
+    pub time: Option<Time>,
+
+    /// Show in text, and count in a summary, also what a file system does on another to carry out an
+    /// operation that is shown: overlayfs on its layers
     #[arg(long, conflicts_with = "json")]
     pub layers: bool,
 
     /// Write one JSON object a line instead of text
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output")]
     pub json: bool,
+
+    /// What to write
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub output: Option<Output>,
+
+    /// Write lines of text after this template, as '{time} {event} {comm} {path}': the names are
+    /// those of JSON's fields, {{ and }} are braces
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        value_parser = |template: &str| Template::parse(template).map(|_| template.to_owned()),
+        conflicts_with_all = ["json", "output", "show"]
+    )]
+    pub template: Option<String>,
+
+    /// Write a summary at the end instead: what was done most, by whom and where, and what is left
+    /// of it
+    #[arg(long, conflicts_with_all = ["json", "output", "template"])]
+    pub summary: bool,
+
+    /// Write a summary also every so many seconds of the trace
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..),
+        requires = "summary"
+    )]
+    pub every: Option<u64>,
 
     /// Exit with 3 if something was lost
     #[arg(long)]
@@ -148,7 +182,20 @@ impl Options {
 
 /// Parses the command line. What cannot be done is refused here, before anything is started.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
-    Options::try_parse_from(words)
+    let options = Options::try_parse_from(words)?;
+    let is_text = options.output.is_none_or(|output| output == Output::Text);
+    let is_for_people = is_text || options.output == Some(Output::Summary);
+    let refused = [
+        ("--show", !options.show.is_empty() && !is_text),
+        ("--time", options.time.is_some() && !is_text),
+        ("--layers", options.layers && !is_for_people),
+    ];
+    if let Some((name, _)) = refused.iter().find(|(_, is_refused)| *is_refused) {
+        let what =
+            format!("the argument '{name}' is for text, and --output asks for another format\n");
+        return Err(Options::command().error(ErrorKind::ArgumentConflict, what));
+    }
+    Ok(options)
 }
 
 /// Prints the help, the version or what is wrong; returns the exit status.
@@ -194,7 +241,6 @@ fn stray(refused: &clap::Error) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parse(words: &[&str]) -> Result<Options, clap::Error> {
         let words = ["systracer"].iter().chain(words);
@@ -265,6 +311,25 @@ mod tests {
             (&["--show", "pid"], &["'pid'", "--show", "container"]),
             (&["--json", "--show", "uid"], &["--json", "--show"]),
             (&["--json", "--layers"], &["--json", "--layers"]),
+            (&["--json", "--output", "csv"], &["--json", "--output"]),
+            (&["--output", "xml"], &["'xml'", "text, json, csv"]),
+            (&["--output", "csv", "--layers"], &["--output", "--layers"]),
+            (
+                &["--output", "json", "--show", "uid"],
+                &["--output", "--show"],
+            ),
+            (&["--summary", "--json"], &["--summary", "--json"]),
+            (&["--summary", "--show", "uid"], &["--summary", "--show"]),
+            (&["--every", "5"], &["--summary"]),
+            (&["--summary", "--every", "0"], &["'0'", "--every"]),
+            (&["--json", "--time", "unix"], &["--json", "--time"]),
+            (&["--output", "ecs", "--time", "local"], &["--time"]),
+            (&["--time", "utc+1"], &["'utc+1'", "relative"]),
+            (
+                &["--template", "{path}", "--json"],
+                &["--template", "--json"],
+            ),
+            (&["--template", "{x}"], &["'x' is no field", "path"]),
             (&["--overwrite"], &["--record"]),
             (
                 &["--replay", "f", "--overwrite"],

@@ -44,12 +44,39 @@ fn an_event_begins_with_what_readers_look_for() {
     ]);
     assert_eq!(
         pushed(&record).unwrap(),
-        "{\"event\":\"rename\",\"ts\":1795362564123456789,\"seq\":3,\"cpu\":1,\
+        "{\"event\":\"rename\",\"ts\":1795362564123456789,\
+         \"time\":\"2026-11-22T15:49:24.123456789Z\",\"seq\":3,\"cpu\":1,\
          \"process\":{\"tid\":7,\"comm\":\"mv\"},\
          \"path\":\"/b\",\"path_status\":\"complete\",\
          \"old_path\":\"/a\",\"old_path_status\":\"partial\",\
          \"dev\":\"8:1\",\"later\":[null,1]}\n"
     );
+}
+
+#[test]
+fn time_is_that_of_ts_whatever_the_record_has() {
+    for (kind, ts, time) in [
+        ("event", 1_001, "1970-01-01T00:00:00.000001001Z"),
+        ("lost", 1_001, "1970-01-01T00:00:00.000050001Z"),
+        ("event", u64::MAX, "2554-07-21T23:34:33.709551615Z"),
+    ] {
+        let mut entries = vec![
+            ("t", Pack::Str(kind.as_bytes())),
+            ("time", Pack::Str(b"never")),
+            ("ts", Pack::Int(ts)),
+            ("since", Pack::Int(0)),
+            ("cause", Pack::Str(b"ring buffer")),
+            ("time", Pack::Nil),
+        ];
+        let line = pushed(&pack(&entries)).unwrap();
+        assert_eq!(line.matches("\"time\":").count(), 1, "{line}");
+        assert!(line.contains(&format!("\"time\":\"{time}\"")), "{line}");
+        entries.retain(|(name, _)| *name != "ts");
+        if kind == "event" {
+            let line = pushed(&pack(&entries)).unwrap();
+            assert!(!line.contains("time"), "{line}");
+        }
+    }
 }
 
 #[test]
@@ -201,7 +228,8 @@ fn a_gap_is_an_object_with_unix_times() {
     ]);
     assert_eq!(
         pushed(&record).unwrap(),
-        "{\"t\":\"lost\",\"since\":50000,\"ts\":52000,\"until\":53000,\"cpu\":null,\"count\":12,\
+        "{\"t\":\"lost\",\"since\":50000,\"ts\":52000,\
+         \"time\":\"1970-01-01T00:00:00.000052000Z\",\"until\":53000,\"cpu\":null,\"count\":12,\
          \"cause\":\"ring buffer\",\"later\":1}\n"
     );
 }

@@ -39,7 +39,7 @@ fuzz_target!(|recording: &[u8]| {
     let events = fuzz::run(|| Decoder::new(vec![Event::Exec, Event::Exit]), recording);
     write("pathtree", &events);
     let paths = fuzz::run(|| PathTree::new(Vec::new(), None), &events);
-    for target in ["filter", "format_text", "format_json"] {
+    for target in ["filter", "format_text", "format_json", "format_rows"] {
         write(target, &paths);
     }
 });
