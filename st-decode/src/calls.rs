@@ -21,12 +21,6 @@ pub enum CallHook {
     Carry(Event, Function),
     /// That function returns.
     Carried(Function),
-    /// More of the call that was just entered: its names.
-    Names(Function),
-    /// The same, of the old name.
-    OldNames(Function),
-    /// More of what was just announced: its names.
-    AnnouncedNames(Event),
     /// Further inside the innermost open call of the event.
     Detail(Event),
     /// A dentry gets a new inode.
@@ -46,11 +40,6 @@ impl CallHook {
             Role::Entry if matches!(event, Event::Create | Event::Rmdir) => {
                 Self::Announcement(event)
             }
-            Role::Names if matches!(event, Event::Create | Event::Rmdir) => {
-                Self::AnnouncedNames(event)
-            }
-            Role::Names => Self::Names(function),
-            Role::OldNames => Self::OldNames(function),
             Role::Entry => Self::Entry(event, function, EntryHook::Entry),
             Role::Old => Self::Entry(event, function, EntryHook::Old),
             Role::Target => Self::Entry(event, function, EntryHook::Target),
@@ -93,7 +82,6 @@ impl CallRecord<'_> {
             dentry: None,
             operation: Operation::begin(event)?,
             layers: Layers::default(),
-            is_ahead: false,
         })
     }
 
@@ -105,11 +93,11 @@ impl CallRecord<'_> {
     /// A call that has succeeded with this record.
     fn success(&self, call: Call) -> Success {
         Success {
+            call,
             ts: self.ts,
             time: self.time,
             cpu: self.cpu,
-            is_ahead: call.is_ahead,
-            call,
+            is_ahead: false,
         }
     }
 }
@@ -140,17 +128,13 @@ pub struct Calls {
     idle: CallStack,
     /// As [`st_probe::record::Header::stack_delta`].
     stack_delta: u64,
-    /// Whether a directory is to be told as soon as it has its inode: entries may lack the names
-    /// above the file's own, and another thread may use the directory before mkdir(2) returns.
-    tells_mkdirs_ahead: bool,
 }
 
 impl Calls {
     /// Without calls, for a stream with this [`st_probe::record::Header::stack_delta`].
-    pub fn new(stack_delta: u64, tells_mkdirs_ahead: bool) -> Self {
+    pub fn new(stack_delta: u64) -> Self {
         Self {
             stack_delta,
-            tells_mkdirs_ahead,
             ..Self::default()
         }
     }
@@ -171,22 +155,7 @@ impl Calls {
                 stack.carried(function, entered(), failed);
             }
             CallHook::Detail(event) => detail(&mut stack, event, &record.values),
-            CallHook::Names(function) => {
-                if let Some(operation) = stack.entered(function, record.sp()) {
-                    operation.learn_names(&record.values);
-                }
-            }
-            CallHook::OldNames(function) => {
-                if let Some(operation) = stack.entered(function, record.sp()) {
-                    operation.learn_old_names(&record.values);
-                }
-            }
-            CallHook::AnnouncedNames(event) => {
-                if let Some(operation) = stack.just_announced(event, record.sp()) {
-                    operation.learn_names(&record.values);
-                }
-            }
-            CallHook::NewInode => new_inode(&mut stack, record, self.tells_mkdirs_ahead),
+            CallHook::NewInode => new_inode(&mut stack, record),
             CallHook::GoneInode(event) => gone_inode(&mut stack, event, record),
             CallHook::Return(function) => leave(&mut stack, function, entered(), record),
         }
@@ -259,7 +228,7 @@ fn detail(stack: &mut CallStack, event: Event, values: &Values) {
 }
 
 /// A create has succeeded once its dentry has an inode; other calls go on.
-fn new_inode(stack: &mut CallStack, record: &CallRecord, tells_mkdirs_ahead: bool) {
+fn new_inode(stack: &mut CallStack, record: &CallRecord) {
     let values = &record.values;
     let Some(dentry) = Dentry::read(values) else {
         return;
@@ -271,14 +240,8 @@ fn new_inode(stack: &mut CallStack, record: &CallRecord, tells_mkdirs_ahead: boo
             return;
         }
     }
-    let Some(call) = stack.on_dentry(dentry) else {
-        return;
-    };
-    call.operation.learn_inode(values);
-    if tells_mkdirs_ahead && call.operation.event() == Event::Mkdir && !call.is_ahead {
-        call.is_ahead = true;
-        let success = record.success(call.without_layers());
-        stack.tell_ahead(success);
+    if let Some(operation) = stack.on_dentry(dentry) {
+        operation.learn_inode(values);
     }
 }
 

@@ -68,10 +68,7 @@ impl Stage for Decoder {
         let mut formats = self.formats.iter().flatten();
         let tells_process_ends = formats.any(|format| format.meaning == process_end);
         self.processes.begin_stream(tells_process_ends);
-        self.calls = Calls::new(
-            header.stack_delta,
-            header.hooks.iter().any(|hook| hook.role == Role::Names),
-        );
+        self.calls = Calls::new(header.stack_delta);
         self.mounts = Mounts::default();
         self.gap = None;
         self.lost = 0;

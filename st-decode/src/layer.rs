@@ -28,8 +28,21 @@ pub struct Success {
 impl Success {
     /// A copy, without the successes within it.
     pub fn without_layers(&self) -> Self {
+        let Call {
+            began,
+            sp,
+            dentry,
+            ref operation,
+            ..
+        } = self.call;
         Self {
-            call: self.call.without_layers(),
+            call: Call {
+                began,
+                sp,
+                dentry,
+                operation: operation.clone(),
+                layers: Layers::default(),
+            },
             ..*self
         }
     }

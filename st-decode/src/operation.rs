@@ -242,32 +242,6 @@ impl Operation {
         }
     }
 
-    /// Takes a record of the names of the path.
-    pub fn learn_names(&mut self, values: &Values) {
-        let Some(chain) = values.chain() else {
-            return;
-        };
-        let file = match self {
-            Self::Create(new) | Self::Mkdir(new) | Self::Mknod { new, .. } => &mut new.file,
-            Self::Symlink { file, .. } | Self::Attrib { file, .. } => file,
-            Self::Delete(file) | Self::Rmdir(file) => file,
-            Self::Rename(rename) => {
-                rename.other_dir = rename.other_dir.and(chain.own);
-                &mut rename.file
-            }
-            _ => return,
-        };
-        file.path = Some(chain);
-    }
-
-    /// Takes a record of the names of the old path.
-    pub fn learn_old_names(&mut self, values: &Values) {
-        if let (Self::Rename(rename), Some(chain)) = (self, values.chain()) {
-            rename.dir = rename.dir.and(chain.own);
-            rename.old_path = Some(chain);
-        }
-    }
-
     /// Takes a record of a symbolic link's content.
     pub fn learn_target(&mut self, values: &Values) {
         if let Self::Symlink { target, .. } = self {

@@ -81,20 +81,9 @@ pub struct Call {
     pub operation: Operation,
     /// What has succeeded within it on other file systems.
     pub layers: Layers,
-    /// As [`Success::is_ahead`].
-    pub is_ahead: bool,
 }
 
 impl Call {
-    /// A copy, without the successes within it.
-    pub fn without_layers(&self) -> Self {
-        Self {
-            operation: self.operation.clone(),
-            layers: Layers::default(),
-            ..*self
-        }
-    }
-
     /// Whether another call that has succeeded while this one was open is part of it: on another
     /// file system, this is carried out so. Whether this one makes an event may turn out later.
     fn encloses(&self, other: &Self) -> bool {
@@ -366,32 +355,18 @@ impl CallStack {
         completed
     }
 
-    /// The innermost open call that works on a dentry.
-    pub fn on_dentry(&mut self, dentry: Dentry) -> Option<&mut Call> {
-        let mut calls = self.open.iter_mut().rev().map(|open| &mut open.call);
-        calls.find(|call| {
-            call.dentry
+    /// The operation of the innermost open call that works on a dentry.
+    pub fn on_dentry(&mut self, dentry: Dentry) -> Option<&mut Operation> {
+        let calls = self.open.iter_mut().rev().map(|open| &mut open.call);
+        for call in calls {
+            if call
+                .dentry
                 .is_some_and(|other| other.address == dentry.address)
-        })
-    }
-
-    /// The operation of the call that an entry record has just begun.
-    pub fn entered(&mut self, function: Function, sp: u64) -> Option<&mut Operation> {
-        let last = self.open.last_mut()?;
-        let is_same = last.call.sp == sp && last.function == function;
-        is_same.then_some(&mut last.call.operation)
-    }
-
-    /// The operation that was just announced.
-    pub fn just_announced(&mut self, event: Event, sp: u64) -> Option<&mut Operation> {
-        let last = self.announced.last_mut()?;
-        let is_same = last.sp == sp && last.operation.event() == event;
-        is_same.then_some(&mut last.operation)
-    }
-
-    /// Notes what a call that goes on has done to directories already.
-    pub fn tell_ahead(&mut self, success: Success) {
-        self.ended.push(Ended::Kept(success));
+            {
+                return Some(&mut call.operation);
+            }
+        }
+        None
     }
 
     /// Whether no call is open or announced.

@@ -27,8 +27,7 @@ struct Args {
     )]
     watch: Vec<Watch>,
     /// Write to this named pipe the paths of directories that became watched and below which
-    /// the directories are not known, each path ended by a NUL, and `known NANOSECONDS` when all
-    /// are: for st-probe --answer
+    /// the directories are not known, each path ended by a NUL: for st-probe --answer
     #[arg(long, value_name = "PIPE")]
     ask: Option<PathBuf>,
 }

@@ -347,38 +347,6 @@ impl MountTable {
         self.mounts.iter().map(|mount| &mount.point[..])
     }
 
-    /// The device of the file system whose root is at `/`, if it is the only one there.
-    pub fn root_device(&self) -> Option<&[u8]> {
-        let mut roots = self.mounts.iter().filter(|mount| mount.point == b"/");
-        let root = roots.next().filter(|root| root.root == b"/")?;
-        roots.next().is_none().then_some(&root.device)
-    }
-
-    /// Whether what is at and below a path is on the mount at `/`, and so is what other mounts show
-    /// there or above: each shows what is below its mount point anyway.
-    pub fn shows_plainly(&self, path: &[u8]) -> bool {
-        let Some(device) = self.root_device() else {
-            return false;
-        };
-        self.mounts.iter().all(|mount| {
-            let concerns =
-                below(path, &mount.point).is_some() || below(&mount.point, path).is_some();
-            let is_same = mount.device == device && mount.root == mount.point;
-            !concerns || is_same
-        })
-    }
-
-    /// Whether a file system has a mount that shows all that is below a path within it.
-    pub fn shows_visibly(&self, device: &[u8], fs_path: &[u8]) -> bool {
-        let Ok(device) = std::str::from_utf8(device) else {
-            return false;
-        };
-        self.paths(device, fs_path).any(|mounted| {
-            let is_below = |mount: &Mount| below(&mount.point, &mounted.path).is_some();
-            mounted.visible && !self.mounts.iter().any(is_below)
-        })
-    }
-
     /// Whether another mount covers a path that is on this mount.
     fn is_covered(&self, mount: &Mount, path: &[u8]) -> bool {
         let covers = |&child: &usize| below(path, &self.mounts[child].point).is_some();

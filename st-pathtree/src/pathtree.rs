@@ -4,7 +4,6 @@
 //! written in its turn, after all records before it: if the path of an event may be told by a
 //! walk that is still to come, this event waits, and so do all records after it.
 
-mod known;
 mod learn;
 mod locate;
 mod mounts;
@@ -19,7 +18,6 @@ use crate::resolve::Resolver;
 pub use crate::snapshot::Ask;
 use crate::snapshot::Snapshot;
 use crate::watch::{Watch, Watches};
-use known::Known;
 use locate::Located;
 use recent::Recent;
 use record::{Input, Waiting};
@@ -50,7 +48,6 @@ pub struct PathTree {
     images: Images,
     waiting: Waiting,
     due: Due,
-    known: Known,
     recent: Option<Recent>,
 }
 
@@ -150,7 +147,6 @@ impl PathTree {
         if !event.unresolved.learned {
             self.follow_renames(event);
         }
-        self.tell_known(event);
         if !is_file || located.as_ref().is_none_or(Located::is_wanted) {
             let executable = self.images.executable(event);
             output::event(record, located.as_ref(), executable, out);
@@ -191,7 +187,6 @@ impl Stage for PathTree {
         self.trees.clear();
         self.images.clear();
         self.snapshot.begin(header, self.follows);
-        self.known = Known::of(header);
         self.recent = None;
         stage::pass_header(header, record, Self::NAME, out);
     }

@@ -10,8 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-/// Takes the paths of the directories below which st-probe is to walk, and what else it is to be
-/// told: see `st_probe`'s `--answer`.
+/// Takes the paths of the directories below which st-probe is to walk.
 pub type Ask = Box<dyn FnMut(&[u8])>;
 
 /// How long to wait for the walk that a request asks for. st-probe makes every walk that it
@@ -253,13 +252,6 @@ impl Snapshot {
             self.roots = walked.roots.iter().map(|root| root.to_vec()).collect();
         }
         answered
-    }
-
-    /// Tells st-probe that at an instant all directories were known.
-    pub fn tell_known(&mut self, at: Monotonic) {
-        if let Some(send) = &mut self.send {
-            send(format!("known {}", at.0).as_bytes());
-        }
     }
 
     /// Forgets a device whose file system is gone: the next file system may get its number.

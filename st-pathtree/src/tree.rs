@@ -282,7 +282,7 @@ impl Tree {
         let cut = tail.iter().position(|&byte| byte == b'/');
         let (name, rest) = tail.split_at(cut.unwrap_or(tail.len()));
         let mut longest = None;
-        let overlapping = !self.is_unchanged_since(began);
+        let overlapping = self.replaced.back().is_some_and(|(ts, _)| *ts > began);
         for state in [State::Before(began), State::After(began)] {
             if let Some(found) = self.path_at(state, top, name, rest) {
                 if matches!(found, Found::Whole(_)) {
@@ -300,40 +300,6 @@ impl Tree {
             }
             _ => longest.unwrap_or_else(|| Found::Tail(tail.to_vec())),
         }
-    }
-
-    /// The path of a file when a call began: `name` in the directory `parent`.
-    pub fn path_in(&self, began: Monotonic, parent: u64, name: &[u8]) -> Found {
-        let mut longest = Found::Tail(name.to_vec());
-        let overlapping = !self.is_unchanged_since(began);
-        for state in [State::Before(began), State::After(began)] {
-            if let Some(node) = self.node_at(parent, state) {
-                let edge = self.edge_at(node, state);
-                let mut names = vec![name];
-                let above = match edge.parent {
-                    ROOT => Some(&b""[..]),
-                    UNKNOWN => self.chain_path(parent, began),
-                    DOUBTFUL => None,
-                    _ => {
-                        names.push(&edge.name);
-                        self.climb(edge, state, &mut names)
-                    }
-                };
-                longest = join(above, &names);
-                if above.is_some() {
-                    break;
-                }
-            }
-            if !overlapping {
-                break;
-            }
-        }
-        longest
-    }
-
-    /// Whether no directory was renamed or removed after an instant.
-    pub fn is_unchanged_since(&self, instant: Monotonic) -> bool {
-        self.replaced.back().is_none_or(|(ts, _)| *ts <= instant)
     }
 
     fn path_at(&self, state: State, top: u64, name: &[u8], rest: &[u8]) -> Option<Found> {

@@ -48,11 +48,6 @@ struct Args {
     /// named pipe, from st-pathtree --ask
     #[arg(long, value_name = "PIPE")]
     answer: Option<PathBuf>,
-    /// Omit the names above a file's own once `known NANOSECONDS` comes through the pipe, an instant
-    /// of CLOCK_MONOTONIC at which st-pathtree knew all watched directories, until it may not know
-    /// one. That costs who is traced less, but the stream has no paths for other watches
-    #[arg(long, requires = "snapshot", requires = "answer")]
-    omit_known: bool,
     /// Tell what can be traced on this kernel, and without which optional hooks, and trace nothing
     #[arg(long, conflicts_with_all = ["duration", "command", "die_with_parent"])]
     check: bool,
@@ -90,7 +85,6 @@ pub fn main() -> ExitCode {
         buffer_kb: args.buffer_size,
         snapshot: args.snapshot,
         answer: args.answer,
-        omit_known: args.omit_known,
         die_with_parent: args.die_with_parent,
         command: args.command,
     };

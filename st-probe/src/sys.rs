@@ -5,7 +5,6 @@ pub mod clock;
 pub mod grace;
 pub mod mount;
 pub mod namespaces;
-pub mod pipe;
 pub mod poll;
 pub mod proc;
 pub mod process;

@@ -3,7 +3,6 @@
 mod buffer;
 mod command;
 mod completeness;
-mod doubts;
 mod ending;
 mod gaps;
 mod header;

@@ -30,7 +30,6 @@ mod fs;
 mod full;
 mod inside;
 mod kills;
-mod known;
 mod layers;
 mod listening;
 mod listing;
@@ -150,7 +149,6 @@ fn cases() -> Vec<Case> {
         listening::cases(),
         names::cases(),
         paths::cases(),
-        known::cases(),
         mounts::cases(),
         spaces::cases(),
         moments::cases(),

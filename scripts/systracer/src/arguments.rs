@@ -58,8 +58,6 @@ pub fn probe(options: &Options, questions: Option<&Path>) -> Invocation {
     }
     if let Some(path) = questions {
         stage = stage.option("--answer", path);
-        // A recording may be looked at with other watches.
-        stage = stage.flag("--omit-known", options.record.is_none());
     }
     if let Some(size) = options.buffer_size {
         stage = stage.option("--buffer-size", size.to_string());
@@ -173,15 +171,8 @@ mod tests {
                 "--watch all=/ --watch none=/proc --exec --layers --show uid,exe --buffer-size 64",
                 format!(
                     "st-probe --die-with-parent --event {FILES},exec --snapshot / --answer PIPE \
-                     --omit-known --buffer-size 64 | st-decode --exec | st-pathtree --watch all=/ \
+                     --buffer-size 64 | st-decode --exec | st-pathtree --watch all=/ \
                      --watch none=/proc --ask PIPE | st-format --layers --show uid,exe"
-                ),
-            ),
-            (
-                "--watch create=/ --record f",
-                format!(
-                    "st-probe --die-with-parent --event {FILES} --snapshot / --answer PIPE | \
-                     st-decode | st-pathtree --watch create=/ --ask PIPE | st-format"
                 ),
             ),
             (

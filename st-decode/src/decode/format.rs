@@ -60,7 +60,7 @@ impl Meaning {
                     Role::Return => Some(Self::Namespace),
                     _ => None,
                 },
-                Service::Clock | Service::Mount | Service::Crossing | Service::Other => None,
+                Service::Clock | Service::Mount | Service::Other => None,
             },
         }
     }
@@ -108,7 +108,7 @@ mod tests {
             // st-probe alone reads these.
             let is_read_elsewhere = matches!(
                 row.subject,
-                Subject::Service(Service::Clock | Service::Mount | Service::Crossing)
+                Subject::Service(Service::Clock | Service::Mount)
             );
             assert_eq!(meaning.is_none(), is_read_elsewhere, "{row:?}");
         }

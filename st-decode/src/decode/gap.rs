@@ -130,7 +130,6 @@ mod tests {
             dentry: None,
             operation: Operation::begin(Event::Delete).unwrap(),
             layers: Layers::default(),
-            is_ahead: false,
         };
         decoder.ended(&raw, 1, vec![Ended::Unreturned(call)], &mut out);
         decoder.end_gap(Monotonic(19), &mut out);

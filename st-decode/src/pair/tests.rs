@@ -21,7 +21,6 @@ fn call(event: Event, sp: u64) -> Call {
         dentry: None,
         operation: Operation::begin(event).unwrap(),
         layers: Layers::default(),
-        is_ahead: false,
     }
 }
 
@@ -474,17 +473,4 @@ fn of_two_sends_that_open_a_connection_the_outer_one_makes_the_event() {
         call.operation.returned(-115).is_some()
     });
     assert_eq!(made, [false, true]);
-}
-
-#[test]
-fn names_belong_to_the_call_that_was_just_entered() {
-    let mut stack = CallStack::default();
-    enter(&mut stack, delete(1000, 1));
-    assert!(stack.entered(Function(1000), 1000).is_some());
-    assert!(stack.entered(Function(1000), 900).is_none());
-    assert!(stack.entered(Function(900), 1000).is_none());
-    stack.announce(create());
-    assert!(stack.just_announced(Event::Create, 1000).is_some());
-    assert!(stack.just_announced(Event::Create, 900).is_none());
-    assert!(stack.just_announced(Event::Rmdir, 1000).is_none());
 }

@@ -27,11 +27,6 @@ impl PathTree {
             return;
         };
         let (new, old) = (files.fs_path.as_ref(), files.old_fs_path.as_ref());
-        // Names were left out, and on such a file system nothing is watched meanwhile. Before that
-        // changes, a walk tells more than the inode number alone.
-        if new.is_some_and(|new| self.lacks_names(new)) && !self.is_steady(dev) {
-            return;
-        }
         let tree = self.trees.get_or_new(dev);
         let parent = new.and_then(|new| new.parent);
         if !tree.repeats && parent.is_some_and(|parent| parent.subvolume.is_none()) {

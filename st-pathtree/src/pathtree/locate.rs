@@ -97,13 +97,9 @@ impl PathTree {
             return Found::Whole(path.to_vec());
         }
         let tree = self.tree(dev, at);
-        if let Some((tree, top)) = tree.zip(fs_path.top.and_then(key)) {
-            return tree.path(at, top, path);
-        }
-        let parent = fs_path.parent.filter(|_| self.lacks_names(fs_path));
-        match tree.zip(parent.and_then(key)) {
-            Some((tree, parent)) if self.is_steady(dev) => tree.path_in(at, parent, path),
-            _ => Found::Tail(path.to_vec()),
+        match tree.zip(fs_path.top.and_then(key)) {
+            Some((tree, top)) => tree.path(at, top, path),
+            None => Found::Tail(path.to_vec()),
         }
     }
 
@@ -158,12 +154,8 @@ impl PathTree {
                 let tree = self.trees.get(dev);
                 tree.is_some_and(|tree| !tree.subvolumes.is_empty())
             }
-            _ => self.is_steady(dev),
+            Some(kind) => STEADY.contains(&kind),
+            None => false,
         }
-    }
-
-    /// Whether the type of a device's file system is one of those that are known to keep them.
-    pub(super) fn is_steady(&self, dev: &str) -> bool {
-        (self.resolver.kind(dev)).is_some_and(|kind| STEADY.contains(&kind))
     }
 }

@@ -4,19 +4,17 @@ use super::record::Input;
 use super::{Due, PathTree};
 use crate::event::{InputEvent, Status};
 use crate::resolve::Resolved;
-use crate::tree::key;
 use crate::watch::Events;
 use st_decode::event::FsPath;
 use st_decode::time::Monotonic;
-use st_decode::vocabulary::Event;
 
 /// A directory, and what is the same for all files in it, until a record may change that.
 #[derive(Debug)]
 pub(super) struct Recent {
     dev: String,
-    dir: Directory,
-    /// Calls count that began at this instant or later, and had succeeded at that one or later.
-    began: Monotonic,
+    /// Its path within its file system, with a slash at its end.
+    dir: Vec<u8>,
+    /// Events count that are of this instant or later.
     at: Monotonic,
     /// Its path, with a slash at its end.
     path: Vec<u8>,
@@ -26,51 +24,19 @@ pub(super) struct Recent {
     wanted: Events,
 }
 
-/// How an event tells a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Directory {
-    /// The path within its file system, with a slash at its end.
-    Path(Vec<u8>),
-    /// The key of its inode, see [`key`].
-    Inode(u64),
-}
-
-impl Directory {
-    /// Whether a path is that of a file in this directory: then, the file's name.
-    fn name_in<'a>(&self, path: &'a FsPath) -> Option<&'a [u8]> {
-        match self {
-            Self::Path(dir) => {
-                let name = path.path.strip_prefix(&dir[..])?;
-                (!name.contains(&b'/')).then_some(name)
-            }
-            Self::Inode(dir) => {
-                let parent = path.parent.and_then(key)?;
-                (parent == *dir && has_name_alone(path)).then_some(&path.path[..])
-            }
-        }
-    }
-
-    /// The directory of a file.
-    fn of(path: &FsPath) -> Option<Self> {
-        if path.path.first() == Some(&b'/') {
-            let slash = path.path.iter().rposition(|&byte| byte == b'/')?;
-            return Some(Self::Path(path.path[..=slash].to_vec()));
-        }
-        let parent = path.parent.and_then(key)?;
-        has_name_alone(path).then_some(Self::Inode(parent))
-    }
-}
-
-/// Whether the names above the file's own were left out.
-fn has_name_alone(path: &FsPath) -> bool {
-    path.top.is_none() && !path.path.contains(&b'/')
+/// The directory of a whole path, with a slash at its end, and the name of the file in it.
+fn split<'a>(path: &'a FsPath) -> Option<(&'a [u8], &'a [u8])> {
+    let path: &'a [u8] = &path.path;
+    let slash = path.iter().rposition(|&byte| byte == b'/')?;
+    let (dir, name) = path.split_at(slash + 1);
+    (path[0] == b'/' && !name.is_empty()).then_some((dir, name))
 }
 
 impl Recent {
     /// The path of an event's file, if the file is in this directory.
     pub(super) fn resolve(&self, event: &InputEvent) -> Option<Resolved> {
         let name = self.name_in(event)?;
-        if event.began() < self.began || event.at() < self.at || !self.wanted.has(event.event) {
+        if event.at() < self.at || !self.wanted.has(event.event) {
             return None;
         }
         Some(Resolved {
@@ -89,7 +55,8 @@ impl Recent {
         if !is_simple || event.dev != Some(&self.dev) {
             return None;
         }
-        self.dir.name_in(path).filter(|name| !name.is_empty())
+        let (dir, name) = split(path)?;
+        (dir == self.dir).then_some(name)
     }
 
     /// Whether all of this still holds after a record.
@@ -97,15 +64,9 @@ impl Recent {
         let (Input::Event(event) | Input::Change(event)) = input else {
             return matches!(input, Input::Image(_) | Input::Unload(_) | Input::Other);
         };
+        // It may be one that is renamed or removed, or a mount point is renamed with it.
         let files = &event.unresolved;
-        let mut dirs = files.dir.into_iter().chain(files.other_dir);
-        match event.event {
-            // No other directory changes, but the inode may be that of one that is gone.
-            Event::Mkdir | Event::Rmdir => {
-                !dirs.any(|dir| key(dir).map(Directory::Inode).as_ref() == Some(&self.dir))
-            }
-            _ => dirs.next().is_none(),
-        }
+        files.dir.is_none() && files.other_dir.is_none()
     }
 }
 
@@ -135,35 +96,16 @@ impl PathTree {
 
     fn recent_of(&self, event: &InputEvent, resolved: &Resolved) -> Option<Recent> {
         let dev = event.dev?;
-        let fs_path = event.unresolved.fs_path.as_ref()?;
-        let dir = Directory::of(fs_path)?;
-        let (began, at) = (event.began(), event.at());
-        let is_former = self.trees.former(dev, began).is_some();
-        let is_found_now = match dir {
-            Directory::Path(_) => true,
-            Directory::Inode(_) => {
-                let tree = self.trees.get(dev);
-                tree.is_some_and(|tree| tree.is_unchanged_since(began))
-            }
-        };
-        if resolved.status != Status::Complete
-            || resolved.mnt_ns.is_some()
-            || is_former
-            || !is_found_now
-        {
+        let (dir, name) = split(event.unresolved.fs_path.as_ref()?)?;
+        if resolved.status != Status::Complete || resolved.mnt_ns.is_some() {
             return None;
         }
-        let name = match fs_path.path.rsplit(|&byte| byte == b'/').next()? {
-            b"" => return None,
-            name => name,
-        };
         let path = resolved.path.strip_suffix(name)?;
-        let wanted = self.resolver.wanted_in(dev, path, at)?;
+        let wanted = self.resolver.wanted_in(dev, path, event.at())?;
         Some(Recent {
             dev: dev.to_owned(),
-            dir,
-            began,
-            at,
+            dir: dir.to_vec(),
+            at: event.at(),
             path: path.to_vec(),
             mount: resolved.mount?,
             wanted,

@@ -144,31 +144,6 @@ impl Resolver {
         })
     }
 
-    /// The device of the host's `/`, if all that the watches are about is on it: no other file system
-    /// or part of one is mounted above or below a watched path in any namespace, none has other
-    /// files there that the host does not show elsewhere, and an event at this instant is later than
-    /// the last change of that.
-    pub fn plain_device(&mut self, at: Monotonic) -> Option<String> {
-        self.settle();
-        let host = self.host.as_ref()?;
-        let device = host.now.table.root_device()?;
-        let is_plain = |known: &Namespace| {
-            let table = &known.now.table;
-            let paths = || self.watches.iter().map(|(path, _)| path);
-            let root = table.root_device();
-            at > known.changed
-                && !table.has_unknown()
-                && paths().all(|path| table.shows_plainly(path))
-                && root.is_some_and(|root| {
-                    let elsewhere = |path| host.now.table.shows_visibly(root, path);
-                    root == device || paths().all(elsewhere)
-                })
-        };
-        let mut all = self.others.iter().chain([host]);
-        let any = !self.watches.is_empty() && self.loose.table.is_empty() && all.all(is_plain);
-        any.then(|| String::from_utf8_lossy(device).into_owned())
-    }
-
     /// Whether a watch may want events on a device.
     pub fn watches_device(&self, dev: &str) -> bool {
         let mut namespaces = self.host.iter().chain(&self.others);

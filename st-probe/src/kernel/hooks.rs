@@ -108,15 +108,6 @@ pub enum Chain {
     Cgroup(&'static str),
 }
 
-/// A directory whose directories may come to where nobody has looked when it is renamed: S_IFDIR
-/// (include/uapi/linux/stat.h) is in its mode, as in that of block devices, and it has not the two
-/// links, its name and `.`, of one without any directory. On file systems that do not count
-/// links of directories they have one.
-pub const MAY_HAVE_DIRECTORIES: [Condition; 2] = [
-    Condition::AnyOf(Value::Mode, 0x4000),
-    Condition::NotIn(Value::Nlink, &[2]),
-];
-
 /// What a fetched value must be like for its record to be kept.
 #[derive(Debug, Clone, Copy)]
 pub enum Condition {
@@ -135,14 +126,6 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// What it is about.
-    const fn value(self) -> Value {
-        match self {
-            Self::AnyOf(value, _) | Self::NoneOf(value, _) | Self::Above(value, _) => value,
-            Self::In(value, _) | Self::NotIn(value, _) | Self::Is(value, _) => value,
-        }
-    }
-
     /// In the syntax of event filters: Documentation/trace/events.rst, "Event filtering".
     fn filter(self) -> String {
         match self {
@@ -154,12 +137,6 @@ impl Condition {
             Self::Is(value, text) => format!("{value} == \"{text}\""),
         }
     }
-}
-
-/// Conditions as an event filter; empty if there are none.
-fn all_of(conditions: &[Condition]) -> String {
-    let filters = conditions.iter().map(|condition| condition.filter());
-    filters.collect::<Vec<_>>().join(" && ")
 }
 
 /// A comparison with each number, joined.
@@ -318,80 +295,10 @@ impl HookRow {
         Self { module, ..self }.optional()
     }
 
-    /// The row that has the names above the file's own, if this one can do without them where
-    /// later stages know the directories. Not where one of two paths may be in a directory that
-    /// they do not know and nothing tells so.
-    pub fn names_row(&self) -> Option<Self> {
-        let event = self.subject.event()?;
-        let role = match self.role {
-            Role::Entry => Role::Names,
-            Role::Old => Role::OldNames,
-            _ => return None,
-        };
-        let splits = event != Event::Link && self.chain.is_some();
-        splits.then_some(Self { role, ..*self })
-    }
-
-    /// Whether it has names alone.
-    pub const fn has_names_alone(&self) -> bool {
-        matches!(self.role, Role::Names | Role::OldNames)
-    }
-
-    /// Which of its records tell that a directory may come, or have come, to a place where later
-    /// stages do not know it, as an event filter. `None`: none does.
-    pub fn doubt(&self) -> Option<String> {
-        match (self.subject, self.role) {
-            (Subject::Event(Event::Rename), Role::Entry | Role::Old) => {
-                Some(all_of(&MAY_HAVE_DIRECTORIES))
-            }
-            (Subject::Service(Service::Attach | Service::Detach | Service::Mount), _)
-            | (Subject::Service(Service::Namespace), Role::Instant) => Some(self.condition()),
-            _ => None,
-        }
-    }
-
-    /// Which of its records tell that the names of some calls are needed in any case, and of the
-    /// calls of which event, as [`HookRow::doubt`]: the file's directory may be gone, or the call
-    /// is about two directories, of which one may be outside of what later stages know.
-    pub fn needs_names(&self) -> Option<(Event, String)> {
-        match self.subject {
-            Subject::Service(Service::Crossing) => Some((Event::Rename, self.condition())),
-            _ => Some((self.subject.event()?, self.of_removed_file()?)),
-        }
-    }
-
-    fn of_removed_file(&self) -> Option<String> {
-        let hashed = |fetch: &Fetch| matches!(fetch, Fetch::Number(Value::Hashed, _));
-        let names = self.names_row()?;
-        let fetches = names.fetch.iter().any(hashed);
-        let removed = Condition::In(Value::Hashed, &[0]).filter();
-        fetches.then(|| match names.condition() {
-            condition if condition.is_empty() => removed,
-            condition => format!("{condition} && {removed}"),
-        })
-    }
-
-    /// Whether its record holds a value that is fetched: one with [`Role::Names`] has only what the
-    /// names need, and its conditions.
-    pub fn holds(&self, fetch: &Fetch) -> bool {
-        if !self.has_names_alone() {
-            return true;
-        }
-        let has_root =
-            (self.fetch.iter()).any(|fetch| matches!(fetch, Fetch::Number(Value::Root, _)));
-        match fetch {
-            Fetch::Stack | Fetch::Number(Value::Ino, _) => true,
-            Fetch::Number(Value::Dentry | Value::Parent | Value::Root, _) if has_root => true,
-            Fetch::Number(value, _) | Fetch::String(value, _) => {
-                (self.conditions.iter()).any(|condition| condition.value() == *value)
-            }
-            _ => false,
-        }
-    }
-
     /// Its conditions as an event filter; empty if there are none.
     pub fn condition(&self) -> String {
-        all_of(self.conditions)
+        let conditions = self.conditions.iter().map(|condition| condition.filter());
+        conditions.collect::<Vec<_>>().join(" && ")
     }
 
     /// Its name in tracefs and in the stream.

@@ -19,9 +19,6 @@ const MAX_ACTIVE: u32 = 512;
 /// (kernel/trace/trace_probe.h, KRETPROBE_MAXACTIVE_MAX).
 const MOST_ACTIVE: u32 = 4096;
 
-/// As many names as the kernel accepts.
-pub const MOST_NAMES: usize = usize::MAX;
-
 /// From a dentry to the number of its btrfs subvolume (fs/btrfs/btrfs_inode.h, fs/btrfs/ctree.h).
 /// On another file system the number means nothing.
 const SUBVOLUME: &str = "->d_inode^btrfs_inode.vfs_inode->root->root_key.objectid";
@@ -109,14 +106,8 @@ impl From<Malformed> for Error {
     }
 }
 
-/// Plans a hook as probe `group/name`. Of a chain from a dentry, it has `most` names at most.
-pub fn plan(
-    row: &HookRow,
-    btf: &Btf,
-    arch: Arch,
-    group: &str,
-    most: usize,
-) -> Result<Probe, Error> {
+/// Plans a hook as probe `group/name`.
+pub fn plan(row: &HookRow, btf: &Btf, arch: Arch, group: &str) -> Result<Probe, Error> {
     let (kind, name) = match row.point {
         Point::Enter(name) => ("p".to_owned(), name),
         Point::Leave(name) => (format!("r{}", max_active(row.subject)), name),
@@ -137,7 +128,7 @@ pub fn plan(
     };
     let mut line = format!("{kind}:{group}/{} {symbol}", row.name());
     let mut without_variables = line.clone();
-    for fetch in row.fetch.iter().filter(|fetch| row.holds(fetch)) {
+    for fetch in row.fetch {
         let arguments = planner.arguments(*fetch)?;
         line += &arguments;
         if !matches!(fetch, Fetch::Variable(..)) {
@@ -150,7 +141,7 @@ pub fn plan(
             Definition::new(0, without_variables),
         ],
         None => vec![Definition::new(0, line)],
-        Some(Chain::Dentry(dentry)) => planner.dentry_chain(dentry, line, most)?,
+        Some(Chain::Dentry(dentry)) => planner.dentry_chain(dentry, line)?,
         Some(Chain::Cgroup(node)) => planner.cgroup_chain(node, line)?,
     };
     Ok(Probe { definitions })
@@ -244,20 +235,7 @@ impl Planner<'_> {
     }
 
     /// The definitions that fetch what `fixed` does and then the names from a dentry upwards.
-    /// With one name alone, there is the parent's inode number, too.
-    fn dentry_chain(
-        &self,
-        chain: &str,
-        fixed: String,
-        most: usize,
-    ) -> Result<Vec<Definition>, Error> {
-        if most == 1 {
-            let name = self.string(&format!("{chain}->d_name.name"))?;
-            let parent = self.number(&format!("{chain}->d_parent->d_inode->i_ino"))?;
-            let (own, above) = (Series::Name.nth(0), Series::Inode.nth(1));
-            let line = format!("{fixed} {own}={name} {above}={parent}");
-            return Ok(vec![Definition::new(1, line)]);
-        }
+    fn dentry_chain(&self, chain: &str, fixed: String) -> Result<Vec<Definition>, Error> {
         let mut line = fixed;
         // Each btrfs subvolume has inode numbers of its own. Only the types of btrfs's module tell
         // where the subvolume's number is.

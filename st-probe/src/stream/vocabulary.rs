@@ -229,8 +229,6 @@ words! {
         /// A mount namespace is to be made: `instant`. The `return` of the same function tells which
         /// one, and comes as well where a process keeps its own.
         Namespace = "namespace",
-        /// A name is about to be moved from one directory to another one: see [`Role::Names`].
-        Crossing = "crossing",
         /// A file system is no longer mounted anywhere.
         Shutdown = "shutdown",
         /// A directory that a walk looks at: see `machine::walk`.
@@ -294,18 +292,11 @@ words! {
         Old = "old",
         /// More of the same call: the content of the symbolic link.
         Target = "target",
-        /// More of the same call: the names of `path`, where the entry has the file's own name
-        /// alone. It is recorded while st-probe cannot rely on it that st-pathtree knows the
-        /// directories; where the stream has hooks of this role, the directory that a `mkdir`
-        /// makes is told as soon as it has its inode.
-        Names = "names",
         /// More of the innermost call of this event that the thread has begun and not ended.
         Detail = "detail",
         /// A call ends: `sp` is the `sp` of its entry plus the `stack_delta` of the header. The
         /// call failed if `ret` is from -4095 to -1.
         Return = "return",
-        /// The same of `old_path`, of which `old` has one name alone.
-        OldNames = "old_names",
         /// A dentry gets a new inode: now the file exists that the thread's call was to make,
         /// which is the one under way or that of its last `create` entry with this dentry.
         Inode = "inode",

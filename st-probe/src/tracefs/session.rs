@@ -1,11 +1,9 @@
 //! A private tracing instance and its probes, taken down when dropped.
 
-mod names;
-
 use crate::kernel::btf::Btf;
 use crate::kernel::format;
 use crate::kernel::hooks::{HookRow, Point, hooks};
-use crate::kernel::plan::{Lack, MOST_NAMES, Probe, plan};
+use crate::kernel::plan::{Lack, Probe, plan};
 use crate::stream::arch::Arch;
 use crate::stream::record;
 use crate::stream::vocabulary::{Class, Event, Service, Subject};
@@ -41,8 +39,6 @@ pub struct Session {
     too_deep: usize,
     /// The hooks whose records have begun: the folders of their events in the instance.
     on: BTreeSet<PathBuf>,
-    /// Whether the names above a file's own are in records of their own, which may be left out.
-    separates_names: bool,
     /// Those that this process is in.
     pub namespaces: Namespaces,
     /// The hooks in force.
@@ -57,17 +53,15 @@ pub struct Session {
 
 impl Session {
     /// Makes the instance, with a ring buffer of `buffer_kb` KiB for each CPU, and defines the
-    /// probes of `events`, and the probe of directories if a `snapshot` is wanted. `separates_names`:
-    /// where one name is enough if later stages know the directories, the others are in records of
-    /// their own, see [`Session::record_names`]. Takes down first what processes that were killed
-    /// have left. There must be one thread only, since the guardian is forked.
+    /// probes of `events`, and the probe of directories if a `snapshot` is wanted. Takes down
+    /// first what processes that were killed have left. There must be one thread only, since the
+    /// guardian is forked.
     pub fn open(
         tracefs: Tracefs,
         arch: Arch,
         events: &[Event],
         buffer_kb: u64,
         snapshot: bool,
-        separates_names: bool,
     ) -> Result<Self> {
         let vmlinux = tracefs.sysfs().btf("vmlinux");
         let btf = fs::read(&vmlinux).with_context(|| {
@@ -104,7 +98,6 @@ impl Session {
             counts_misses: Uname::read()?.version()? >= (5, 14),
             too_deep: usize::MAX,
             on: BTreeSet::new(),
-            separates_names,
             namespaces,
             hooks: Vec::new(),
             events: events.to_vec(),
@@ -125,7 +118,6 @@ impl Session {
         for service in Service::ALL {
             let wanted = match service {
                 Service::Directory => snapshot,
-                Service::Crossing => separates_names,
                 Service::Inode => events.iter().any(|event| event.makes_inode()),
                 _ => true,
             };
@@ -163,9 +155,9 @@ impl Session {
             |row: &HookRow| (row.superseded_by).is_some_and(|name| btf.function(name).is_some());
         let rows = hooks().filter(|row| row.subject == event && !is_superseded(row));
         for row in rows {
-            let failure = match self.define_all(row, btf, arch) {
-                Ok(hooks) => {
-                    defined.extend(hooks);
+            let failure = match self.define(row, btf, arch) {
+                Ok(hook) => {
+                    defined.push(hook);
                     continue;
                 }
                 Err(failure) => failure,
@@ -211,38 +203,10 @@ impl Session {
         }
     }
 
-    /// Defines a hook, and one for its names if these have records of their own. Of two probes at
-    /// one function the kernel runs the one first that was defined last: the call is known when its
-    /// names come.
-    fn define_all(
-        &mut self,
-        row: &HookRow,
-        btf: &Btf,
-        arch: Arch,
-    ) -> Result<Vec<record::Hook>, Failure> {
-        let crossing = Subject::Service(Service::Crossing);
-        let sees_crossings = self.hooks.iter().any(|hook| hook.subject == crossing);
-        let separates = self.separates_names
-            && (sees_crossings || row.subject != Subject::Event(Event::Rename));
-        match row.names_row().filter(|_| separates) {
-            Some(names) => Ok(vec![
-                self.define(&names, btf, arch, MOST_NAMES)?,
-                self.define(row, btf, arch, 1)?,
-            ]),
-            None => Ok(vec![self.define(row, btf, arch, MOST_NAMES)?]),
-        }
-    }
-
-    /// Defines one hook, with so many names at most, and reads back how its records look.
-    fn define(
-        &mut self,
-        row: &HookRow,
-        btf: &Btf,
-        arch: Arch,
-        most: usize,
-    ) -> Result<record::Hook, Failure> {
+    /// Defines one hook and reads back how its records look.
+    fn define(&mut self, row: &HookRow, btf: &Btf, arch: Arch) -> Result<record::Hook, Failure> {
         let place = self.place(row);
-        let probe = plan(row, btf, arch, &self.name, most)?;
+        let probe = plan(row, btf, arch, &self.name)?;
         let names = match row.point {
             Point::Enter(_) | Point::Leave(_) => self.define_probe(&probe)?,
             Point::Tracepoint(_) if self.tracefs.path(&place).exists() => 0,

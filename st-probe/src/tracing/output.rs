@@ -3,8 +3,8 @@
 
 use crate::stream::time::Monotonic;
 use crate::stream::wire;
+use crate::sys::clock;
 use crate::sys::signals::Signals;
-use crate::sys::{clock, pipe};
 use crate::tracing::gaps::Span;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -39,13 +39,6 @@ impl Output<File> {
         // Only a pipe has a size. A file or a terminal needs none.
         let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
         Ok(Self::to(stdout.into()))
-    }
-
-    /// Whether the next [`Output::flush`] may wait for the reader, since half of a pipe is full
-    /// or will be.
-    pub fn may_wait(&self) -> bool {
-        let filling = pipe::filling(&self.to);
-        filling.is_some_and(|(size, queued)| queued + self.pending.len() > size / 2)
     }
 
     /// A poll of it tells an error when the reader has gone.

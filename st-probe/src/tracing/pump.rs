@@ -14,7 +14,6 @@ use crate::tracefs::ring::LARGEST_SUB_BUFFER;
 use crate::tracefs::session::Session;
 use crate::tracing::buffer::{Buffer, Found};
 use crate::tracing::completeness::GracePeriods;
-use crate::tracing::doubts::Doubts;
 use crate::tracing::gaps::Before;
 use crate::tracing::header::header;
 use crate::tracing::merge::Merge;
@@ -56,11 +55,6 @@ pub struct Pump {
     tid: Pid,
     census: Census,
     walks: Walks,
-    doubts: Doubts,
-    /// Whether the kernel was told to leave names out. It may record them again by itself.
-    leaves_names_out: bool,
-    /// More bytes than this from one ring buffer in one cycle may be too many in the next.
-    many: usize,
     health: Health,
     merge: Merge<Source, Entry>,
     output: Output<File>,
@@ -84,8 +78,8 @@ struct Totals {
 }
 
 impl Pump {
-    /// Opens the ring buffers of a session, each of `buffer_kb` KiB.
-    pub fn open(session: &Session, walks: Walks, buffer_kb: u64) -> Result<Self> {
+    /// Opens the ring buffers of a session.
+    pub fn open(session: &Session, walks: Walks) -> Result<Self> {
         let own = session.marker()?.leave(OWN)?;
         let tid = session.marked(OWN, own)?;
         let buffers = session.buffers()?.into_iter();
@@ -98,9 +92,6 @@ impl Pump {
             tid,
             census: Census::due(now, Proc::default(), session.namespaces),
             walks,
-            doubts: Doubts::of(&session.hooks),
-            leaves_names_out: false,
-            many: (buffer_kb * 1024 / 4) as usize,
             health: Health::new(buffers.iter().map(Buffer::cpu).collect()),
             buffers,
             merge: Merge::default(),
@@ -218,15 +209,13 @@ impl Pump {
         let found = self.drain_all(start)?;
         self.cycled = start;
         self.take_census(session, start)?;
-        self.record_names_if_doubtful(session)?;
         if let Some((ts, record)) = self.walks.step(session, start)? {
             self.merge.push(Source::Walks, ts, Entry::Record(record));
         }
-        self.leave_names_out_if_known(session)?;
         if self.health.is_due(start) {
             self.check(session, start)?;
         }
-        self.release(session, until)?;
+        self.release(until)?;
         let reads = self.census.is_busy() || self.walks.is_busy();
         let busy = found || !self.merge.is_empty() || reads;
         if busy {
@@ -255,12 +244,7 @@ impl Pump {
     fn drain_all(&mut self, until: Monotonic) -> Result<bool> {
         let mut found = false;
         for at in 0..self.buffers.len() {
-            let count = self.drain(at, until)?;
-            found |= count > 0;
-            if count > self.many {
-                // Records may be lost in the next cycle. Those after them need their names.
-                self.doubts.raise(self.cycled);
-            }
+            found |= self.drain(at, until)?;
         }
         let tables = self.mounts.look()?;
         // Whoever changed a table has left a record before: it is to be noted first.
@@ -284,8 +268,7 @@ impl Pump {
         Ok(found)
     }
 
-    /// Reads one ring buffer. Returns how many bytes there were.
-    fn drain(&mut self, at: usize, until: Monotonic) -> Result<usize> {
+    fn drain(&mut self, at: usize, until: Monotonic) -> Result<bool> {
         let before = Before {
             read: self.cycled,
             released: self.released,
@@ -293,19 +276,16 @@ impl Pump {
         };
         let buffer = &mut self.buffers[at];
         let (merge, mounts, clock) = (&mut self.merge, &mut self.mounts, &mut self.clock);
-        let doubts = &mut self.doubts;
         let cpu = buffer.cpu();
         buffer.drain(&mut self.page, until, before, |found| match found {
             Found::Record { ts, id, data } => {
                 mounts.note(id, ts);
                 clock.note(id, ts);
-                doubts.note(id, ts, data);
                 let data = data.to_vec();
                 merge.push(Source::Cpu(cpu), ts, Entry::Raw { cpu, id, data });
             }
             Found::Gap(lost) => {
                 mounts.lost(lost.ts);
-                doubts.raise(lost.end());
                 clock.doubt();
                 merge.push(Source::Cpu(cpu), lost.ts, Entry::Lost(lost));
             }
@@ -337,47 +317,16 @@ impl Pump {
             match finding {
                 Finding::Records(lost) => {
                     self.mounts.lost(lost.ts);
-                    self.doubts.raise(lost.end());
                     self.merge.push(Source::Health, lost.ts, Entry::Lost(lost));
                 }
-                Finding::Returns(ts) => {
-                    self.walks.lost(ts);
-                    self.doubts.raise(ts);
-                }
+                Finding::Returns(ts) => self.walks.lost(ts),
             }
         }
         Ok(())
     }
 
-    /// Has the kernel record all names from now on, if later stages may need them.
-    fn record_names_if_doubtful(&mut self, session: &Session) -> Result<()> {
-        if self.doubts.take_raised() && self.leaves_names_out {
-            session.record_names()?;
-            self.leaves_names_out = false;
-        }
-        Ok(())
-    }
-
-    /// Has the kernel leave names out, if all directories were known after the last doubt.
-    fn leave_names_out_if_known(&mut self, session: &Session) -> Result<()> {
-        let Some(known) = self.walks.take_known() else {
-            return Ok(());
-        };
-        // What was done just before may raise doubts.
-        self.drain_all(now()?)?;
-        self.record_names_if_doubtful(session)?;
-        if !self.doubts.allow(known) {
-            return Ok(());
-        }
-        session.leave_names_out()?;
-        self.leaves_names_out = true;
-        // And so may what had the kernel begin to record names, just before it was told not to.
-        self.drain_all(now()?)?;
-        self.record_names_if_doubtful(session)
-    }
-
     /// Writes every record that is older than `until`.
-    fn release(&mut self, session: &Session, until: Monotonic) -> Result<()> {
+    fn release(&mut self, until: Monotonic) -> Result<()> {
         self.released = self.released.max(until);
         let Self {
             merge,
@@ -403,12 +352,7 @@ impl Pump {
             }
             Entry::Record(record) => output.push_encoded(&record),
         });
-        if self.leaves_names_out && self.output.may_wait() {
-            // Records may be lost while it waits. Those after them need their names.
-            self.doubts.raise(until);
-            self.record_names_if_doubtful(session)?;
-        }
-        self.output.flush()
+        output.flush()
     }
 
     /// Writes all that is left, and the last record; the session makes no record any more.
@@ -423,7 +367,7 @@ impl Pump {
                 self.merge.push(source, lost.ts, Entry::Lost(lost));
             }
         }
-        self.release(session, Monotonic::MAX)?;
+        self.release(Monotonic::MAX)?;
         self.output.push(&End {
             ts: now()?,
             records: self.totals.records,

@@ -1,6 +1,5 @@
 //! Questions: paths that st-pathtree wants walked, through a named pipe.
 
-use crate::stream::time::Monotonic;
 use anyhow::{Context, Result};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -36,15 +35,15 @@ impl Questions {
         })
     }
 
-    /// Reads what has come.
-    pub fn read(&mut self) -> Result<Asked> {
-        let mut asked = Asked::default();
+    /// Reads the paths that have come.
+    pub fn read(&mut self) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
         let mut bytes = [0; 4096];
         loop {
             match self.pipe.read(&mut bytes) {
-                Ok(0) => return Ok(asked),
-                Ok(count) => self.parser.push(&bytes[..count], &mut asked),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(asked),
+                Ok(0) => return Ok(paths),
+                Ok(count) => self.parser.push(&bytes[..count], &mut paths),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(paths),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("cannot read which paths to walk"),
             }
@@ -57,16 +56,7 @@ impl Questions {
     }
 }
 
-/// What has come through the pipe.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Asked {
-    /// The paths that are to be walked.
-    pub paths: Vec<PathBuf>,
-    /// The latest instant at which all watched directories were known: `known NANOSECONDS`.
-    pub known: Option<Monotonic>,
-}
-
-/// Divides bytes into messages, each of which ends with a NUL.
+/// Divides bytes into paths, each of which ends with a NUL.
 #[derive(Debug, Default)]
 struct Parser {
     /// The beginning of a path whose end has not come yet.
@@ -74,9 +64,8 @@ struct Parser {
 }
 
 impl Parser {
-    /// Appends the messages that end in these bytes. Those that are neither an absolute path nor
-    /// an instant are left out.
-    fn push(&mut self, bytes: &[u8], asked: &mut Asked) {
+    /// Appends the paths that end in these bytes. Paths that are not absolute are left out.
+    fn push(&mut self, bytes: &[u8], paths: &mut Vec<PathBuf>) {
         for &byte in bytes {
             if byte != 0 {
                 if self.begun.len() < LONGEST {
@@ -84,16 +73,9 @@ impl Parser {
                 }
                 continue;
             }
-            let message = mem::take(&mut self.begun);
-            if let Some(known) = message.strip_prefix(b"known ") {
-                let known = std::str::from_utf8(known).ok();
-                let known = known.and_then(|known| known.parse().ok()).map(Monotonic);
-                asked.known = asked.known.max(known);
-                continue;
-            }
-            let path = PathBuf::from(OsStr::from_bytes(&message));
+            let path = PathBuf::from(OsStr::from_bytes(&mem::take(&mut self.begun)));
             if path.is_absolute() {
-                asked.paths.push(path);
+                paths.push(path);
             }
         }
     }
@@ -107,11 +89,11 @@ mod tests {
 
     fn parsed(pieces: &[&[u8]]) -> Vec<PathBuf> {
         let mut parser = Parser::default();
-        let mut asked = Asked::default();
+        let mut paths = Vec::new();
         for piece in pieces {
-            parser.push(piece, &mut asked);
+            parser.push(piece, &mut paths);
         }
-        asked.paths
+        paths
     }
 
     #[test]
@@ -124,17 +106,6 @@ mod tests {
     #[test]
     fn a_path_that_is_not_absolute_is_left_out() {
         assert_eq!(parsed(&[b"\0a\0../b\0/c\0"]), [PathBuf::from("/c")]);
-    }
-
-    #[test]
-    fn the_latest_instant_counts() {
-        let mut asked = Asked::default();
-        Parser::default().push(
-            b"known 7\0/a\0known 9\0known 8\0known x\0known\0",
-            &mut asked,
-        );
-        assert_eq!(asked.known, Some(Monotonic(9)));
-        assert_eq!(asked.paths, [PathBuf::from("/a")]);
     }
 
     #[test]
@@ -153,11 +124,11 @@ mod tests {
         };
         write(&writer, b"/a\0/b\0/c").unwrap();
         assert_eq!(
-            questions.read().unwrap().paths,
+            questions.read().unwrap(),
             [PathBuf::from("/a"), PathBuf::from("/b")]
         );
-        assert_eq!(questions.read().unwrap(), Asked::default());
+        assert!(questions.read().unwrap().is_empty());
         write(&writer, b"\0").unwrap();
-        assert_eq!(questions.read().unwrap().paths, [PathBuf::from("/c")]);
+        assert_eq!(questions.read().unwrap(), [PathBuf::from("/c")]);
     }
 }

@@ -46,8 +46,6 @@ pub struct Options {
     pub snapshot: Vec<PathBuf>,
     /// The named pipe through which further roots come.
     pub answer: Option<PathBuf>,
-    /// Whether names are omitted while the directories are known to who asks.
-    pub omit_known: bool,
     /// Whether to end with the process that started this one.
     pub die_with_parent: bool,
     /// The command to run meanwhile; empty: none.
@@ -74,7 +72,6 @@ pub fn open(options: &Options) -> Result<Session> {
         &options.events,
         options.buffer_kb,
         !options.snapshot.is_empty() || options.answer.is_some(),
-        options.omit_known,
     )?;
     for remark in session.namespaces.remarks() {
         say!("{remark}");
@@ -121,7 +118,7 @@ pub fn trace(options: Options) -> Result<u8> {
         options.buffer_kb,
     )?;
     let run = Run {
-        pump: Pump::open(&session, walks, options.buffer_kb)?,
+        pump: Pump::open(&session, walks)?,
         session,
         signals,
         command,
@@ -189,7 +186,6 @@ impl Run {
 
     /// Lets the records of operations begin, and the command. Returns when tracing is to end.
     fn begin(&mut self, duration: Option<Duration>) -> Result<Monotonic> {
-        self.session.arm_names()?;
         let followed = [Service::Alive, Service::Directory].map(Subject::Service);
         (self.session)
             .enable(|subject| !FIRST.contains(&subject) && !followed.contains(&subject))?;

@@ -4,7 +4,7 @@ use crate::machine::walker::{Purpose, Walker};
 use crate::stream::time::Monotonic;
 use crate::stream::vocabulary::Service;
 use crate::tracefs::session::Session;
-use crate::tracing::questions::{Asked, Questions};
+use crate::tracing::questions::Questions;
 use anyhow::Result;
 use std::mem;
 use std::os::fd::BorrowedFd;
@@ -30,8 +30,6 @@ pub struct Walks {
     walker: Option<Walker>,
     questions: Option<Questions>,
     plan: Plan,
-    /// The latest instant at which all watched directories were known to who asks.
-    known: Option<Monotonic>,
 }
 
 impl Walks {
@@ -61,14 +59,7 @@ impl Walks {
             walker,
             questions,
             plan: Plan::of(roots),
-            known: None,
         })
-    }
-
-    /// The latest instant at which all watched directories were known to who asks, if it has been
-    /// told since this was called last.
-    pub fn take_known(&mut self) -> Option<Monotonic> {
-        self.known.take()
     }
 
     /// Whether the directories below the roots are walked.
@@ -121,13 +112,12 @@ impl Walks {
     ) -> Result<Option<(Monotonic, Vec<u8>)>> {
         let asked = match &mut self.questions {
             Some(questions) => questions.read()?,
-            None => Asked::default(),
+            None => Vec::new(),
         };
-        self.known = self.known.max(asked.known);
         let Some(walker) = &self.walker else {
             return Ok(None);
         };
-        self.plan.asked(asked.paths);
+        self.plan.asked(asked);
         let ended = walker.done();
         if ended.is_some() {
             self.plan.ended(now);

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use st_probe::kernel::btf::Btf;
 use st_probe::kernel::hooks::hooks;
-use st_probe::kernel::plan::{MOST_NAMES, plan};
+use st_probe::kernel::plan::plan;
 use st_probe::stream::arch::Arch;
 
 fuzz_target!(|data: &[u8]| {
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
         };
         for machine in ["x86_64", "aarch64"] {
             let arch = Arch::of(machine).expect("a known machine");
-            let probes = hooks().flat_map(|hook| plan(hook, &btf, arch, "group", MOST_NAMES));
+            let probes = hooks().flat_map(|hook| plan(hook, &btf, arch, "group"));
             for definition in probes.flat_map(|probe| probe.definitions) {
                 assert!(!definition.line.contains('\n'));
             }

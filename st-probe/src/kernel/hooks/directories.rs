@@ -15,10 +15,6 @@ pub const HOOKS: &[HookRow] = &[
         &[Number(Value::Dev, "sb->s_dev")],
     )
     .optional(),
-    // fs/namei.c, lock_rename(): all that renames locks the two directories before, and this is
-    // called if they are two. Linux 5.10 calls the second function there, others do elsewhere.
-    service(Service::Crossing, Enter("lock_two_directories"), &[]).optional(),
-    service(Service::Crossing, Enter("d_ancestor"), &[]).before("lock_two_directories"),
     // A walk calls statfs(2) of each directory: it changes nothing, and few programs call it.
     // Every caller pays for what a probe fetches, also one that the filter excludes.
     service(

@@ -156,7 +156,6 @@ pub const HOOKS: &[HookRow] = &[
             Number(Value::Inode, "rd->new_dentry->d_inode"),
             Number(Value::Ino, "rd->new_dentry->d_inode->i_ino"),
             Number(Value::Mode, "rd->new_dentry->d_inode->i_mode"),
-            Number(Value::Nlink, "rd->new_dentry->d_inode->i_nlink"),
             Number(Value::Flags, "rd->flags"),
         ],
     )
@@ -169,7 +168,6 @@ pub const HOOKS: &[HookRow] = &[
             Number(Value::Inode, "rd->old_dentry->d_inode"),
             Number(Value::Ino, "rd->old_dentry->d_inode->i_ino"),
             Number(Value::Mode, "rd->old_dentry->d_inode->i_mode"),
-            Number(Value::Nlink, "rd->old_dentry->d_inode->i_nlink"),
         ],
     )
     .names("rd->old_dentry"),

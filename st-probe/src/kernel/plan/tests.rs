@@ -1,6 +1,5 @@
 use super::*;
 use crate::kernel::btf::testing::Builder;
-use crate::kernel::hooks::Condition;
 use crate::stream::vocabulary::Role;
 
 /// A kernel with one function: do_it(int mode, struct dentry *dentry, void *address).
@@ -48,7 +47,7 @@ fn row(point: Point, fetch: &'static [Fetch]) -> HookRow {
 }
 
 fn lines(row: HookRow, btf: &Btf) -> Result<Vec<(u32, String)>, String> {
-    let probe = plan(&row, btf, Arch::of("x86_64").unwrap(), "group", MOST_NAMES);
+    let probe = plan(&row, btf, Arch::of("x86_64").unwrap(), "group");
     let definitions = probe.map_err(|error| error.to_string())?.definitions;
     let lines = definitions.into_iter();
     Ok(lines
@@ -287,44 +286,4 @@ fn a_chain_has_the_subvolumes_where_btrfs_is_in_use() {
     expected += &format!(" n3={}", name(fourth));
     let top = format!(" i2={} s2={}", ino(third), own(third));
     assert_eq!(*shortest[3], (4, format!("{expected}{parent}{top}")));
-}
-
-#[test]
-fn names_may_be_in_a_record_of_their_own() {
-    const FETCH: &[Fetch] = &[
-        Fetch::Stack,
-        Fetch::Number(Value::Mode, "mode"),
-        Fetch::Number(Value::Num, "address->family"),
-        Fetch::Number(Value::Ino, "dentry->d_inode->i_ino"),
-    ];
-    let row = HookRow {
-        chain: Some(Chain::Dentry("dentry")),
-        conditions: &[Condition::AnyOf(Value::Num, 7)],
-        ..row(Point::Enter("do_it"), FETCH)
-    };
-    let arch = Arch::of("x86_64").unwrap();
-    let own = plan(&row, &kernel(false), arch, "group", 1).unwrap();
-    let lines: Vec<_> = own.definitions.iter().map(|own| &own.line[..]).collect();
-    let expected = "p:group/mkdir_entry_do_it do_it sp=$stack mode=%di:u32 num=+0(%dx):u32 \
-                    ino=+64(+48(%si)):u64 n0=+0(+40(%si)):string i1=+64(+48(+24(%si))):u64";
-    assert_eq!(lines, [expected]);
-    // What its condition is about stays.
-    let names = lines_of(&row.names_row().unwrap());
-    let expected = "p:group/mkdir_names_do_it do_it sp=$stack num=+0(%dx):u32 \
-                    ino=+64(+48(%si)):u64 n0=+0(+40(%si)):string";
-    assert_eq!(names.last().unwrap().1, expected);
-    assert_eq!(names.first().unwrap().0, 9);
-    let link = Subject::Event(Event::Link);
-    assert!(
-        HookRow {
-            subject: link,
-            ..row
-        }
-        .names_row()
-        .is_none()
-    );
-}
-
-fn lines_of(row: &HookRow) -> Vec<(u32, String)> {
-    lines(*row, &kernel(false)).unwrap()
 }
