@@ -4,10 +4,12 @@ use crate::Filter;
 use crate::expression::Expression;
 use crate::family::{Family, Root};
 use crate::glob::Glob;
+use crate::instant;
 use crate::predicate::{self, Network, PathPattern, Ports};
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use st_pathtree::layers::Layers;
+use st_pathtree::time::Unix;
 use st_pathtree::vocabulary::Event;
 use st_pathtree::{args, stage};
 use std::ffi::OsString;
@@ -36,6 +38,10 @@ struct Args {
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(0..))]
     pid: Vec<i32>,
 
+    /// The id of its parent
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(0..))]
+    ppid: Vec<i32>,
+
     /// The id of the process, or of one that it descends from, even if processes between the two
     /// have ended; the word `command` is the process of the command that st-probe ran, and every
     /// process if it ran none. An event passes if this is not known of its process, as after a
@@ -60,6 +66,11 @@ struct Args {
     #[arg(long, value_name = "ID", value_parser = OsStringValueParser::new())]
     container: Vec<OsString>,
 
+    /// The cgroup of the process, as with --path
+    #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
+        .try_map(|pattern| PathPattern::new(pattern.as_bytes())))]
+    cgroup: Vec<PathPattern>,
+
     /// The name of the thread, of which the kernel keeps 15 bytes
     #[arg(long, value_name = "GLOB", value_parser = OsStringValueParser::new()
         .try_map(|pattern| Glob::name(pattern.as_bytes())))]
@@ -73,6 +84,15 @@ struct Args {
     /// The port, or a range of them (8000-8999)
     #[arg(long, value_name = "PORT")]
     port: Vec<Ports>,
+
+    /// When it happened: then or later. An instant is written as RFC 3339 has it, or as a date, with or
+    /// without a time, in the time zone of TZ or of this machine, or as -2h, so long before now
+    #[arg(long, value_name = "INSTANT", value_parser = instant::read, allow_hyphen_values = true)]
+    since: Option<Unix>,
+
+    /// When it happened: before that, an instant as with --since
+    #[arg(long, value_name = "INSTANT", value_parser = instant::read, allow_hyphen_values = true)]
+    until: Option<Unix>,
 
     /// Leave out what a file system does on another to carry out an event that passes (overlayfs
     /// on its layers), as text does; where that event does not pass, what matches does
@@ -96,12 +116,16 @@ impl From<Args> for Filter {
     fn from(args: Args) -> Self {
         let expression = Expression {
             events: args.event,
+            since: args.since,
+            until: args.until,
             pids: args.pid,
+            ppids: args.ppid,
             uids: args.uid,
             loginuids: args.loginuid,
             comms: args.comm,
             exes: args.exe,
             containers: args.container,
+            cgroups: args.cgroup,
             paths: args.path,
             addrs: args.addr,
             ports: args.port,
@@ -195,6 +219,10 @@ mod tests {
             (["--tree", "make"], "'command'"),
             (["--uid", "root"], "root"),
             (["--loginuid", "-1"], "-1"),
+            (["--ppid", "x"], "x"),
+            (["--cgroup", "/a/"], "DIR/**"),
+            (["--since", "noon"], "2026-11-30T08:00:00Z"),
+            (["--until", "-2"], "-2h"),
         ] {
             let error = parse(&args).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{args:?}");

@@ -4,6 +4,7 @@
 use crate::glob::Glob;
 use crate::predicate::{Network, PathPattern, Ports};
 use st_pathtree::event::EventRecord;
+use st_pathtree::time::Unix;
 use st_pathtree::vocabulary::Event;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -15,8 +16,14 @@ use std::os::unix::ffi::OsStrExt;
 pub struct Expression {
     /// What happened: [`EventRecord::event`].
     pub events: Vec<Event>,
+    /// The first instant at which it may have happened.
+    pub since: Option<Unix>,
+    /// The first instant after that at which it may not.
+    pub until: Option<Unix>,
     /// The id of the process.
     pub pids: Vec<i32>,
+    /// That of its parent.
+    pub ppids: Vec<i32>,
     /// The real user.
     pub uids: Vec<u32>,
     /// The user who logged in.
@@ -27,6 +34,8 @@ pub struct Expression {
     pub exes: Vec<PathPattern>,
     /// The id of the container, or the beginning of that.
     pub containers: Vec<OsString>,
+    /// The path of the cgroup.
+    pub cgroups: Vec<PathPattern>,
     /// The path, or the old path.
     pub paths: Vec<PathPattern>,
     /// The address that an event on a socket is about.
@@ -46,51 +55,73 @@ impl Expression {
 
     // Conditions that cost little come first: an address must be parsed, and a path searched.
     fn holds(&self, event: &EventRecord) -> bool {
-        any(
-            &self.events,
-            || Some(event.event),
-            |wanted, kind| wanted == kind,
-        ) && any(
-            &self.pids,
-            || event.process.pid,
-            |wanted, pid| wanted == pid,
-        ) && any(
-            &self.uids,
-            || event.process.uid,
-            |wanted, uid| wanted == uid,
-        ) && any(
-            &self.loginuids,
-            || event.process.loginuid,
-            |wanted, loginuid| wanted == loginuid,
-        ) && any(
-            &self.ports,
-            || event.port,
-            |ports, &port| ports.contain(port),
-        ) && any(
-            &self.comms,
-            || event.process.comm.as_deref(),
-            |glob, comm| glob.matches(comm),
-        ) && any(
-            &self.containers,
-            || event.process.container.as_deref(),
-            |wanted, id| id.starts_with(wanted.as_bytes()),
-        ) && any(
-            &self.exes,
-            || event.process.exe.as_deref(),
-            |pattern, exe| pattern.matches(exe),
-        ) && any(
-            &self.addrs,
-            || event.addr?.parse::<IpAddr>().ok(),
-            |network, &addr| network.contains(addr),
-        ) && (any(
-            &self.paths,
-            || event.path.as_deref(),
-            |pattern, path| pattern.matches(path),
-        ) || any(
-            &self.paths,
-            || event.old_path.as_deref(),
-            |pattern, path| pattern.matches(path),
-        ))
+        let is_in_time = self.since.is_none_or(|since| event.ts >= since)
+            && self.until.is_none_or(|until| event.ts < until);
+        is_in_time
+            && any(
+                &self.events,
+                || Some(event.event),
+                |wanted, kind| wanted == kind,
+            )
+            && any(
+                &self.pids,
+                || event.process.pid,
+                |wanted, pid| wanted == pid,
+            )
+            && any(
+                &self.ppids,
+                || event.process.ppid,
+                |wanted, ppid| wanted == ppid,
+            )
+            && any(
+                &self.uids,
+                || event.process.uid,
+                |wanted, uid| wanted == uid,
+            )
+            && any(
+                &self.loginuids,
+                || event.process.loginuid,
+                |wanted, loginuid| wanted == loginuid,
+            )
+            && any(
+                &self.ports,
+                || event.port,
+                |ports, &port| ports.contain(port),
+            )
+            && any(
+                &self.comms,
+                || event.process.comm.as_deref(),
+                |glob, comm| glob.matches(comm),
+            )
+            && any(
+                &self.containers,
+                || event.process.container.as_deref(),
+                |wanted, id| id.starts_with(wanted.as_bytes()),
+            )
+            && any(
+                &self.exes,
+                || event.process.exe.as_deref(),
+                |pattern, exe| pattern.matches(exe),
+            )
+            && any(
+                &self.cgroups,
+                || event.process.cgroup.as_deref(),
+                |pattern, cgroup| pattern.matches(cgroup),
+            )
+            && any(
+                &self.addrs,
+                || event.addr?.parse::<IpAddr>().ok(),
+                |network, &addr| network.contains(addr),
+            )
+            && (any(
+                &self.paths,
+                || event.path.as_deref(),
+                |pattern, path| pattern.matches(path),
+            ) || any(
+                &self.paths,
+                || event.old_path.as_deref(),
+                |pattern, path| pattern.matches(path),
+            ))
     }
 }
 
@@ -109,7 +140,6 @@ mod tests {
     use super::*;
     use crate::predicate::event as kind;
     use st_pathtree::event::{Actor, Bytes};
-    use st_pathtree::time::Unix;
 
     fn glob(pattern: &str) -> Glob {
         Glob::name(pattern.as_bytes()).unwrap()
@@ -266,6 +296,41 @@ mod tests {
         ] {
             assert!(!other.matches(&rename(), true), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_span_of_time_ends_before_its_end() {
+        let at = |ts| EventRecord {
+            ts: Unix(ts),
+            ..rename()
+        };
+        let expression = Expression {
+            since: Some(Unix(10)),
+            until: Some(Unix(20)),
+            ..Expression::default()
+        };
+        let matches = [9, 10, 19, 20].map(|ts| expression.matches(&at(ts), true));
+        assert_eq!(matches, [false, true, true, false]);
+    }
+
+    #[test]
+    fn a_parent_and_a_cgroup() {
+        let mut event = rename();
+        event.process.ppid = Some(39);
+        event.process.cgroup = Some(Bytes::from(&b"/system.slice/cron.service"[..]));
+        let expression = |ppid, cgroup| Expression {
+            ppids: vec![ppid],
+            cgroups: vec![path(cgroup)],
+            ..Expression::default()
+        };
+        assert!(expression(39, "cron.service").matches(&event, true));
+        assert!(expression(39, "/system.slice/**").matches(&event, true));
+        assert!(!expression(40, "cron.service").matches(&event, true));
+        assert!(!expression(39, "ssh.service").matches(&event, true));
+        assert!(
+            !expression(39, "**").matches(&rename(), true),
+            "nothing is known"
+        );
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub mod cli;
 pub mod expression;
 pub mod family;
 pub mod glob;
+#[cfg(feature = "cli")]
+pub mod instant;
 pub mod predicate;
 
 use expression::Expression;
