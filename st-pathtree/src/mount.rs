@@ -336,17 +336,6 @@ impl MountTable {
         })
     }
 
-    /// Whether exactly one mount shows a file system or a part of it.
-    pub fn shows_once(&self, device: &str) -> bool {
-        let is_of = |mount: &&Mount| mount.device == device.as_bytes();
-        self.mounts.iter().filter(is_of).count() == 1
-    }
-
-    /// The mount points.
-    pub fn points(&self) -> impl Iterator<Item = &[u8]> {
-        self.mounts.iter().map(|mount| &mount.point[..])
-    }
-
     /// Whether another mount covers a path that is on this mount.
     fn is_covered(&self, mount: &Mount, path: &[u8]) -> bool {
         let covers = |&child: &usize| below(path, &self.mounts[child].point).is_some();

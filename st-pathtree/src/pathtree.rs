@@ -8,7 +8,6 @@ mod learn;
 mod locate;
 mod mounts;
 mod output;
-mod recent;
 mod record;
 mod trees;
 
@@ -19,7 +18,6 @@ pub use crate::snapshot::Ask;
 use crate::snapshot::Snapshot;
 use crate::watch::{Watch, Watches};
 use locate::Located;
-use recent::Recent;
 use record::{Input, Waiting};
 use st_decode::event::Image;
 use st_decode::record::Header;
@@ -48,7 +46,6 @@ pub struct PathTree {
     images: Images,
     waiting: Waiting,
     due: Due,
-    recent: Option<Recent>,
 }
 
 /// Which of the waiting records are to have their turn.
@@ -88,7 +85,6 @@ impl PathTree {
 
     /// Handles a record in its turn.
     fn turn(&mut self, input: &Input, record: Record, may_wait: bool, out: &mut Vec<u8>) -> Turn {
-        self.review_recent(input);
         match input {
             Input::Event(event) => return self.event(event, record, may_wait, out),
             Input::Change(change) => {
@@ -187,16 +183,14 @@ impl Stage for PathTree {
         self.trees.clear();
         self.images.clear();
         self.snapshot.begin(header, self.follows);
-        self.recent = None;
         stage::pass_header(header, record, Self::NAME, out);
     }
 
     fn push(&mut self, record: Record, out: &mut Vec<u8>) -> Result<(), RecordError> {
         let input = Input::read(record)?;
-        self.review_recent(&input);
         match &input {
             Input::Event(event) => {
-                if !event.unresolved.learned && !self.is_in_recent(event) {
+                if !event.unresolved.learned {
                     self.learn(event);
                 }
                 if self.snapshot.expire(event.at()) {

@@ -290,29 +290,6 @@ impl Resolver {
         }
     }
 
-    /// What the watches want of each file in a directory, of which `dir` is the path, with a slash at
-    /// its end, at this instant. `None` if that is not the same for all of them, or if one may have
-    /// another path.
-    pub fn wanted_in(&self, dev: &str, dir: &[u8], at: Monotonic) -> Option<Events> {
-        let host = self.host.as_ref()?;
-        let dir = match dir.strip_suffix(b"/")? {
-            b"" => b"/",
-            dir => dir,
-        };
-        let is_below = |path| below(path, dir).is_some_and(|rest| !rest.is_empty());
-        if at <= host.changed
-            || !host.now.table.shows_once(dev)
-            || host.now.table.points().any(is_below)
-            || self.watches.iter().any(|(path, _)| is_below(path))
-        {
-            return None;
-        }
-        if self.watches.is_empty() {
-            return Some(Events::all());
-        }
-        self.watches.decide(dir).map(|(_, events)| events)
-    }
-
     /// Whether any watch wants an event.
     fn is_wanted_anywhere(&self, event: Event) -> bool {
         self.watches.iter().any(|(_, events)| events.has(event))

@@ -39,22 +39,6 @@ impl PathTree {
     /// Resolves the paths of an event. `None` if a walk that is still to come may tell them, and
     /// the event may wait for it.
     pub(super) fn locate(&mut self, event: &InputEvent, may_wait: bool) -> Option<Located> {
-        if let Some(new) = (self.recent.as_ref()).and_then(|recent| recent.resolve(event)) {
-            debug_assert_eq!(
-                self.locate_afresh(event, false).map(|located| located.new),
-                Some(new.clone()),
-                "{event:?}"
-            );
-            return Some(Located { new, old: None });
-        }
-        let located = self.locate_afresh(event, may_wait)?;
-        if located.old.is_none() {
-            self.note_recent(event, &located.new);
-        }
-        Some(located)
-    }
-
-    fn locate_afresh(&mut self, event: &InputEvent, may_wait: bool) -> Option<Located> {
         let files = &event.unresolved;
         // The path of an event is empty if the file's own name could not be read.
         let nameless = FsPath::default();
