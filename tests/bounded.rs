@@ -1,6 +1,7 @@
 //! However long a stream is, and however many processes it tells of, the stages need little
 //! memory: they run with a limit, beyond which they could not go on.
 
+mod limited;
 mod recording;
 mod stages;
 
@@ -10,7 +11,6 @@ use st_probe::time::Monotonic;
 use st_probe::vocabulary::{Event, Service, Subject};
 use st_probe::wire;
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::process::{Command, Stdio};
 
 const RECORDING: &[u8] = include_bytes!("recordings/6.12.raw");
 /// How many events, and how many processes.
@@ -68,15 +68,7 @@ impl Recording {
         more: impl FnOnce(&mut dyn Write) + Send,
     ) -> [u32; N] {
         let stages = ["st-decode", "st-pathtree", "st-format"];
-        let stages = stages.iter().zip(limits);
-        let stages = stages.map(|(stage, mib)| format!("(ulimit -v {}; exec {stage})", mib << 10));
-        let mut shell = Command::new("sh")
-            .args(["-c", &stages.collect::<Vec<_>>().join(" | ")])
-            .env("PATH", stages::path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a shell");
+        let mut shell = limited::start(stages.into_iter().zip(limits));
         let mut input = BufWriter::new(shell.stdin.take().expect("it is piped"));
         let output = BufReader::new(shell.stdout.take().expect("it is piped"));
         let counts = std::thread::scope(|scope| {

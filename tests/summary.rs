@@ -1,5 +1,6 @@
 //! A summary takes little memory, however much there is to sum up.
 
+mod limited;
 mod recording;
 mod stages;
 
@@ -8,7 +9,6 @@ use serde_json::json;
 use st_probe::record::Header;
 use st_probe::wire;
 use std::io::{BufWriter, Write};
-use std::process::{Command, Stdio};
 
 const RECORDING: &[u8] = include_bytes!("recordings/6.12.raw");
 const EVENTS: u32 = 1_000_000;
@@ -88,16 +88,7 @@ fn a_million_events_of_which_none_is_like_another() {
         event(json!({"event": "connect", "proto": "tcp", "addr": "10.########", "port": 1})),
         event(json!({"event": "listen", "proto": "tcp", "addr": "10.########", "port": 1})),
     ];
-    let mut shell = Command::new("sh")
-        .args([
-            "-c",
-            &format!("ulimit -v {}; exec st-format --output summary", MIB << 10),
-        ])
-        .env("PATH", stages::path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a shell");
+    let mut shell = limited::start([("st-format --output summary", MIB)]);
     let mut input = BufWriter::new(shell.stdin.take().expect("it is piped"));
     let mut head = Vec::new();
     wire::write(&header, &mut head);

@@ -233,8 +233,7 @@ fn process(row: &Row, event: &EventRecord, instants: &mut Instants, fields: &mut
         fields.number("id", actor.tid);
         fields.some_text("name", actor.comm.as_deref());
     });
-    let executed = event.path.as_deref().filter(|_| event.event == Event::Exec);
-    fields.some_text("executable", executed.or(actor.exe.as_deref()));
+    fields.some_text("executable", schema::program(event));
     if let Some(argv) = &actor.argv {
         fields.texts("args", argv.iter().map(|word| &**word));
         fields.some_number("args_count", (!actor.argv_cut).then_some(argv.len()));

@@ -211,8 +211,7 @@ fn process(row: &Row, event: &EventRecord, fields: &mut Fields) {
     }
     fields.number("tid", actor.tid);
     fields.some_text("name", actor.comm.as_deref());
-    let executed = event.path.as_deref().filter(|_| event.event == Event::Exec);
-    if let Some(path) = executed.or(actor.exe.as_deref()) {
+    if let Some(path) = schema::program(event) {
         fields.object("file", |fields| file(path, Some(0o10), fields));
     }
     fields.some_text("cmd_line", schema::command_line(actor));

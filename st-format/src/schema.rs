@@ -71,6 +71,12 @@ pub fn command_line(actor: &Actor) -> Option<Vec<u8>> {
     Some(words.join(&b' '))
 }
 
+/// The path of the program that the event's process executes: of an exec, the new one.
+pub fn program<'a>(event: &'a EventRecord) -> Option<&'a [u8]> {
+    let executed = event.path.as_deref().filter(|_| event.event == Event::Exec);
+    executed.or(event.process.exe.as_deref())
+}
+
 /// The address of an event, if it is one.
 pub fn ip(event: &EventRecord) -> Option<IpAddr> {
     event.addr?.parse().ok()

@@ -218,9 +218,7 @@ impl Known {
 
     fn did(&mut self, event: &EventRecord) {
         let actor = &event.process;
-        let executed = event.path.as_deref().filter(|_| event.event == Event::Exec);
-        let program = executed.or(actor.exe.as_deref()).or(actor.comm.as_deref());
-        let program = program.map(cut);
+        let program = schema::program(event).or(actor.comm.as_deref()).map(cut);
         let did = self.who.of(Who {
             program: program.clone(),
             uid: actor.uid,

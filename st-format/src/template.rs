@@ -3,8 +3,8 @@
 //! A name in braces is that of a [column](mod@column), in whose place its value is written;
 //! `{{` and `}}` are braces. Names from outside are written as [`escape`] tells, so that each is one
 //! word; paths that are not complete have their mark behind them, as in text: `.../x [partial]`.
-//! Instants have nanoseconds. `?` is what is not known, or what such an event does not have. Events that are part of another
-//! one are left out as in text; missing records have a line, too.
+//! Instants have nanoseconds. `?` is what is not known, or what such an event does not have. Events
+//! that are part of another one are left out as in text; missing records have a line, too.
 
 use crate::column::{self, COLUMNS, Cell, Column};
 use crate::rows::{Format, Row};

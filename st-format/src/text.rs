@@ -1,7 +1,7 @@
 //! One line for each event, for people: `TIME EVENT COMM[PID] DETAILS`.
 //!
-//! TIME is RFC 3339 in UTC with microseconds, or another [`Notation`]. EVENT is 8 characters wide, COMM\[PID\] 24; a
-//! longer one moves what follows to the right. [`escape`] tells how names are written; `?` is
+//! TIME is RFC 3339 in UTC with microseconds, or another [`Notation`]. EVENT is 8 characters wide,
+//! COMM\[PID\] 24; a longer one moves what follows to the right. [`escape`] tells how names are written; `?` is
 //! what is not known. DETAILS:
 //!
 //! | event | details |
